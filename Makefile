@@ -1,0 +1,80 @@
+# Every target sets up what it needs by itself: `make` and a Python of at least 3.11 are all it asks for.
+#
+#   make run ARGS="--log-format json"       more flags for the server (docs/configuration.md)
+#   PORT=9000 make run                      another port; BIND=0.0.0.0 for every interface
+#   make test ARGS="tests/test_documents.py -k readme"
+#   make run PYTHON=python3.13              another interpreter for a new .venv
+
+PYTHON ?= python3
+BIND ?= 127.0.0.1
+PORT ?= 8000
+ARGS ?=
+
+VENV := .venv
+IN_VENV := $(VENV)/bin/python
+# Stamps say which sets of packages a virtualenv holds; they age with pyproject.toml.
+RUNTIME := $(VENV)/.runtime-installed
+TOOLS := $(VENV)/.tools-installed
+
+# A virtualenv whose interpreter is gone (upgraded away, or never finished) holds nothing.
+ifneq ($(shell test -x $(IN_VENV) && echo usable),usable)
+$(shell rm -f $(RUNTIME) $(TOOLS))
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench openapi fmt clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(RUNTIME) ## Serve on http://127.0.0.1:8000 (PORT=, BIND=, ARGS="--engine ...")
+	@exec $(IN_VENV) -m ratus --bind $(BIND) --port $(PORT) $(ARGS)
+
+test: $(TOOLS) ## Run the tests in parallel (ARGS= goes to pytest)
+	@$(IN_VENV) -m pytest -n auto $(ARGS)
+
+check: $(TOOLS) ## Check format, lint, types, documents, openapi.yaml and the built package
+	@echo '--- format'
+	@$(IN_VENV) -m ruff format --check .
+	@echo '--- lint'
+	@$(IN_VENV) -m ruff check .
+	@echo '--- types'
+	@$(IN_VENV) -m mypy
+	@echo '--- documents and specification'
+	@$(IN_VENV) -m pytest -q -n 0 tests/test_documents.py tests/api/test_openapi.py
+	@echo '--- package'
+	@$(IN_VENV) scripts/check_package.py
+
+bench: $(TOOLS) ## Run the quick set of benchmarks (ARGS="--help" lists the others)
+	@$(IN_VENV) -m benchmarks $(ARGS)
+
+openapi: $(TOOLS) ## Write openapi.yaml anew from the routes and models
+	@$(IN_VENV) -m ratus.api.openapi > $(VENV)/openapi.yaml
+	@mv $(VENV)/openapi.yaml openapi.yaml
+
+fmt: $(TOOLS) ## Format the code and apply the safe fixes
+	@$(IN_VENV) -m ruff format .
+	@$(IN_VENV) -m ruff check --fix .
+
+clean: ## Remove .venv, caches and everything built
+	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Ratus needs Python 3.11 or newer as "$(PYTHON)"; name another one: make PYTHON=/path/to/python3' >&2; \
+	  exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo '"$(PYTHON)" cannot make virtualenvs; on Debian and Ubuntu: apt-get install python3-venv' >&2; \
+	  exit 1; }
+	@test -x $(IN_VENV) || { echo 'Making $(VENV)'; $(PYTHON) -m venv --clear $(VENV); }
+	@echo 'Installing Ratus into $(VENV)'
+	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@touch $@
+
+$(TOOLS): $(RUNTIME)
+	@echo 'Installing the development tools into $(VENV)'
+	@# Dependency groups (PEP 735) need pip 25.1.
+	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@

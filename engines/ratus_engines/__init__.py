@@ -1,0 +1,1 @@
+"""The storage engines that ship with Ratus; each knows the engine contract and its database, nothing else."""

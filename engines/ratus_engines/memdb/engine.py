@@ -1,0 +1,467 @@
+"""The memory engine: one process, one thread, plain data structures and no locks.
+
+Every operation on one task is a plain function that never awaits, so it is atomic on the event loop. What
+may concern a million tasks (deleting a topic, recovering, listing with a filter, a snapshot) works in
+slices and lets requests in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from ratus import transitions
+from ratus.engine import CLAIM_CHORES, Engine, Health, Traits
+from ratus.errors import BadRequest, Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.records import (
+    ACTIVE,
+    COMPLETED,
+    MAX_PAGE_BYTES,
+    PENDING,
+    Claim,
+    CommitRecord,
+    TaskPage,
+    TaskQuery,
+    TaskRecord,
+    TopicInfo,
+)
+from ratus.transitions import Change, RetryDefaults
+from ratus_engines.memdb.ordered import SortedMap
+from ratus_engines.memdb.snapshot import FRAME, MEMBERS, Header, Snapshots
+from ratus_engines.memdb.topics import Topic, time_key
+
+# Tasks a long operation handles before it lets requests in: one or two milliseconds of work.
+SLICE = 512
+
+ALL_STATES = range(4)
+
+
+class MemdbEngine(Engine):
+    """Keeps everything in memory; with a path, a snapshot of it in a file.
+
+    ``snapshot_interval`` is the time between snapshots in microseconds; one more is written on closing.
+    """
+
+    traits = Traits(name="memdb", durable=False, shared=False)
+
+    def __init__(
+        self,
+        *,
+        snapshot_path: str = "",
+        snapshot_interval: int = 300_000_000,
+        retry: RetryDefaults | None = None,
+        random: Callable[[], float] | None = None,
+        nonces: Callable[[], str] | None = None,
+    ) -> None:
+        super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
+        self._tasks: dict[str, TaskRecord] = {}
+        self._topics: dict[str, Topic] = {}
+        self._created: SortedMap[TaskRecord] = SortedMap()  # by sequence: what a snapshot walks
+        self._committed: SortedMap[TaskRecord] = SortedMap()  # completed ones by the time of their commit
+        self._sequence = 0
+        self._open = False
+        self.changes = 0  # counts writes, so that a snapshot of nothing new is not written
+        self._snapshots = Snapshots(snapshot_path, snapshot_interval) if snapshot_path else None
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    async def open(self, now: int) -> None:
+        if self._snapshots is not None:
+            self._snapshots.check_folder()
+            async for tasks in self._snapshots.read(self._begin_loading):
+                for task in tasks:
+                    self._add(task, now)
+            self._snapshots.loaded(now, self.changes)
+        self._open = True
+
+    async def close(self, now: int) -> None:
+        was_open, self._open = self._open, False
+        if was_open and self._snapshots is not None and not await self._save(self._snapshots, now):
+            raise OSError(self._snapshots.trouble)
+
+    async def health(self) -> Health:
+        if not self._open:
+            return Health(False, "the memory engine is loading its snapshot or closed")
+        return Health(True, self._snapshots.trouble if self._snapshots is not None else "")
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise ServiceUnavailable("the memory engine is loading its snapshot or closed")
+
+    # ---- the one way in, the one way to change, the one way out ----------------------------------
+
+    def _topic(self, name: str) -> Topic:
+        topic = self._topics.get(name)
+        if topic is None:
+            topic = self._topics[name] = Topic(name)
+        return topic
+
+    def _add(self, task: TaskRecord, now: int) -> None:
+        """Take in a task whose id is new; ``sequence`` is given unless it comes from a snapshot."""
+        self._tasks[task.id] = task
+        if not task.sequence:
+            self._sequence += 1
+            task.sequence = self._sequence
+        self._created.add(task.sequence, task)
+        self._attach(task, now)
+
+    def _attach(self, task: TaskRecord, now: int) -> None:
+        topic = self._topic(task.topic)
+        task.topic = topic.name  # one string a topic, not one a task
+        topic.attach(task, now)
+        self.changes += 1
+        listener = self.listener
+        if task.state == PENDING:
+            if listener is not None:
+                listener.available(topic.name)
+            return
+        if task.state == COMPLETED:
+            self._committed.add(self._committed_key(task), task)
+        if task.state != ACTIVE and listener is not None:
+            listener.settled(task.id)
+
+    def _detach(self, task: TaskRecord) -> Topic:
+        topic = self._topics[task.topic]
+        topic.detach(task)
+        if task.state == COMPLETED:
+            self._committed.remove(self._committed_key(task))
+        return topic
+
+    @staticmethod
+    def _committed_key(task: TaskRecord) -> int:
+        assert task.committed is not None, "a completed task has the time of its commit"
+        return time_key(task.committed, task.sequence)
+
+    def _forget_if_empty(self, topic: Topic) -> None:
+        """A topic exists while it has a task or a setting."""
+        if not topic.paused and not topic:
+            del self._topics[topic.name]
+
+    def _change(self, task: TaskRecord, change: Change, now: int) -> TaskRecord:
+        topic = self._detach(task)
+        transitions.apply(task, change)
+        self._attach(task, now)
+        if task.topic != topic.name:
+            self._forget_if_empty(topic)
+        return task
+
+    def _replace(self, old: TaskRecord, new: TaskRecord, now: int) -> None:
+        topic = self._detach(old)
+        new.sequence = old.sequence
+        self._tasks[new.id] = new
+        self._created.replace(new.sequence, new)
+        self._attach(new, now)
+        if new.topic != topic.name:
+            self._forget_if_empty(topic)
+
+    def _delete(self, task: TaskRecord) -> None:
+        topic = self._detach(task)
+        del self._tasks[task.id]
+        self._created.remove(task.sequence)
+        self._forget_if_empty(topic)
+        self.changes += 1
+        if self.listener is not None:
+            self.listener.settled(task.id)
+
+    async def _repeat(self, take: Callable[[], TaskRecord | None], do: Callable[[TaskRecord], object]) -> int:
+        """Take a task and do something to it, until there is none left; in slices. How many."""
+        count = 0
+        while (task := take()) is not None:
+            do(task)
+            count += 1
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+        return count
+
+    # ---- tasks -----------------------------------------------------------------------------------
+
+    async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        self._check_open()
+        known = self._tasks
+        created = []
+        for task in tasks:
+            new = task.id not in known
+            created.append(new)
+            if new:
+                transitions.complete_on_insert(task, now)
+                self._add(task, now)
+        return created
+
+    async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        self._check_open()
+        created = []
+        for task in tasks:
+            transitions.complete_on_insert(task, now)
+            old = self._tasks.get(task.id)
+            created.append(old is None)
+            if old is None:
+                self._add(task, now)
+                continue
+            self._replace(old, task, now)
+        return created
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        self._check_open()
+        return self._tasks.get(task_id)
+
+    async def list_tasks(self, query: TaskQuery) -> TaskPage:
+        self._check_open()
+        after = None
+        if query.after is not None:
+            if not (query.after.isascii() and query.after.isdecimal() and len(query.after) <= 15):
+                raise BadRequest("the cursor is not one that this server gave")
+            after = int(query.after)
+        found: list[TaskRecord] = []
+        size, skip = 0, query.offset
+        while True:
+            count = min(SLICE, skip + query.limit - len(found) + 1)
+            walked = self._walk(query, after, count)
+            for at, task in enumerate(walked, 1):
+                after = task.sequence
+                if not query.matches(task):
+                    continue
+                if skip:
+                    skip -= 1
+                    continue
+                size += task.weight()
+                if found and size > MAX_PAGE_BYTES:
+                    return TaskPage(found, str(found[-1].sequence))
+                found.append(task)
+                if len(found) == query.limit:
+                    return TaskPage(found, str(after) if at < len(walked) or len(walked) == count else None)
+            if len(walked) < count:
+                return TaskPage(found)
+            # Tasks found before this pause may change or go in it. A page shows each as it is when the
+            # page is answered, and leaves out what is gone or no longer fits the filter.
+            await asyncio.sleep(0)
+            found = [
+                task
+                for task in found
+                if self._tasks.get(task.id) is task and task.topic == query.topic and query.matches(task)
+            ]
+
+    def _walk(self, query: TaskQuery, after: int | None, count: int) -> list[TaskRecord]:
+        """The next tasks of a topic in order of creation."""
+        topic = self._topics.get(query.topic)
+        if topic is None:
+            return []
+        if query.state is not None:
+            return topic.by_state[query.state].after(after, count)
+        parts = [tasks for by_state in topic.by_state if (tasks := by_state.after(after, count))]
+        if len(parts) == 1:
+            return parts[0]
+        # Each part is sorted, and sorting sorted runs that follow each other is a merge.
+        merged = sorted(itertools.chain.from_iterable(parts), key=lambda task: task.sequence)
+        return merged[:count]
+
+    async def delete_task(self, task_id: str) -> bool:
+        self._check_open()
+        task = self._tasks.get(task_id)
+        if task is None:
+            return False
+        self._delete(task)
+        return True
+
+    async def delete_tasks(self, topic: str) -> int:
+        self._check_open()
+        return await self._repeat(partial(self._oldest, topic, self._sequence), self._delete)
+
+    def _oldest(self, name: str, until: int, states: Sequence[int] = ALL_STATES) -> TaskRecord | None:
+        """A task of the topic in one of these states that was created up to ``until``, or ``None``."""
+        topic = self._topics.get(name)
+        if topic is not None:
+            for state in states:
+                task = topic.by_state[state].first()
+                if task is not None and task.sequence <= until:
+                    return task
+        return None
+
+    async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
+        self._check_open()
+        return [self._commit(commit, now) for commit in commits]
+
+    def _commit(self, commit: CommitRecord, now: int) -> TaskRecord | RatusError:
+        task = self._tasks.get(commit.id)
+        if task is None:
+            return NotFound()
+        try:
+            transitions.check_nonce(task, commit.nonce)
+        except Conflict as error:
+            return error
+        change = transitions.commit(task, commit, now, self.retry, self.random)
+        return self._change(task, change, now)
+
+    # ---- claims ----------------------------------------------------------------------------------
+
+    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        self._check_open()
+        claimed: list[TaskRecord] = []
+        size = 0
+        for name in claim.topics:
+            topic = self._topics.get(name)
+            if topic is None or topic.paused:
+                continue
+            for _ in range(CLAIM_CHORES):
+                if (lapsed := topic.lapsed(now)) is None:
+                    break
+                self._lapse(lapsed, now)
+            expired = 0
+            while (task := topic.pending.head(now)) is not None:
+                if task.expires is not None and task.expires <= now:
+                    if expired == CLAIM_CHORES:
+                        break
+                    expired += 1
+                    self._expire(task, now)
+                    continue
+                size += task.weight()
+                if claimed and size > MAX_PAGE_BYTES:
+                    return claimed
+                claimed.append(self._claim(task, claim, now))
+                if len(claimed) == claim.limit:
+                    return claimed
+        return claimed
+
+    def _claim(self, task: TaskRecord, claim: Claim, now: int) -> TaskRecord:
+        change = transitions.claim(
+            consumer=claim.consumer, nonce=self.nonces(), deadline=claim.deadline, now=now
+        )
+        return self._change(task, change, now)
+
+    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
+        self._check_open()
+        task = self._tasks.get(task_id)
+        if task is None:
+            raise NotFound()
+        if task.state == PENDING:
+            return self._claim(task, claim, now)
+        if not force:
+            raise Conflict("the target task is not in pending state")
+        change = transitions.claim_forced(
+            task, consumer=claim.consumer, nonce=self.nonces(), deadline=claim.deadline, now=now
+        )
+        return self._change(task, change, now)
+
+    async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
+        self._check_open()
+        task = self._tasks.get(task_id)
+        if task is None:
+            raise NotFound()
+        transitions.check_active(task, nonce)
+        return self._change(task, transitions.extend(nonce=nonce, deadline=deadline), now)
+
+    async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+        self._check_open()
+        task = self._tasks.get(task_id)
+        if task is None or task.state != ACTIVE or (nonce is not None and nonce != task.nonce):
+            return False
+        self._change(task, transitions.release(nonce), now)
+        return True
+
+    async def release_topic(self, topic: str, now: int) -> int:
+        self._check_open()
+        take = partial(self._oldest, topic, self._sequence, (ACTIVE,))
+        return await self._repeat(take, lambda task: self._change(task, transitions.release(), now))
+
+    async def next_due(self, topic: str) -> int | None:
+        self._check_open()
+        found = self._topics.get(topic)
+        return None if found is None else found.next_due()
+
+    # ---- topics ----------------------------------------------------------------------------------
+
+    async def list_topics(self, limit: int, offset: int) -> list[str]:
+        self._check_open()
+        return list(itertools.islice(self._topics, offset, offset + limit))
+
+    async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
+        self._check_open()
+        found = self._topics.get(topic)
+        return None if found is None else found.info(now)
+
+    async def set_paused(self, topic: str, paused: bool) -> None:
+        self._check_open()
+        found = self._topics.get(topic)
+        if found is None:
+            if not paused:
+                return
+            found = self._topic(topic)
+        found.paused = paused
+        self.changes += 1
+        if not paused:
+            self._forget_if_empty(found)
+            if self.listener is not None:
+                self.listener.available(topic)
+
+    async def delete_topic(self, topic: str) -> int:
+        await self.set_paused(topic, False)
+        return await self.delete_tasks(topic)
+
+    async def delete_topics(self) -> int:
+        self._check_open()
+        until = self._sequence
+        count = 0
+        for topic in list(self._topics):
+            await self.set_paused(topic, False)
+            count += await self._repeat(partial(self._oldest, topic, until), self._delete)
+        return count
+
+    # ---- chores ----------------------------------------------------------------------------------
+
+    async def recover(self, now: int) -> int:
+        self._check_open()
+        count = 0
+        for topic in list(self._topics.values()):
+            count += await self._repeat(partial(topic.lapsed, now), partial(self._lapse, now=now))
+        return count
+
+    def _lapse(self, task: TaskRecord, now: int) -> None:
+        self._change(task, transitions.lapse(task, self.retry, self.random), now)
+
+    async def expire(self, now: int) -> int:
+        self._check_open()
+        count = 0
+        for topic in list(self._topics.values()):
+            count += await self._repeat(partial(topic.expired, now), partial(self._expire, now=now))
+        return count
+
+    def _expire(self, task: TaskRecord, now: int) -> None:
+        self._change(task, transitions.expire(task), now)
+
+    async def purge(self, before: int) -> int:
+        self._check_open()
+        return await self._repeat(partial(self._committed_until, before), self._delete)
+
+    def _committed_until(self, before: int) -> TaskRecord | None:
+        task = self._committed.first()
+        return task if task is not None and task.committed is not None and task.committed <= before else None
+
+    async def maintain(self, now: int) -> None:
+        self._check_open()
+        if self._snapshots is not None and self._snapshots.is_due(now, self.changes):
+            await self._save(self._snapshots, now)
+
+    # ---- snapshots -------------------------------------------------------------------------------
+
+    def _begin_loading(self, header: Header) -> None:
+        self._sequence = header.sequence
+        for name in header.paused:
+            self._topic(name).paused = True
+
+    async def _save(self, snapshots: Snapshots, now: int) -> bool:
+        paused = [topic.name for topic in self._topics.values() if topic.paused]
+        header = Header(list(MEMBERS), self._sequence, paused)
+        return await snapshots.save(now, self.changes, header, self._walk_all(self._sequence))
+
+    def _walk_all(self, until: int) -> Iterator[list[TaskRecord]]:
+        """All tasks up to a sequence number in slices, each task as it is when its slice is asked for."""
+        after = None
+        while tasks := self._created.after(after, FRAME):
+            after = tasks[-1].sequence
+            if after > until:
+                tasks = [task for task in tasks if task.sequence <= until]
+            if tasks:
+                yield tasks
+            if after > until:
+                return

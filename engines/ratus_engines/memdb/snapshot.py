@@ -1,0 +1,251 @@
+"""Snapshots of the memory engine: what is in the file, and how it gets there without stopping anybody.
+
+The file is a line that names the format, then frames (a length of four bytes, then msgpack): a header
+(members of a task, paused topics, the last sequence number), tasks in order of creation by the hundred, an
+empty frame, and at last the number of tasks and a BLAKE2b checksum of everything before. A file that ends
+early or differs in a bit is never loaded in part: the server refuses to start and names the file.
+
+It is written in slices between requests: each task is consistent by itself, the file is not one instant.
+First under another name, synced, then renamed over the old one, and the folder synced: at any moment the
+name holds one whole snapshot. Writing and syncing happen in a thread, encoding on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
+
+from ratus.errors import StartupError
+from ratus.records import RetryPolicy, TaskRecord
+
+logger = logging.getLogger("ratus.memdb")
+
+FORMAT = b"ratus memdb snapshot 1\n"
+MEMBERS = TaskRecord.__struct_fields__
+_LENGTH = 4
+_DIGEST = 32
+_RETRY = MEMBERS.index("retry")
+
+# Tasks a frame: about half a millisecond of encoding.
+FRAME = 256
+
+# A frame holds tasks of up to a few megabytes each; a length beyond this is a damaged file, not a frame.
+LONGEST_FRAME = 2**31
+
+Result = TypeVar("Result")
+
+
+class Damaged(Exception):
+    """The file is not a whole snapshot."""
+
+
+class Header(msgspec.Struct):
+    """What a snapshot holds beside the tasks. ``sequence`` is the last number that was given."""
+
+    members: list[str]
+    sequence: int
+    paused: list[str]
+
+
+class Snapshots:
+    """One snapshot file and when it is written.
+
+    ``interval`` is the time between two, in microseconds. ``trouble`` tells what went wrong last; it is
+    empty when nothing did.
+    """
+
+    def __init__(self, path: str, interval: int) -> None:
+        self.path = Path(path)
+        self.interval = interval
+        self.trouble = ""
+        self._saved_at = 0
+        self._saved_changes = 0
+
+    def check_folder(self) -> None:
+        """Raises `StartupError` where the path can never hold a file; warns where it cannot now."""
+        folder = self.path.parent
+        if not folder.is_dir():
+            raise StartupError(
+                f"cannot keep snapshots in {self.path}: there is no folder {folder}; create it"
+            )
+        if self.path.exists() and not self.path.is_file():
+            raise StartupError(f"cannot keep snapshots in {self.path}: it is not a regular file")
+        if not os.access(folder, os.W_OK):
+            self._fail(f"the folder {folder} is not writable")
+
+    def is_due(self, now: int, changes: int) -> bool:
+        """Whether it is time: there is something new and the interval is over, or the last one failed.
+
+        ``changes`` is the engine's count of writes.
+        """
+        if changes == self._saved_changes:
+            return False
+        return bool(self.trouble) or not 0 <= now - self._saved_at < self.interval
+
+    async def save(
+        self, now: int, changes: int, header: Header, slices: Iterable[Sequence[TaskRecord]]
+    ) -> bool:
+        """Write a snapshot; whether that worked. If not, it is logged and `trouble` says why."""
+        try:
+            size = await self._write(header, slices)
+        except OSError as error:
+            self._fail(error.strerror or str(error))
+            return False
+        if self.trouble:
+            logger.info("snapshots to %s work again", self.path)
+        self.trouble = ""
+        self._saved_at, self._saved_changes = now, changes
+        logger.debug("wrote a snapshot of %d bytes to %s", size, self.path)
+        return True
+
+    def loaded(self, now: int, changes: int) -> None:
+        """What is in memory is what is in the file."""
+        self._saved_at, self._saved_changes = now, changes
+
+    def _fail(self, reason: str) -> None:
+        self.trouble = f"snapshots to {self.path} fail ({reason}); a crash would lose what is newer"
+        logger.error("%s", self.trouble)
+
+    # ---- writing -------------------------------------------------------------------------------------
+
+    async def _write(self, header: Header, slices: Iterable[Sequence[TaskRecord]]) -> int:
+        """Write a snapshot; its size in bytes. ``slices`` are asked for one by one, with requests between.
+
+        Raises `OSError` when it could not be written; the old snapshot is then as it was.
+        """
+        partial_path = self.path.with_name(self.path.name + ".partial")
+        digest = hashlib.blake2b(digest_size=_DIGEST)
+        count = 0
+        try:
+            with await _in_thread(lambda: partial_path.open("wb")) as file:
+                start = FORMAT + _frame(header)
+                digest.update(start)
+                await _in_thread(lambda: file.write(start))
+                for tasks in slices:
+                    data = _frame([msgspec.structs.astuple(task) for task in tasks])
+                    count += len(tasks)
+                    digest.update(data)
+                    await _in_thread(lambda data=data: file.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+                end = bytes(_LENGTH) + count.to_bytes(8, "big")
+                digest.update(end)
+                return await _in_thread(lambda: self._finish(file, partial_path, end + digest.digest()))
+        except BaseException:
+            partial_path.unlink(missing_ok=True)
+            raise
+
+    def _finish(self, file: BinaryIO, partial_path: Path, end: bytes) -> int:
+        file.write(end)
+        file.flush()
+        os.fsync(file.fileno())
+        size = file.tell()
+        partial_path.replace(self.path)
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return size
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    async def read(self, begin: Callable[[Header], None]) -> AsyncIterator[list[TaskRecord]]:
+        """The tasks of the snapshot in slices, after ``begin`` got the header; nothing without a file.
+
+        Tasks are given before the checksum is known: whoever takes them must not serve them before the
+        end. Raises `StartupError` naming the file when it is damaged or cannot be read.
+        """
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StartupError(f"cannot read the snapshot {self.path}: {error.strerror}") from error
+        with file:
+            try:
+                for tasks in self._frames(file, begin):
+                    yield tasks
+                    await asyncio.sleep(0)
+            except (Damaged, msgspec.MsgspecError, ValueError, TypeError, OSError) as error:
+                raise StartupError(
+                    f"the snapshot {self.path} is damaged ({error}): nothing was loaded. Restore it from a "
+                    f"backup, or move it away to start empty"
+                ) from error
+
+    def _frames(self, file: BinaryIO, begin: Callable[[Header], None]) -> Iterable[list[TaskRecord]]:
+        digest = hashlib.blake2b(digest_size=_DIGEST)
+
+        def take(size: int) -> bytes:
+            data = file.read(size)
+            if len(data) < size:
+                raise Damaged("it ends early")
+            digest.update(data)
+            return data
+
+        if take(len(FORMAT)) != FORMAT:
+            raise Damaged("it is not a snapshot of this format")
+        header = msgspec.msgpack.decode(take(_size(take(_LENGTH))), type=Header)
+        begin(header)
+        make = _maker(header.members)
+        rows = msgspec.msgpack.Decoder(list[list[Any]])
+        count = 0
+        while size := _size(take(_LENGTH)):
+            tasks = [make(row) for row in rows.decode(take(size))]
+            count += len(tasks)
+            yield tasks
+        if int.from_bytes(take(8), "big") != count:
+            raise Damaged("tasks are missing")
+        if file.read(_DIGEST) != digest.digest() or file.read(1):
+            raise Damaged("its checksum is wrong")
+
+
+def _frame(value: object) -> bytes:
+    data = msgspec.msgpack.encode(value)
+    return len(data).to_bytes(_LENGTH, "big") + data
+
+
+def _size(length: bytes) -> int:
+    size = int.from_bytes(length, "big")
+    if size > LONGEST_FRAME:
+        raise Damaged("a frame has an impossible length")
+    return size
+
+
+def _maker(members: Sequence[str]) -> Callable[[list[Any]], TaskRecord]:
+    """How a row of this snapshot becomes a task: members that it lacks have their defaults."""
+    if tuple(members) == MEMBERS:
+
+        def make(row: list[Any]) -> TaskRecord:
+            if row[_RETRY] is not None:
+                row[_RETRY] = msgspec.convert(row[_RETRY], RetryPolicy)
+            return TaskRecord(*row)
+
+        return make
+
+    unknown = set(members) - set(MEMBERS)
+    if unknown:
+        raise Damaged(f"a newer version wrote it, with {', '.join(sorted(unknown))}")
+
+    def make_by_name(row: list[Any]) -> TaskRecord:
+        values = dict(zip(members, row, strict=True))
+        if values.get("retry") is not None:
+            values["retry"] = msgspec.convert(values["retry"], RetryPolicy)
+        return TaskRecord(**values)
+
+    return make_by_name
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    """Run blocking file work in a thread; when cancelled, wait for it, so that nobody closes its file."""
+    future = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait([future])
+        raise

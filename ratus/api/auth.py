@@ -1,0 +1,73 @@
+"""Tokens and what they may do.
+
+Tokens are separated by white space or commas. A bare token may do everything; ``TOKEN:produce+consume`` may
+do only that. They are compared in constant time and never logged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from hmac import compare_digest
+
+from ratus.api.routes import ADMIN, SCOPES
+from ratus.errors import Forbidden, Unauthorized
+
+_SEPARATORS = re.compile(r"[\s,]+")
+_TOKEN = re.compile(rb"[\x21-\x7e]+")
+_BEARER = b"bearer "
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A secret and the scopes it carries."""
+
+    secret: bytes
+    scopes: frozenset[str]
+
+
+class Tokens:
+    """The tokens that are known. Without any the door is open."""
+
+    def __init__(self, tokens: Collection[Token] = ()) -> None:
+        self._tokens = tuple(tokens)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    @classmethod
+    def parse(cls, text: str) -> Tokens:
+        """Tokens from a setting or a file. Raises `ValueError`, without the token in its text."""
+        tokens = []
+        for number, word in enumerate(filter(None, _SEPARATORS.split(text)), 1):
+            secret, colon, names = word.partition(":")
+            scopes = frozenset(names.split("+")) if colon else frozenset({ADMIN})
+            unknown = scopes - set(SCOPES)
+            if not secret or not _TOKEN.fullmatch(secret.encode()):
+                raise ValueError(f"token {number}: it must be of printable ASCII characters before the colon")
+            if unknown:
+                raise ValueError(
+                    f"token {number}: unknown scope; write TOKEN:SCOPE+SCOPE with {', '.join(SCOPES)}"
+                )
+            tokens.append(Token(secret.encode(), scopes))
+        return cls(tokens)
+
+    def check(self, authorization: bytes | None, scopes: tuple[str, ...] | None) -> None:
+        """Let a request with this ``Authorization`` header do what needs one of these scopes, or ``None``.
+
+        Raises `Unauthorized` without a known token, `Forbidden` where its scopes do not cover the request.
+        """
+        if authorization is None:
+            raise Unauthorized("send the header Authorization: Bearer TOKEN")
+        if authorization[: len(_BEARER)].lower() != _BEARER:
+            raise Unauthorized("the scheme must be Bearer")
+        secret = authorization[len(_BEARER) :].strip()
+        found = None
+        for token in self._tokens:  # all of them, so that the time taken tells nothing
+            if compare_digest(token.secret, secret):
+                found = token
+        if found is None:
+            raise Unauthorized("unknown token")
+        if scopes is not None and ADMIN not in found.scopes and found.scopes.isdisjoint(scopes):
+            raise Forbidden(f"this needs a token with the scope {' or '.join((*scopes, ADMIN))}")

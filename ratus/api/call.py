@@ -1,0 +1,90 @@
+"""A request as handlers see it, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from ratus.api.query import Query
+from ratus.records import TaskRecord
+from ratus.server.connection import Connection
+
+JSON = b"application/json; charset=utf-8"
+
+
+class ClientGone(Exception):
+    """The client went away before it was answered: there is nobody to answer."""
+
+
+class Answer(Struct):
+    """What goes back. ``claimed``: tasks that are released at once if the client is gone by then.
+
+    ``stream`` takes the place of ``body`` where the text is too large to be put together at once.
+    """
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    claimed: tuple[TaskRecord, ...] = ()
+    stream: AsyncIterator[bytes] | None = None
+    compressed: bool = False
+
+
+class Call:
+    """One request: the path's variables decoded, the clock read once, the body whole."""
+
+    __slots__ = ("body", "connection", "headers", "now", "query", "task_id", "topic")
+
+    def __init__(
+        self,
+        *,
+        topic: str,
+        task_id: str,
+        query: Query,
+        body: bytes,
+        now: int,
+        headers: Mapping[bytes, bytes],
+        connection: Connection,
+    ) -> None:
+        self.topic = topic
+        self.task_id = task_id
+        self.query = query
+        self.body = body
+        self.now = now
+        self.headers = headers
+        self.connection = connection
+
+    @property
+    def takes_gzip(self) -> bool:
+        """Whether the client accepts a gzipped answer."""
+        return takes_gzip(self.headers.get(b"accept-encoding"))
+
+
+def takes_gzip(accept: bytes | None) -> bool:
+    """Whether an ``Accept-Encoding`` header lets gzip through (``gzip;q=0`` does not)."""
+    if accept is None or b"gzip" not in accept:
+        return False
+    for coding in accept.split(b","):
+        name, _, weight = coding.partition(b";")
+        if name.strip().lower() == b"gzip":
+            return weight.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
+    return False
+
+
+class Unwatched:
+    """The connection of a server that does not tell of its peer: it never seems to be gone."""
+
+    gone = False
+    pressed = False
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        """Nothing will ever be called."""
+
+
+def connection_of(scope: Mapping[str, Any]) -> Connection:
+    """The peer of a request; see `ratus.server.connection`."""
+    connection: Connection = scope.get("ratus.connection") or Unwatched()
+    return connection

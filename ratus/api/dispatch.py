@@ -1,0 +1,221 @@
+"""From a request to an answer: route, token, body, handler, error, bytes. The one place where errors of any
+kind become answers, and where every request is measured."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import time
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ratus.api import writing
+from ratus.api.auth import Tokens
+from ratus.api.call import Answer, Call, ClientGone, connection_of, takes_gzip
+from ratus.api.handlers import Handlers
+from ratus.api.query import Query, decode_segment
+from ratus.api.reading import check_length
+from ratus.api.routes import ROUTES
+from ratus.api.table import Match, RouteTable
+from ratus.clock import Clock
+from ratus.errors import InternalError, MethodNotAllowed, PayloadTooLarge, RatusError, Unauthorized
+from ratus.logs import fields
+from ratus.metrics import Metrics
+
+logger = logging.getLogger("ratus")
+access_log = logging.getLogger("ratus.access")
+
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+# Below this an answer fits into a packet or two and compressing it costs more than it saves.
+_GZIP_FROM = 1400
+# Above this compressing takes long enough to be noticed by others; it is done in a thread.
+_GZIP_IN_THREAD_FROM = 64 * 1024
+# The fastest level makes JSON a quarter of its size already.
+_GZIP_LEVEL = 1
+
+_CORS_MAX_AGE = 12 * 3600  # seconds a browser may remember the answer to a preflight request
+
+
+class Api:
+    """The ASGI application."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        metrics: Metrics,
+        clock: Clock,
+        tokens: Tokens,
+        give_back: Callable[[tuple[Any, ...]], Awaitable[None]],
+        max_body_size: int,
+        cors_origins: tuple[str, ...],
+        log_requests: bool = False,
+    ) -> None:
+        self.tokens = tokens
+        self._metrics = metrics
+        self._clock = clock
+        self._give_back = give_back
+        self._max_body_size = max_body_size
+        self._log_requests = log_requests
+        self._table = RouteTable(ROUTES)
+        self._handlers: dict[str, Callable[[Call], Awaitable[Answer]]] = {
+            route.operation: getattr(handlers, route.operation) for route in ROUTES
+        }
+        self._cors: ASGIApp | None = None
+        if cors_origins:
+            self._cors = CORSMiddleware(
+                self._serve,
+                allow_origins=cors_origins,
+                allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
+                allow_headers=("Authorization",),
+                max_age=_CORS_MAX_AGE,
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(f"this application speaks http, not {scope['type']}")
+        # Only a browser's cross-origin request pays for CORS.
+        if self._cors is not None and any(name == b"origin" for name, _ in scope["headers"]):
+            await self._cors(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        method: str = scope["method"]
+        headers = dict(scope["headers"])
+        connection = connection_of(scope)
+        endpoint, topic = "other", None
+        try:
+            match = self._match(method, scope["raw_path"], headers)
+            endpoint = match.endpoint
+            topic = check_length(decode_segment(match.topic), "topic")
+            call = Call(
+                topic=topic,
+                task_id=check_length(decode_segment(match.task_id), "task ID"),
+                query=Query(scope["query_string"]),
+                body=await self._body(headers, receive) if method in _WITH_BODY else b"",
+                now=self._clock.now(),
+                headers=headers,
+                connection=connection,
+            )
+            answer = await self._handlers[match.route.operation](call)
+        except RatusError as error:
+            answer = _refusal(error, method)
+        except ClientGone:
+            return
+        except Exception:
+            logger.exception("answering %s %r failed", method, scope["raw_path"])
+            answer = _refusal(InternalError("the server's log tells more"), method)
+        if answer.claimed and connection.gone:
+            await self._give_back(answer.claimed)
+            return
+        await _send(answer, method, headers, send)
+        seconds = time.perf_counter() - started
+        self._metrics.observe_request(topic or None, method, endpoint, answer.status, seconds)
+        if self._log_requests:
+            access_log.info(
+                "%s %s %d",
+                method,
+                scope["raw_path"].decode("ascii", "backslashreplace"),
+                answer.status,
+                extra=fields(client=(scope.get("client") or ("",))[0], seconds=round(seconds, 6)),
+            )
+
+    def _match(self, method: str, path: bytes, headers: Mapping[bytes, bytes]) -> Match:
+        """The route, once the token may use it. Without a token nobody learns which routes there are."""
+        try:
+            match = self._table.match(method, path)
+        except RatusError:
+            if self.tokens and method != "OPTIONS":
+                self.tokens.check(headers.get(b"authorization"), None)
+            raise
+        if self.tokens and match.route.scopes:
+            self.tokens.check(headers.get(b"authorization"), match.route.scopes)
+        return match
+
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """The whole body. One that is announced too large is refused before any of it is read."""
+        length = headers.get(b"content-length")
+        if length is not None and int(length) > self._max_body_size:
+            raise self._too_large()
+        message = await receive()
+        body: bytes = message.get("body", b"")
+        if message.get("more_body"):
+            parts, size = [body], len(body)
+            while message.get("more_body"):
+                message = await receive()
+                part = message.get("body", b"")
+                size += len(part)
+                if size > self._max_body_size:
+                    raise self._too_large()
+                parts.append(part)
+            body = b"".join(parts)
+        if message["type"] == "http.disconnect":
+            raise ClientGone()
+        if len(body) > self._max_body_size:
+            raise self._too_large()
+        return body
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(f"the body is over {self._max_body_size} bytes; send less at a time")
+
+
+def _refusal(error: RatusError, method: str) -> Answer:
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, MethodNotAllowed):
+        headers = ((b"allow", ", ".join(error.allowed).encode()),)
+        if method == "OPTIONS":
+            return Answer(204, headers=headers)
+    elif isinstance(error, Unauthorized):
+        headers = ((b"www-authenticate", b"Bearer"),)
+    return Answer(error.status, writing.error(error), headers=headers)
+
+
+async def _send(answer: Answer, method: str, headers: Mapping[bytes, bytes], send: Send) -> None:
+    sent = list(answer.headers)
+    if answer.stream is not None:
+        await _send_stream(answer, answer.stream, method, headers, send)
+        return
+    body = answer.body
+    if answer.compressed:
+        sent += _GZIPPED
+    elif len(body) >= _GZIP_FROM and takes_gzip(headers.get(b"accept-encoding")):
+        if len(body) < _GZIP_IN_THREAD_FROM:
+            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+        else:
+            body = await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL, mtime=0)
+        sent += _GZIPPED
+    if answer.status != 204:
+        if body:
+            sent.append((b"content-type", answer.content_type))
+        sent.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": sent})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+async def _send_stream(
+    answer: Answer, stream: AsyncIterator[bytes], method: str, headers: Mapping[bytes, bytes], send: Send
+) -> None:
+    """Send a text piece by piece, compressed on the way."""
+    sent = [*answer.headers, (b"content-type", answer.content_type)]
+    packer = None
+    if takes_gzip(headers.get(b"accept-encoding")):
+        packer = zlib.compressobj(_GZIP_LEVEL, wbits=31)  # 31: with a gzip header
+        sent += _GZIPPED
+    await send({"type": "http.response.start", "status": answer.status, "headers": sent})
+    if method != "HEAD":
+        async for piece in stream:
+            body = piece if packer is None else packer.compress(piece)
+            if body:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+    await send({"type": "http.response.body", "body": packer.flush() if packer and method != "HEAD" else b""})
+
+
+_GZIPPED = ((b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding"))

@@ -1,0 +1,20 @@
+"""What each operation of the API does, in words and examples, by its operation id."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ratus.api.openapi.operations import promises, service, tasks, topics
+from ratus.api.openapi.operations.operation import Answer, Body, Operation
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    **topics.OPERATIONS,
+    **tasks.OPERATIONS,
+    **promises.OPERATIONS,
+    **service.OPERATIONS,
+}
+
+TAGS: Final = (topics.TAG, tasks.TAG, promises.TAG, service.TAG)
+"""The groups of operations, each with a name and a description."""
+
+__all__ = ["OPERATIONS", "TAGS", "Answer", "Body", "Operation"]

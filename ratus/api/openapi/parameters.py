@@ -1,0 +1,93 @@
+"""The parameters of paths and queries. What also travels in a body is described there, in the models."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ratus.api.openapi.schemas import parameter_schema
+from ratus.models import Extension, Poll, Task, WireModel
+
+_PATH: Final[dict[str, dict[str, Any]]] = {
+    "topic": {
+        "description": "The topic; 1 to 1,024 bytes of UTF-8, percent-encoded. A slash in it travels as "
+        "`%2F`, a plus sign is a plus sign. Where an id follows the segment may also be "
+        "empty, as in `/v1/topics//tasks/1`: ids are global, so the topic of the path is "
+        "not looked at.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 1024},
+        "example": "example",
+    },
+    "id": {
+        "description": "The id of the task; 1 to 1,024 bytes of UTF-8, percent-encoded. A slash in it "
+        "travels as `%2F`, a plus sign is a plus sign.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 1024},
+        "example": "1",
+    },
+}
+
+_PAGES: Final[dict[str, dict[str, Any]]] = {
+    "page_limit": {
+        "name": "limit",
+        "description": "At most so many items; 0 means the default. The bound is the server's "
+        "`--pagination-max-limit` (100). A page ends early, after at least one item, at 16 MiB.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 100, "default": 10},
+    },
+    "page_offset": {
+        "name": "offset",
+        "description": "Skip so many items. The bound is the server's `--pagination-max-offset` (10000). "
+        "Only stable while nothing is deleted.",
+        "schema": {"type": "integer", "minimum": 0, "maximum": 10000, "default": 0},
+    },
+    "page_after": {
+        "name": "after",
+        "description": "Walk through the list by cursor: empty for the first page, then the `next` of the "
+        "page before, unchanged. Never skips or repeats a task that stays. Not together "
+        "with an `offset`.",
+        "allowEmptyValue": True,
+        "schema": {"type": "string"},
+    },
+    "task_wait": {
+        "name": "wait",
+        "description": "Answer as soon as the task is completed or archived, and with the task as it is only "
+        "after this long. At most the server's `--promise-max-wait` (60s).",
+    },
+}
+
+
+def _of_model(model: type[WireModel], member: str, description: str = "") -> dict[str, Any]:
+    """A query parameter that is a member of a model."""
+    schema = parameter_schema(model, member)
+    schema.pop("examples", None)
+    schema.pop("writeOnly", None)
+    text = schema.pop("description")
+    if schema.get("default") in ("", 0):
+        del schema["default"]
+    return {"name": member, "description": description or text, "schema": schema}
+
+
+def _query() -> dict[str, dict[str, Any]]:
+    claims = {f"claim_{name.strip('_')}": _of_model(Poll, name) for name in ("_id", "consumer", "timeout")}
+    claims |= {f"claim_{name}": _of_model(Poll, name) for name in ("deadline", "wait", "limit")}
+    claims["claim_nonce"] = _of_model(Extension, "nonce")
+    for parameter in claims.values():
+        parameter["description"] += " Beats the member of the body."
+    filters = {
+        f"task_{name}": _of_model(Task, name, f"Only tasks whose `{name}` is this.")
+        for name in ("state", "outcome", "producer", "consumer")
+    }
+    wait = {"task_wait": {**_PAGES["task_wait"], "schema": claims["claim_wait"]["schema"]}}
+    return {**_PAGES, **wait, **filters, **claims}
+
+
+def parameters() -> dict[str, dict[str, Any]]:
+    """All parameters of the document by key: `topic` and `id` of paths, the others of queries."""
+    paths = {name: {"name": name, "in": "path", "required": True, **text} for name, text in _PATH.items()}
+    queries = {
+        key: {"name": text["name"], "in": "query", "required": False, **text}
+        for key, text in _query().items()
+    }
+    return {**paths, **queries}
+
+
+def reference(key: str) -> dict[str, str]:
+    """A reference to the parameter with this key."""
+    return {"$ref": f"#/components/parameters/{key}"}

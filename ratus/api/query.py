@@ -1,0 +1,68 @@
+"""The query string and path segments, decoded strictly and only where somebody asks."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_to_bytes
+
+from ratus.durations import quoted
+from ratus.errors import BadRequest
+
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+
+
+def decode_segment(raw: bytes) -> str:
+    """A segment of the path, percent-decoded; ``+`` is a plus. Raises `BadRequest` for what is not UTF-8."""
+    if b"%" not in raw:
+        return _utf8(raw, "the path")
+    if _BAD_ESCAPE.search(raw):
+        raise BadRequest("the path has a % that is not followed by two hexadecimal digits; write %25")
+    return _utf8(unquote_to_bytes(raw), "the path")
+
+
+def _utf8(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{where} is not UTF-8 once percent-decoded") from None
+
+
+class Query:
+    """Parameters by name: the first of a name counts, an empty value counts as absent."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, query: bytes) -> None:
+        self._raw: dict[bytes, bytes] = {}
+        for pair in query.split(b"&") if query else ():
+            name, _, value = pair.partition(b"=")
+            if b"%" in name or b"+" in name:
+                name = unquote_to_bytes(name.replace(b"+", b" "))
+            self._raw.setdefault(name, value)
+
+    def __bool__(self) -> bool:
+        return bool(self._raw)
+
+    def __contains__(self, name: str) -> bool:
+        return name.encode() in self._raw
+
+    def text(self, name: str) -> str | None:
+        """A parameter's text, or ``None``."""
+        raw = self._raw.get(name.encode())
+        if not raw:
+            return None
+        if b"%" in raw or b"+" in raw:
+            if _BAD_ESCAPE.search(raw):
+                raise BadRequest(f"{name}: a % is not followed by two hexadecimal digits; write %25")
+            raw = unquote_to_bytes(raw.replace(b"+", b" "))
+        return _utf8(raw, name)
+
+    def integer(self, name: str) -> int | None:
+        """A parameter as a decimal integer of up to 18 digits, or ``None``."""
+        text = self.text(name)
+        if text is None:
+            return None
+        if not _INTEGER.fullmatch(text):
+            raise BadRequest(f"{name}: {quoted(text)} is not an integer")
+        return int(text)

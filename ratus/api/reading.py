@@ -1,0 +1,409 @@
+"""Requests become complete records: defaults filled in, relative times made absolute, bounds checked.
+
+The clock was read once, at the edge; ``now`` is that time. Everything wrong is a `BadRequest` that names
+the member, and nothing has been changed by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Struct
+
+from ratus.api import codec
+from ratus.api.codec import Members
+from ratus.api.cursors import read_cursor
+from ratus.api.query import Query
+from ratus.config import Settings
+from ratus.durations import format_duration, quoted
+from ratus.errors import BadRequest, PayloadTooLarge
+from ratus.records import (
+    DEFAULT_TIMEOUT,
+    EXPIRED,
+    FAILED,
+    PENDING,
+    CommitRecord,
+    RetryPolicy,
+    TaskQuery,
+    TaskRecord,
+)
+from ratus.times import MAX_TIME, MIN_TIME
+from ratus.transitions import BACKOFFS, shorten_error
+
+MAX_NAME_BYTES = 1024
+MAX_TOPICS = 1000  # topics in one claim: each may cost a look
+HIGHEST_PRIORITY = 9
+# More attempts than anybody makes, and few enough for every database's integer.
+MAX_ATTEMPTS = 2**31 - 1
+
+OUTCOMES = (FAILED, EXPIRED)
+
+
+class Poll(Struct, frozen=True):
+    """What a consumer asks for; ``deadline`` or else ``timeout`` from the moment of the claim.
+
+    ``limit`` is ``None`` where one task is wanted as itself and not as a list. ``wait`` is microseconds.
+    """
+
+    topics: tuple[str, ...]
+    task_id: str
+    consumer: str
+    timeout: int
+    deadline: int | None
+    wait: int
+    limit: int | None
+
+    def deadline_at(self, now: int) -> int:
+        """When a claim made now lapses."""
+        return self.deadline if self.deadline is not None else now + self.timeout
+
+
+class Extension(Struct, frozen=True):
+    """A claim's new deadline; an empty nonce forces."""
+
+    nonce: str
+    deadline: int
+
+
+def check_name(name: str, what: str) -> str:
+    """An id or a topic: any Unicode text of 1 to 1,024 bytes."""
+    if not name:
+        raise BadRequest(f"{what} must not be empty")
+    return check_length(name, what)
+
+
+def check_length(name: str, what: str) -> str:
+    """An id or a topic of a path: as `check_name`, but it may be empty."""
+    if len(name) > MAX_NAME_BYTES // 4 and len(name.encode()) > MAX_NAME_BYTES:
+        raise BadRequest(f"{what} must not be longer than {MAX_NAME_BYTES} bytes")
+    return name
+
+
+def _after(base: int, duration: int, name: str) -> int:
+    time = base + duration
+    if not MIN_TIME <= time <= MAX_TIME:
+        raise BadRequest(f"{name}: {format_duration(duration)} from then is outside the years 0 to 9999")
+    return time
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads requests within the limits of the settings."""
+
+    settings: Settings
+
+    # ---- tasks -------------------------------------------------------------------------------------
+
+    def task(self, body: bytes, topic: str, task_id: str, now: int) -> TaskRecord:
+        """The task in a body; the body's topic beats the path's, an id given twice must be the same."""
+        members = codec.read_object(body)
+        if members is None:
+            if not body.strip():
+                raise BadRequest("missing request body")
+            members = {}
+        return self._task(members, topic, task_id, now)
+
+    def tasks(self, body: bytes, topic: str, now: int) -> list[TaskRecord]:
+        """The tasks in the ``data`` of a body."""
+        return [self._task(members, topic, "", now) for members in self._items(body)]
+
+    def _items(self, body: bytes) -> list[Members]:
+        if not body.strip():
+            raise BadRequest("missing request body")
+        items = codec.read_items(body)
+        if len(items) > self.settings.max_batch_size:
+            raise PayloadTooLarge(
+                f"a batch may hold {self.settings.max_batch_size} items, not {len(items)}; send several"
+            )
+        return items
+
+    def _task(self, members: Members, topic: str, task_id: str, now: int) -> TaskRecord:
+        given = codec.text_of(members, "_id")
+        if given and task_id and given != task_id:
+            raise BadRequest("task ID is inconsistent with the path parameter")
+        task_id = check_name(given or task_id, "task ID")
+        topic = check_name(codec.text_of(members, "topic") or topic, "topic")
+        scheduled = _scheduled(members, now)
+        record = TaskRecord(task_id, topic, now, now if scheduled is None else scheduled)
+        for name in members:
+            if name in _TASK_READERS:
+                read, member = _TASK_READERS[name]
+                value = read(members, name)
+                if value is not None:
+                    setattr(record, member, value)
+        if record.expires is None and (ttl := codec.duration_of(members, "ttl")) is not None:
+            record.expires = _after(now, ttl, "ttl")
+        if record.expires is not None and record.expires <= now and record.state == PENDING:
+            raise BadRequest("expires: the task has expired already; give a time after now, or none")
+        return record
+
+    # ---- commits -----------------------------------------------------------------------------------
+
+    def commit(self, body: bytes, task_id: str, now: int) -> CommitRecord:
+        """The commit in a body, which may be empty: completed, by force."""
+        members = codec.read_object(body) or {}
+        given = codec.text_of(members, "_id")
+        if given and given != task_id:
+            raise BadRequest("task ID is inconsistent with the path parameter")
+        return self._commit(members, task_id, now)
+
+    def commits(self, body: bytes, now: int) -> list[CommitRecord]:
+        """The commits in the ``data`` of a body."""
+        return [
+            self._commit(members, check_name(codec.text_of(members, "_id") or "", "task ID"), now)
+            for members in self._items(body)
+        ]
+
+    def _commit(self, members: Members, task_id: str, now: int) -> CommitRecord:
+        if not members:
+            return CommitRecord(task_id)
+        topic = codec.text_of(members, "topic")
+        if topic:
+            check_name(topic, "topic")
+        error = codec.text_of(members, "error")
+        return CommitRecord(
+            task_id,
+            codec.text_of(members, "nonce") or "",
+            topic or "",
+            _state_of(members, "state"),
+            _scheduled(members, now),
+            codec.value_of(members, "payload"),
+            None if error is None else shorten_error(error),
+            codec.value_of(members, "result"),
+        )
+
+    # ---- promises ----------------------------------------------------------------------------------
+
+    def poll(self, body: bytes, query: Query, topic: str | None, task_id: str, now: int) -> Poll:
+        """What a consumer asks for, in the body or the query; the query wins.
+
+        ``topic`` is the path's; ``None`` where the topics are in the body.
+        """
+        members = codec.read_object(body) or {}
+        given = query.text("_id") or codec.text_of(members, "_id") or ""
+        if task_id and given and given != task_id:
+            raise BadRequest("promise ID is inconsistent with the path parameter")
+        deadline, timeout = self._deadline(members, query)
+        if deadline is None:
+            _after(now, timeout, "timeout")
+        elif deadline <= now:
+            raise BadRequest("deadline: it must be after now")
+        consumer = query.text("consumer")
+        topics = (topic,) if topic is not None else _topics(members)
+        return Poll(
+            topics,
+            task_id or given,
+            consumer if consumer is not None else codec.text_of(members, "consumer") or "",
+            timeout,
+            deadline,
+            self.wait(query, members),
+            self._limit(members, query),
+        )
+
+    def extension(self, body: bytes, query: Query, task_id: str, now: int) -> Extension:
+        """A claim's new deadline, by default ten minutes from now."""
+        members = codec.read_object(body) or {}
+        given = query.text("_id") or codec.text_of(members, "_id")
+        if given and given != task_id:
+            raise BadRequest("promise ID is inconsistent with the path parameter")
+        deadline, timeout = self._deadline(members, query)
+        if deadline is None:
+            deadline = _after(now, timeout, "timeout")
+        elif deadline <= now:
+            raise BadRequest("deadline: it must be after now")
+        return Extension(query.text("nonce") or codec.text_of(members, "nonce") or "", deadline)
+
+    def _deadline(self, members: Members, query: Query) -> tuple[int | None, int]:
+        """The deadline if one is given (the timeout is then not even looked at), and the timeout."""
+        text = query.text("deadline")
+        deadline = codec.time_of(members, "deadline") if text is None else codec.time_from(text, "deadline")
+        if deadline is not None:
+            return deadline, DEFAULT_TIMEOUT
+        text = query.text("timeout")
+        timeout = (
+            codec.duration_of(members, "timeout") if text is None else codec.duration_from(text, "timeout")
+        )
+        if timeout is None:
+            return None, DEFAULT_TIMEOUT
+        if timeout <= 0:
+            raise BadRequest("timeout: it must be longer than 0s")
+        return None, timeout
+
+    def wait(self, query: Query, members: Members | None = None) -> int:
+        """How long to wait for an answer, in microseconds; 0: not at all."""
+        text = query.text("wait")
+        wait = codec.duration_from(text, "wait") if text is not None else None
+        if wait is None:
+            wait = codec.duration_of(members, "wait") if members else None
+        if wait is None:
+            return 0
+        longest = self.settings.promise_max_wait
+        if not 0 <= wait <= longest:
+            raise BadRequest(f"wait: it must be from 0s to {format_duration(longest)}")
+        return wait
+
+    def _limit(self, members: Members, query: Query) -> int | None:
+        limit = query.integer("limit")
+        if limit is None:
+            limit = codec.integer_of(members, "limit")
+        highest = self.settings.promise_max_limit
+        if limit is not None and not 1 <= limit <= highest:
+            raise BadRequest(f"limit: it must be from 1 to {highest}")
+        return limit
+
+    # ---- lists and topics --------------------------------------------------------------------------
+
+    def page(self, query: Query) -> tuple[int, int]:
+        """Limit and offset of a list."""
+        settings = self.settings
+        limit = query.integer("limit") or min(10, settings.pagination_max_limit)
+        offset = query.integer("offset") or 0
+        if limit < 0:
+            raise BadRequest("limit must not be negative")
+        if offset < 0:
+            raise BadRequest("offset must not be negative")
+        if limit > settings.pagination_max_limit:
+            raise BadRequest(f"exceeded maximum allowed limit of {settings.pagination_max_limit}")
+        if offset > settings.pagination_max_offset:
+            raise BadRequest(f"exceeded maximum allowed offset of {settings.pagination_max_offset}")
+        return limit, offset
+
+    def task_query(self, query: Query, topic: str) -> TaskQuery:
+        """Which tasks to list. Where ``after`` stands, even empty, the list is walked by cursor."""
+        limit, offset = self.page(query)
+        if not query:
+            return TaskQuery(topic, limit)
+        cursor = query.text("after")
+        if offset and "after" in query:
+            raise BadRequest("give after or offset, not both")
+        state = query.integer("state")
+        if state is not None and not 0 <= state <= 3:
+            raise BadRequest("state: use 0 (pending), 1 (active), 2 (completed) or 3 (archived)")
+        outcome = query.text("outcome")
+        if outcome is not None and outcome not in OUTCOMES:
+            raise BadRequest(f"outcome: use {' or '.join(OUTCOMES)}")
+        return TaskQuery(
+            topic,
+            limit,
+            offset,
+            None if cursor is None else read_cursor(cursor, topic),
+            state,
+            outcome,
+            query.text("producer"),
+            query.text("consumer"),
+        )
+
+    def paused(self, body: bytes, topic: str) -> bool | None:
+        """Whether the topic is to be paused, the one setting it has; ``None``: as it is."""
+        paused: bool | None = codec.boolean_of(codec.read_object(body) or {}, "paused")
+        if paused is not None:
+            check_name(topic, "topic")
+        return paused
+
+
+# ---- readers of a task's members ------------------------------------------------------------------
+
+
+def _scheduled(members: Members, now: int) -> int | None:
+    """The time in ``scheduled``, or else ``defer`` from now; the loser is not even looked at."""
+    scheduled = codec.time_of(members, "scheduled")
+    if scheduled is None and (defer := codec.duration_of(members, "defer")) is not None:
+        scheduled = _after(now, defer, "defer")
+    return scheduled
+
+
+def _state_of(members: Members, name: str) -> int | None:
+    state = codec.integer_of(members, name)
+    if state is not None and not 0 <= state <= 3:
+        raise BadRequest(
+            f"state: {_shown(state)} is unknown; use 0 (pending), 1 (active), 2 (completed) or 3 (archived)"
+        )
+    return state
+
+
+def _bounded(low: int, high: int) -> Callable[[Members, str], int | None]:
+    def read(members: Members, name: str) -> int | None:
+        value = codec.integer_of(members, name)
+        if value is not None and not low <= value <= high:
+            raise BadRequest(f"{name}: {_shown(value)} is not from {low} to {high}")
+        return value
+
+    return read
+
+
+def _shown(value: int) -> str:
+    """A number for a message; a client may send one of thousands of digits."""
+    return str(value) if abs(value) < 10**18 else "this number"
+
+
+def _outcome_of(members: Members, name: str) -> str | None:
+    outcome = codec.text_of(members, name)
+    if outcome and outcome not in OUTCOMES:
+        raise BadRequest(f"{name}: {quoted(outcome)} is unknown; use {' or '.join(OUTCOMES)}")
+    return outcome
+
+
+def _error_of(members: Members, name: str) -> str | None:
+    error = codec.text_of(members, name)
+    return None if error is None else shorten_error(error)
+
+
+def _retry_of(members: Members, name: str) -> RetryPolicy | None:
+    policy = codec.object_of(members, name)
+    if policy is None:
+        return None
+    backoff = codec.text_of(policy, "backoff")
+    if backoff is not None and backoff not in BACKOFFS:
+        raise BadRequest(f"retry: backoff: {quoted(backoff)} is unknown; use {', '.join(BACKOFFS)}")
+    delays: dict[str, int | None] = {}
+    for member in ("delay", "max_delay"):
+        delay = delays[member] = codec.duration_of(policy, member)
+        if delay is not None and delay < 0:
+            raise BadRequest(f"retry: {member}: it must not be negative")
+    jitter = codec.number_of(policy, "jitter")
+    if jitter is not None and not 0 <= jitter <= 1:
+        raise BadRequest("retry: jitter: it must be from 0 to 1")
+    attempts = _attempts_of(policy, "max_attempts")
+    return RetryPolicy(attempts, backoff, delays["delay"], delays["max_delay"], jitter)
+
+
+def _topics(members: Members) -> tuple[str, ...]:
+    topics = codec.texts_of(members, "topics")
+    if not topics:
+        raise BadRequest('topics: name one or more, such as {"topics": ["urgent", "bulk"]}')
+    if len(topics) > MAX_TOPICS:
+        raise BadRequest(f"topics: at most {MAX_TOPICS}, not {len(topics)}")
+    for topic in topics:
+        check_name(topic, "topic")
+    return tuple(dict.fromkeys(topics))
+
+
+_attempts_of = _bounded(0, MAX_ATTEMPTS)
+
+# How a member of a task is read, and the member of the record it becomes. The rest (ids, topic, scheduled and
+# what is relative) needs more than the member itself.
+_TASK_READERS: dict[str, tuple[Callable[[Members, str], Any], str]] = {
+    "state": (_state_of, "state"),
+    "nonce": (codec.text_of, "nonce"),
+    "producer": (codec.text_of, "producer"),
+    "consumer": (codec.text_of, "consumer"),
+    "produced": (codec.time_of, "produced"),
+    "consumed": (codec.time_of, "consumed"),
+    "deadline": (codec.time_of, "deadline"),
+    "committed": (codec.time_of, "committed"),
+    "payload": (codec.value_of, "payload"),
+    "priority": (_bounded(-HIGHEST_PRIORITY, HIGHEST_PRIORITY), "priority"),
+    "attempts": (_attempts_of, "attempts"),
+    "retry": (_retry_of, "retry"),
+    "error": (_error_of, "error"),
+    "result": (codec.value_of, "result"),
+    "outcome": (_outcome_of, "outcome"),
+    "expires": (codec.time_of, "expires"),
+}
+
+TASK_MEMBERS = frozenset(_TASK_READERS) | {"_id", "topic", "scheduled", "defer", "ttl"}
+COMMIT_MEMBERS = frozenset(CommitRecord.__struct_fields__) - {"id"} | {"_id", "defer"}
+PROMISE_MEMBERS = frozenset(["_id", "nonce", "consumer", "deadline", "timeout", "wait", "limit", "topics"])
+RETRY_MEMBERS = frozenset(RetryPolicy.__struct_fields__)

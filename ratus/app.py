@@ -1,0 +1,99 @@
+"""The composition root: settings, an engine and a clock become an application and its service."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ratus import __version__, plugins
+from ratus.api.auth import Tokens
+from ratus.api.dispatch import Api
+from ratus.api.handlers import Handlers
+from ratus.api.reading import Reader
+from ratus.chores import Chores
+from ratus.clock import Clock, SystemClock
+from ratus.config import Settings
+from ratus.engine import Engine
+from ratus.metrics import Metrics
+from ratus.service import Service
+from ratus.transitions import RetryDefaults
+from ratus.waiting import WaitingRoom
+
+logger = logging.getLogger("ratus")
+
+
+def build(
+    settings: Settings, *, engine: Engine | None = None, clock: Clock | None = None
+) -> tuple[Api, Service]:
+    """The application and its service; nothing is opened yet.
+
+    Raises `plugins.PluginError` for an engine that cannot be had, and `ValueError` or `OSError` for tokens
+    that cannot be read.
+    """
+    clock = clock or SystemClock()
+    engine = engine or create_engine(settings)
+    tokens = read_tokens(settings)
+    metrics = Metrics(settings.metrics_max_label_values)
+    room = WaitingRoom(engine, clock)
+    handlers = Handlers(
+        engine=engine,
+        room=room,
+        reader=Reader(settings),
+        metrics=metrics,
+        clock=clock,
+        version=__version__,
+    )
+    api = Api(
+        handlers,
+        metrics=metrics,
+        clock=clock,
+        tokens=tokens,
+        give_back=room.give_back,
+        max_body_size=settings.max_body_size,
+        cors_origins=settings.cors_origins,
+        log_requests=settings.access_log,
+    )
+    chores = Chores(
+        engine,
+        clock,
+        metrics,
+        interval=settings.chore_interval,
+        initial_delay=settings.chore_initial_delay,
+        initial_random=settings.chore_initial_random,
+        retention=settings.retention_period,
+    )
+    service = Service(
+        engine=engine,
+        clock=clock,
+        room=room,
+        chores=chores,
+        handlers=handlers,
+        api=api,
+        read_tokens=lambda: read_tokens(settings),
+    )
+    return api, service
+
+
+def create_engine(settings: Settings) -> Engine:
+    """The engine that the settings name. Raises `plugins.PluginError`."""
+    retry = RetryDefaults(settings.retry_max_attempts, settings.retry_delay, settings.retry_max_delay)
+    return plugins.load(settings.engine).create({**settings.engine_options, "retry": retry})
+
+
+def read_tokens(settings: Settings) -> Tokens:
+    """The tokens of the setting and of the file together. Raises `OSError` and `ValueError`."""
+    text = settings.auth_tokens
+    if settings.auth_tokens_file:
+        try:
+            text += "\n" + Path(settings.auth_tokens_file).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"{settings.auth_tokens_file} is not a text file in UTF-8") from None
+        except OSError as error:
+            raise OSError(f"cannot read {settings.auth_tokens_file}: {error.strerror}") from error
+    tokens = Tokens.parse(text)
+    if not tokens and (settings.auth_tokens or settings.auth_tokens_file):
+        # An empty file must not open the door that somebody meant to lock.
+        raise ValueError(
+            "there is no token in --auth-tokens or --auth-tokens-file; write one or give neither"
+        )
+    return tokens

@@ -1,0 +1,104 @@
+"""Background chores: take back lapsed claims, archive expired tasks, delete old completed ones, snapshot.
+
+One loop, one interval. A chore that fails is logged and tried again with the next round; the others still
+run. Nothing here is needed for correctness of a claim (a poll takes lapsed claims back itself); without
+chores nothing is purged and no snapshot is written while the server runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+
+from ratus.clock import SECOND, Clock
+from ratus.engine import Engine
+from ratus.errors import ServiceUnavailable
+from ratus.logs import fields
+from ratus.metrics import Metrics
+
+logger = logging.getLogger("ratus.chores")
+
+Chore = Callable[[int], Awaitable[object]]
+
+
+class Chores:
+    """Runs every chore once an interval, first after a delay. Times are microseconds."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        interval: int,
+        initial_delay: int = 0,
+        initial_random: bool = False,
+        retention: int,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._metrics = metrics
+        self._interval = interval
+        self._delay = round(initial_delay * random()) if initial_random else initial_delay
+        self._chores: dict[str, Chore] = {
+            "recover": engine.recover,
+            "expire": engine.expire,
+            "purge": lambda now: engine.purge(now - retention),
+            "maintain": engine.maintain,
+            "metrics": self._drop_metrics,
+            "memory": self._freeze,
+        }
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, unless the interval is 0: then this instance does no chores."""
+        if self._interval:
+            self._task = asyncio.get_running_loop().create_task(self._loop())
+
+    async def stop(self) -> None:
+        """Stop, in the middle of a round if need be."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    async def _loop(self) -> None:
+        await asyncio.sleep(self._delay / SECOND)
+        while True:
+            await self.run()
+            await asyncio.sleep(self._interval / SECOND)
+
+    async def run(self) -> None:
+        """One round."""
+        started = time.perf_counter()
+        for name, chore in self._chores.items():
+            try:
+                done = await chore(self._clock.now())
+            except ServiceUnavailable as error:
+                logger.warning("chore %s could not run: %s", name, error.detail)
+            except Exception:
+                logger.exception("chore %s failed; it is tried again with the next round", name)
+            else:
+                if done:
+                    logger.debug("chore %s done", name, extra=fields(tasks=done))
+        self._metrics.observe_chore(time.perf_counter() - started)
+
+    async def _drop_metrics(self, now: int) -> None:
+        """Forget the metrics of topics that are gone."""
+        for topic in self._metrics.topics():
+            if await self._engine.get_topic(topic, now) is None:
+                self._metrics.drop_topic(topic)
+
+    async def _freeze(self, now: int) -> None:
+        """Keep the garbage collector away from what lives long.
+
+        A full collection visits everything that is alive; with a million tasks it would stop the server for
+        a good part of a second. Young garbage is collected first, so that none is kept by this.
+        """
+        gc.collect(1)
+        gc.freeze()

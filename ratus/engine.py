@@ -1,0 +1,210 @@
+"""The engine contract, on one page.
+
+An engine stores tasks and topic settings and makes each operation one atomic step. Every method says what
+it promises; how is the engine's business. What the suite in ``tests/engines/contract`` does not hold does
+not exist, and that suite runs unchanged against every engine.
+
+For all methods:
+
+- Times are microseconds since 1970-01-01 UTC. ``now`` is an argument: engines never read the clock.
+- Ids are one namespace over all topics. Batches are the primitive, a single task is a batch of one.
+- State changes come from `ratus.transitions`; the engine carries them out.
+- Records handed in belong to the engine from then on. Records handed out may be the engine's own: whoever
+  gets one reads it before the next ``await`` and never changes it.
+- An answered write is as durable as `Traits.durable` says. One that raised changed nothing.
+- `ServiceUnavailable` may be raised by every method: the database is away or not open yet; try again.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ratus.errors import RatusError
+from ratus.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
+from ratus.transitions import Nonces, RetryDefaults
+
+# How many lapsed or expired tasks a claim takes care of before it looks for a task: so that one poll never
+# pays for a million others. The chore takes care of the rest.
+CLAIM_CHORES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What an engine is, as data. Nobody asks which engine it is; they ask this.
+
+    ``durable``: an answered write survives ``kill -9``. ``shared``: several servers may work on the same
+    data. ``precision``: times are kept to this many microseconds.
+    """
+
+    name: str
+    durable: bool
+    shared: bool
+    precision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the engine can serve, and what an operator should know (empty when all is well)."""
+
+    ready: bool
+    detail: str = ""
+
+
+class Listener(Protocol):
+    """Told by an engine, synchronously and cheaply, what waiting requests wait for."""
+
+    def available(self, topic: str) -> None:
+        """A task of the topic is pending, now or from a later time on, that was not before."""
+        ...
+
+    def settled(self, task_id: str) -> None:
+        """A task was completed, archived or deleted."""
+        ...
+
+
+class Engine(ABC):
+    """A storage engine. Constructed without I/O; `open` before anything else, `close` at the end."""
+
+    traits: Traits
+
+    def __init__(
+        self,
+        *,
+        retry: RetryDefaults | None = None,
+        random: Callable[[], float] = random.random,
+        nonces: Callable[[], str] | None = None,
+    ) -> None:
+        self.retry = retry or RetryDefaults()
+        self.random = random
+        self.nonces = nonces or Nonces()
+        self.listener: Listener | None = None
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def open(self, now: int) -> None:
+        """Make ready to serve. Raises `StartupError` where that can never succeed (a damaged file)."""
+
+    @abstractmethod
+    async def close(self, now: int) -> None:
+        """Persist what is to be persisted and let go of everything. Raises if something would be lost."""
+
+    @abstractmethod
+    async def health(self) -> Health:
+        """Whether the engine can serve; answers within a second and never raises."""
+
+    # ---- tasks -----------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        """Store those whose id is new (also within the batch: the first wins); true for each stored.
+
+        The order of creation is the order in which ids come in. Tasks handed in incomplete are made whole
+        (`transitions.complete_on_insert`).
+        """
+
+    @abstractmethod
+    async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        """Store all; one whose id exists replaces the old one whole and keeps its place in the order of
+        creation. True for each that was new. Twice in a batch: the last stays."""
+
+    @abstractmethod
+    async def get(self, task_id: str) -> TaskRecord | None:
+        """The task, or ``None``."""
+
+    @abstractmethod
+    async def list_tasks(self, query: TaskQuery) -> TaskPage:
+        """Tasks of a topic in a fixed order, filtered. Ends early, after at least one task, at
+        `MAX_PAGE_BYTES`. Following `TaskPage.next` never skips or repeats a task that stays.
+        Raises `BadRequest` for an ``after`` that the engine never gave."""
+
+    @abstractmethod
+    async def delete_task(self, task_id: str) -> bool:
+        """Delete a task in any state; true when there was one."""
+
+    @abstractmethod
+    async def delete_tasks(self, topic: str) -> int:
+        """Delete the tasks that the topic has at this moment; settings stay. How many there were."""
+
+    @abstractmethod
+    async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
+        """Apply each commit by itself, in order. For each the task as it then is, or `NotFound` or
+        `Conflict` (the nonce given is not the task's) and nothing changed."""
+
+    # ---- claims ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        """Claim up to ``claim.limit`` due tasks of these topics and never of another.
+
+        Topics in the order given; within one by priority (larger first), then ``scheduled``, then creation.
+        Paused topics give nothing. Two callers never get the same claim. Lapsed claims of these topics
+        are taken back first, expired tasks archived (up to `CLAIM_CHORES` of each). Ends early, after at
+        least one task, at `MAX_PAGE_BYTES`. Empty when nothing is due.
+        """
+
+    @abstractmethod
+    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
+        """Claim this task, due or not. Raises `NotFound`, or `Conflict` unless it is pending or ``force``."""
+
+    @abstractmethod
+    async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
+        """Move the deadline of a claim. Raises `NotFound`; `Conflict` unless active under this nonce (an
+        empty one forces)."""
+
+    @abstractmethod
+    async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+        """Give an active task back; with a nonce only that very claim. True when that was done."""
+
+    @abstractmethod
+    async def release_topic(self, topic: str, now: int) -> int:
+        """Give back all active tasks that the topic has at this moment. How many there were."""
+
+    @abstractmethod
+    async def next_due(self, topic: str) -> int | None:
+        """When next a claim in this topic may succeed: the earliest ``scheduled`` of its pending tasks
+        (possibly past) or deadline of its active ones; ``None`` when it is paused or has neither."""
+
+    # ---- topics ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def list_topics(self, limit: int, offset: int) -> list[str]:
+        """Names of topics that have a task or a setting, in a fixed order."""
+
+    @abstractmethod
+    async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
+        """What is known of a topic, or ``None`` without task and setting. Counts are kept, not counted."""
+
+    @abstractmethod
+    async def set_paused(self, topic: str, paused: bool) -> None:
+        """Pause or resume a topic. Survives a restart; false is the default and leaves no trace."""
+
+    @abstractmethod
+    async def delete_topic(self, topic: str) -> int:
+        """Delete the topic's tasks and settings. How many tasks there were."""
+
+    @abstractmethod
+    async def delete_topics(self) -> int:
+        """Delete everything. How many tasks there were."""
+
+    # ---- chores ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def recover(self, now: int) -> int:
+        """Take back every claim whose deadline is not after ``now``. How many."""
+
+    @abstractmethod
+    async def expire(self, now: int) -> int:
+        """Archive every pending task whose ``expires`` is not after ``now``. How many."""
+
+    @abstractmethod
+    async def purge(self, before: int) -> int:
+        """Delete the completed tasks that were committed at or before ``before``. How many."""
+
+    @abstractmethod
+    async def maintain(self, now: int) -> None:
+        """Whatever else the engine wants done now and then (a snapshot, say)."""

@@ -1,0 +1,120 @@
+"""The error tree. Each kind knows its HTTP status and the phrase its messages start with.
+
+    RatusError
+     ├─ BadRequest            400   the request itself is wrong; repeating it will not help
+     ├─ Unauthorized          401   no token, or one that is not known
+     ├─ Forbidden             403   the token may not do this
+     ├─ NotFound              404   no such task, topic or route; nothing is due
+     ├─ MethodNotAllowed      405   the path exists, the method does not
+     ├─ RequestTimeout        408   the client took too long to send its request
+     ├─ Conflict              409   the id exists, or the task is no longer the caller's
+     ├─ PayloadTooLarge       413   the body or the batch is over the limit
+     ├─ HeadersTooLarge       431   too many or too large headers
+     ├─ InternalError         500   a defect of the server
+     └─ ServiceUnavailable    503   not ready, shutting down, or the database is away
+
+Raised anywhere, turned into an answer in one place (``ratus.api.dispatch``).
+"""
+
+from __future__ import annotations
+
+
+class RatusError(Exception):
+    """Base of all errors. ``status`` is the HTTP status, ``kind`` the phrase that opens the message."""
+
+    status = 500
+    kind = "internal server error"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    @property
+    def message(self) -> str:
+        """The text that travels: the kind, then the detail where there is one."""
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class BadRequest(RatusError):
+    """The request is malformed, ill-typed or out of bounds; nothing was changed."""
+
+    status = 400
+    kind = "bad request"
+
+
+class Unauthorized(RatusError):
+    """The request carries no token, or one that is not known."""
+
+    status = 401
+    kind = "unauthorized"
+
+
+class Forbidden(RatusError):
+    """The token is known, but its scopes do not cover this request."""
+
+    status = 403
+    kind = "forbidden"
+
+
+class NotFound(RatusError):
+    """No such task, topic or route, or nothing is due."""
+
+    status = 404
+    kind = "not found"
+
+
+class MethodNotAllowed(RatusError):
+    """The path exists, but not with this method; ``allowed`` are those it has."""
+
+    status = 405
+    kind = "method not allowed"
+
+    def __init__(self, allowed: tuple[str, ...] = ()) -> None:
+        super().__init__(f"use {', '.join(allowed)}" if allowed else "")
+        self.allowed = allowed
+
+
+class RequestTimeout(RatusError):
+    """The client took too long to send its request."""
+
+    status = 408
+    kind = "request timeout"
+
+
+class Conflict(RatusError):
+    """The id exists already, or the task was changed or claimed by somebody else."""
+
+    status = 409
+    kind = "conflict"
+
+
+class PayloadTooLarge(RatusError):
+    """The body or the batch is over the server's limit."""
+
+    status = 413
+    kind = "content too large"
+
+
+class HeadersTooLarge(RatusError):
+    """The request has too many or too large headers."""
+
+    status = 431
+    kind = "request header fields too large"
+
+
+class InternalError(RatusError):
+    """A defect of the server; the log has the details."""
+
+
+class ServiceUnavailable(RatusError):
+    """The server is starting or stopping, or its database cannot be reached; try again."""
+
+    status = 503
+    kind = "service unavailable"
+
+
+class StartupError(Exception):
+    """The service cannot start (damaged file, bad path); the text is one clear line for the operator."""

@@ -1,0 +1,11 @@
+"""What a server tells Prometheus about itself.
+
+One :class:`Metrics` belongs to one server; nothing here is global, so two servers in one process share
+nothing but the figures of the process itself.
+"""
+
+from ratus.metrics.exposition import CONTENT_TYPE
+from ratus.metrics.recorder import Metrics
+from ratus.metrics.series import OTHER
+
+__all__ = ["CONTENT_TYPE", "OTHER", "Metrics"]

@@ -1,0 +1,43 @@
+"""Tasks, promises, commits and topics as they travel between client and server.
+
+Every model reads what the server writes and writes what the server reads: `Task.model_validate(answer)` and
+`task.to_wire()`. Times are aware `datetime`s, durations `timedelta`s; both may also be given as text. The
+server itself answers from compact records, so these models cost it nothing.
+"""
+
+from __future__ import annotations
+
+from ratus.models.answers import Deleted, Error, ErrorDetail, Updated
+from ratus.models.commits import Commit, CommitItem, CommitResult, CommitResults, Commits
+from ratus.models.members import WireModel
+from ratus.models.promises import Extension, Poll, PollRequest, Promise, Promises
+from ratus.models.tasks import MAX_PRIORITY, MIN_PRIORITY, Retry, Task, Tasks, TaskState
+from ratus.models.topics import Topic, TopicPatch, Topics, TopicStates
+
+__all__ = [
+    "MAX_PRIORITY",
+    "MIN_PRIORITY",
+    "Commit",
+    "CommitItem",
+    "CommitResult",
+    "CommitResults",
+    "Commits",
+    "Deleted",
+    "Error",
+    "ErrorDetail",
+    "Extension",
+    "Poll",
+    "PollRequest",
+    "Promise",
+    "Promises",
+    "Retry",
+    "Task",
+    "TaskState",
+    "Tasks",
+    "Topic",
+    "TopicPatch",
+    "TopicStates",
+    "Topics",
+    "Updated",
+    "WireModel",
+]

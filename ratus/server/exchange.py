@@ -1,0 +1,252 @@
+"""One request and its answer: the ASGI side of a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from ratus.errors import InternalError, RatusError
+from ratus.server.answers import error_body, error_headers
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Scope
+
+    from ratus.server.protocol import GuardedProtocol
+
+logger = logging.getLogger("ratus")
+
+# Up to here head and body are joined and written at once; a larger body is not worth a copy.
+JOIN_LIMIT = 16_384
+
+# What has been done of the answer. The head is held back until the first part of the body, so that both
+# travel together and a failure in between can still be answered properly.
+NOTHING, HELD, SENT, COMPLETE = range(4)
+
+
+class Exchange:
+    """Runs the application for one request: feeds it the body, writes what it sends."""
+
+    __slots__ = (
+        "_arrived",
+        "_body",
+        "_bodyless",
+        "_chunked",
+        "_connection",
+        "_end_delivered",
+        "_expects_continue",
+        "_head",
+        "_http10",
+        "_remaining",
+        "_scope",
+        "_stage",
+        "disconnected",
+        "keep_alive",
+        "more_body",
+        "task",
+    )
+
+    def __init__(
+        self, connection: GuardedProtocol, scope: Scope, *, keep_alive: bool, expects_continue: bool
+    ) -> None:
+        self._connection = connection
+        self._scope = scope
+        self._expects_continue = expects_continue
+        self._body = bytearray()
+        self._end_delivered = False
+        self._arrived: asyncio.Event | None = None
+        self._stage = NOTHING
+        self._head = b""
+        self._http10 = scope["http_version"] == "1.0"
+        self._bodyless = scope["method"] == "HEAD"
+        self._chunked = False
+        self._remaining: int | None = None
+        self.keep_alive = keep_alive
+        # The request's body is not complete yet.
+        self.more_body = True
+        # Nobody will read the answer any more; what the application sends is dropped.
+        self.disconnected = False
+        self.task: asyncio.Task[None] | None = None
+
+    # What the connection tells
+
+    def feed(self, data: bytes) -> bool:
+        """Take a part of the body. True: there is more now than should be held, stop reading."""
+        self._body += data
+        self.wake()
+        return len(self._body) > HIGH_WATER_LIMIT
+
+    def wake(self) -> None:
+        """Something has changed that ``receive`` may be waiting for."""
+        if self._arrived is not None:
+            self._arrived.set()
+
+    def disconnect(self) -> None:
+        """The connection is lost to this exchange."""
+        self.disconnected = True
+        self.wake()
+
+    @property
+    def answering(self) -> bool:
+        """A part of the answer has been written."""
+        return self._stage >= SENT
+
+    # Running the application
+
+    async def run(self, app: ASGIApp) -> None:
+        """Run ``app`` and see to it that the request is answered or its connection ended."""
+        connection = self._connection
+        try:
+            await app(self._scope, self.receive, self.send)
+            if self._stage != COMPLETE and not self.disconnected and not connection.gone:
+                logger.error("the application did not complete its answer to %s", self._describe())
+        except Exception:
+            # A body cut off by its sender is no defect; a stranger must not be able to fill the log with it.
+            level = logging.DEBUG if self.disconnected or connection.gone else logging.ERROR
+            logger.log(level, "the application failed on %s", self._describe(), exc_info=True)
+        finally:
+            if self._stage != COMPLETE and not self.disconnected:
+                if self.answering:
+                    connection.abort()
+                elif connection.gone:
+                    connection.close()
+                else:
+                    self._answer_error(InternalError())
+            self.task = None
+            connection.ended(self)
+
+    def _describe(self) -> str:
+        # The query is left out: it is none of the log's business.
+        return f"{self._scope['method']} {self._scope['raw_path'].decode('ascii')}"
+
+    def _answer_error(self, error: RatusError) -> None:
+        body = error_body(error)
+        self._start(error.status, error_headers(body))
+        self._write(body, more=False)
+
+    # The ASGI interface
+
+    async def receive(self) -> Message:
+        """The next part of the body; ``http.disconnect`` once the answer is complete or the peer gone."""
+        connection = self._connection
+        if self._expects_continue:
+            self._expects_continue = False
+            if self._stage == NOTHING and self.more_body and not self.disconnected:
+                connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while True:
+            if self.disconnected or self._stage == COMPLETE:
+                return {"type": "http.disconnect"}
+            if self._body or not (self.more_body or self._end_delivered):
+                body = bytes(self._body)
+                self._body.clear()
+                self._end_delivered = not self.more_body
+                return {"type": "http.request", "body": body, "more_body": self.more_body}
+            if connection.gone:
+                return {"type": "http.disconnect"}
+            if self.more_body:
+                connection.resume_body()
+            if self._arrived is None:
+                self._arrived = asyncio.Event()
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def send(self, message: Message) -> None:
+        """Write a part of the answer; silently nothing once the connection is lost.
+
+        Raises RuntimeError for messages out of order, for headers with line breaks, and for a body that is
+        not as long as its ``content-length``.
+        """
+        flow = self._connection.flow
+        if flow.write_paused and not self.disconnected:
+            await flow.drain()
+        if self.disconnected:
+            return
+        kind = message["type"]
+        if self._stage == NOTHING:
+            if kind != "http.response.start":
+                raise RuntimeError(f"expected http.response.start, got {kind}")
+            self._start(message["status"], message.get("headers", ()))
+        elif self._stage == COMPLETE:
+            raise RuntimeError(f"{kind} sent after the answer was complete")
+        else:
+            if kind != "http.response.body":
+                raise RuntimeError(f"expected http.response.body, got {kind}")
+            self._write(message.get("body", b""), more=message.get("more_body", False))
+
+    # Writing
+
+    def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Build the head and hold it."""
+        state = self._connection.state
+        length: int | None = None
+        keep_alive = self.keep_alive and not state.draining
+        parts = [STATUS_LINE[status], state.date_line]
+        lines = 2
+        for name, value in headers:
+            name = name.lower()
+            if name == b"connection":
+                keep_alive = keep_alive and b"close" not in value.lower()
+                continue
+            if name == b"transfer-encoding":
+                # How the body is framed is decided here: by its length, else in chunks.
+                continue
+            if name == b"content-length":
+                length = int(value)
+            parts += (name, b": ", value, b"\r\n")
+            lines += 1
+        # With its body still on the way the connection is not at the start of a further request.
+        if self.more_body:
+            keep_alive = False
+        chunked = length is None and not self._bodyless and status not in (204, 304)
+        if chunked and self._http10:
+            # HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+            chunked, keep_alive = False, False
+        elif chunked:
+            parts.append(b"transfer-encoding: chunked\r\n")
+            lines += 1
+        elif length is None:
+            length = 0
+        if not keep_alive:
+            parts.append(b"connection: close\r\n")
+            lines += 1
+        head = b"".join(parts)
+        # A name or value with a line break in it would end here as a header, or an answer, of somebody else.
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+            raise RuntimeError("a response header holds a line break or a NUL")
+        self._head = head + b"\r\n"
+        self._remaining = length
+        self._chunked = chunked
+        self.keep_alive = keep_alive
+        self._stage = HELD
+
+    def _write(self, body: Any, *, more: bool) -> None:
+        """Write a part of the body, and before the first the head."""
+        if self._bodyless:
+            body = b""
+        elif self._remaining is not None:
+            self._remaining -= len(body)
+            if self._remaining < 0 or (self._remaining and not more):
+                # With the head still held nothing has been written, and a proper answer can replace this one.
+                self._stage = NOTHING if self._stage == HELD else self._stage
+                raise RuntimeError("the answer's body is not as long as its content-length")
+        elif self._chunked:
+            body = b"".join((b"%x\r\n" % len(body), body, b"\r\n")) if body else b""
+            if not more:
+                body += b"0\r\n\r\n"
+        transport = self._connection.transport
+        if self._stage == HELD:
+            self._stage = SENT
+            if len(body) <= JOIN_LIMIT:
+                transport.write(self._head + body)
+            else:
+                transport.writelines((self._head, body))
+        else:
+            transport.write(body)
+        if not more:
+            self._stage = COMPLETE
+            self.wake()
+            self._connection.answered(self)

@@ -1,0 +1,285 @@
+"""The life of a server process: start, listen, serve, stop in order.
+
+1. The port is bound, so that a taken one is found before anything is opened; nothing listens yet.
+2. ``service.start()`` begins. The listener opens when it is done or after ``PATIENCE_SECONDS``, so that a
+   fast start is seen whole and a slow one can be watched through ``/livez`` and ``/readyz``.
+3. The first SIGTERM or SIGINT: ``service.begin_shutdown()`` at once; the listener stays open for the shutdown
+   delay, then it is closed and the requests in flight are finished; ``service.close()``; exit code 0.
+4. A second signal ends the process at once, with 128 + its number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Protocol
+
+import uvloop
+from uvicorn.config import Config
+
+from ratus.errors import StartupError
+from ratus.server.guards import Guards
+from ratus.server.listener import authority, bind_sockets, cannot_listen, tls_context
+from ratus.server.protocol import GuardedProtocol
+from ratus.server.state import GuardedState
+
+if TYPE_CHECKING:
+    import ssl
+
+    from starlette.types import ASGIApp
+
+logger = logging.getLogger("ratus")
+
+# How long the listener waits for the service. Longer than a start without data takes, shorter than the
+# periods at which orchestrators probe.
+PATIENCE_SECONDS = 1.0
+
+# Connections not accepted yet; the system's own limit (net.core.somaxconn) may be lower.
+BACKLOG = 2048
+
+
+class Service(Protocol):
+    """What lives and dies with the server: the engine and its chores."""
+
+    async def start(self) -> None:
+        """Open the engine and start the chores; may take long.
+
+        Raises, with one clear line, when that is impossible, and has then left nothing open.
+        """
+
+    def begin_shutdown(self) -> None:
+        """Not ready any more; answer what waits. May come before ``start`` has returned. Idempotent."""
+
+    async def close(self) -> None:
+        """Stop the chores and close the engine. Called once, only after a ``start`` that succeeded."""
+
+    def reload(self) -> None:
+        """Read again what may change while running."""
+
+
+class Lifecycle:
+    """Serves ``app`` from bound sockets while ``service`` lives. ``stop`` ends it."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        *,
+        sockets: list[socket.socket],
+        tls: ssl.SSLContext | None = None,
+        shutdown_delay_seconds: float = 0.0,
+        guards: Guards | None = None,
+        ready: Callable[[str], None] | None = None,
+    ) -> None:
+        self._service = service
+        self._sockets = sockets
+        self._tls = tls
+        self._shutdown_delay_seconds = shutdown_delay_seconds
+        self._state = GuardedState(guards or Guards())
+        self._ready = ready
+        self._servers: list[asyncio.Server] = []
+        self._stopping = asyncio.Event()
+        self._config = Config(
+            app,
+            http=GuardedProtocol,
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+        )
+        self._config.load()
+
+    def stop(self) -> None:
+        """Begin to stop; ``serve`` returns when that is done."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._state.draining = True
+            self._service.begin_shutdown()
+
+    def reload(self) -> None:
+        """Have the service read its files again; an error is logged and changes nothing."""
+        try:
+            self._service.reload()
+        except Exception:
+            logger.exception("reloading failed, what was read before stays in force")
+
+    async def serve(self) -> int:
+        """Live until ``stop``. Returns the exit code of the process; an error has been logged."""
+        starting = asyncio.ensure_future(self._service.start())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait(
+                (starting, stopping), timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+            )
+            code = 0
+            if not self._stopping.is_set() and not _failed(starting):
+                try:
+                    await self._listen()
+                except StartupError as error:
+                    logger.error("%s", error)
+                    code = 1
+                    self.stop()
+            # A start is never cut off: what is half open could only be closed half.
+            await asyncio.wait((starting,))
+            if _failed(starting):
+                _log_failure("cannot start", starting.exception())
+                self._state.abort()
+                return 1
+            await stopping
+            try:
+                await self._drain()
+            finally:
+                code = await self._close_service() or code
+            return code
+        finally:
+            stopping.cancel()
+            self._close_listener()
+            self._state.stop_sweeping()
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        guards = self._state.guards
+        secure = self._tls is not None
+        for bound in self._sockets:
+            host, port = bound.getsockname()[:2]
+            try:
+                self._servers.append(
+                    await loop.create_server(
+                        lambda: GuardedProtocol(self._config, self._state, loop),
+                        sock=bound,
+                        ssl=self._tls,
+                        backlog=BACKLOG,
+                        ssl_handshake_timeout=guards.header_seconds if secure else None,
+                        ssl_shutdown_timeout=guards.linger_seconds if secure else None,
+                    )
+                )
+            except OSError as error:
+                raise cannot_listen(authority(host, port), error) from error
+        if not self._sockets:
+            return
+        self._state.start_sweeping(loop)
+        if self._ready is not None:
+            host, port = self._sockets[0].getsockname()[:2]
+            self._ready(f"{'https' if secure else 'http'}://{authority(host, port)}")
+
+    async def _drain(self) -> None:
+        if self._servers and self._shutdown_delay_seconds > 0:
+            await asyncio.sleep(self._shutdown_delay_seconds)
+        self._close_listener()
+        await self._state.shutdown()
+
+    def _close_listener(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for bound in self._sockets:
+            bound.close()
+
+    async def _close_service(self) -> int:
+        try:
+            await self._service.close()
+        except Exception as error:
+            _log_failure("the service did not close cleanly", error)
+            return 1
+        return 0
+
+
+def run(
+    app: ASGIApp,
+    service: Service,
+    *,
+    bind: str,
+    port: int,
+    tls_certfile: str | None = None,
+    tls_keyfile: str | None = None,
+    shutdown_delay_seconds: float = 0.0,
+    guards: Guards | None = None,
+    ready: Callable[[str], None] | None = None,
+    sock: socket.socket | None = None,
+) -> int:
+    """Serve ``app`` and ``service`` until a signal, from the main thread. Returns the exit code.
+
+    ``port`` 0 opens no listener: the service alone runs. ``ready`` is called with the address, such as
+    ``http://127.0.0.1:8000``, once it listens. ``sock`` is a bound socket to be used instead of ``bind`` and
+    ``port``. SIGHUP reloads the service.
+    """
+    try:
+        tls = tls_context(tls_certfile, tls_keyfile)
+        sockets = [sock] if sock is not None else bind_sockets(bind, port) if port else []
+    except StartupError as error:
+        logger.error("%s", error)
+        return 1
+
+    async def main() -> int:
+        lifecycle = Lifecycle(
+            app,
+            service,
+            sockets=sockets,
+            tls=tls,
+            shutdown_delay_seconds=shutdown_delay_seconds,
+            guards=guards,
+            ready=ready,
+        )
+        with _signals(lifecycle):
+            return await lifecycle.serve()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main())
+
+
+@contextmanager
+def _signals(lifecycle: Lifecycle) -> Iterator[None]:
+    """Stop on the first SIGTERM or SIGINT, quit on the second; reload on SIGHUP.
+
+    Handlers of the interpreter, not of the loop: they run even while the loop is busy, so that the second
+    signal always ends the process.
+    """
+    loop = asyncio.get_running_loop()
+    stopping = False
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            _quit(128 + number)
+        stopping = True
+        loop.call_soon_threadsafe(lifecycle.stop)
+
+    def reload(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(lifecycle.reload)
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _quit(code: int) -> None:
+    """End the process here and now, but not its last words."""
+    for flush in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
+        # The signal may have come in the middle of a write to the same stream.
+        with suppress(Exception):
+            flush()
+    os._exit(code)
+
+
+def _failed(task: asyncio.Future[None]) -> bool:
+    return task.done() and task.exception() is not None
+
+
+def _log_failure(what: str, error: BaseException | None) -> None:
+    """One line; where it came from is shown on level DEBUG, or when the error is not one for operators."""
+    expected = isinstance(error, StartupError | OSError)
+    trace = error if not expected or logger.isEnabledFor(logging.DEBUG) else None
+    logger.error("%s: %s", what, str(error) or type(error).__name__, exc_info=trace)

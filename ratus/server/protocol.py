@@ -1,0 +1,468 @@
+"""The HTTP/1.1 protocol of a connection: uvicorn's on httptools, with guards.
+
+What uvicorn leaves out and this adds: limits of time and size on everything a client sends, JSON errors,
+targets split by our own rules, answers to clients that pipeline or half-close, and word to the application
+when its peer is gone.
+
+A connection *reads* one request at a time (``_receiving``, until its body is complete) and *answers* one at a
+time (``_current``). Requests pipelined behind the current one wait in ``_waiting``, and reading is paused.
+``deadline`` is the moment by which the connection must have made its next step; the sweep calls ``expire``
+when it has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import NoReturn
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ratus.errors import BadRequest, HeadersTooLarge, InternalError, RatusError, RequestTimeout
+from ratus.server.answers import last_answer
+from ratus.server.exchange import Exchange
+from ratus.server.state import GuardedState
+from ratus.server.target import split_target
+
+logger = logging.getLogger("ratus")
+
+NEVER = math.inf
+
+# One read of 250 KiB can hold 14,000 minimal requests, which would become 35 MiB of objects.
+PIPELINE_DEPTH = 100
+
+# ``_head_size`` of a head that began in the chunk being parsed: its size is not known before the chunk ends.
+FRESH = -1
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection of a client, a ``Connection`` to the application."""
+
+    def __init__(self, config: Config, state: GuardedState, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(config, state, {}, loop)
+        self.state = state
+        self.gone = False
+        self.pressed = False
+        self.deadline = NEVER
+        self._guards = state.guards
+        self._watcher: Callable[[], None] | None = None
+        self._current: Exchange | None = None
+        self._receiving: Exchange | None = None
+        self._waiting: deque[Exchange] = deque()
+        # What the parser callbacks found wrong, and the error to be answered once the requests before it are.
+        self._fault: RatusError | None = None
+        self._refusal: RatusError | None = None
+        # The head that is being read, or in a body the bytes that are not content.
+        self._head_open = False
+        self._head_size = FRESH
+        self._chunk_size = 0
+        self._progress = False
+        self._expects_continue = False
+        self._first = True
+        # The end of the connection.
+        self._half_closed = False
+        self._closing = False
+        self._lingering = False
+        self._discarded = 0
+        self._unsent = 0
+        self._hurried = False
+
+    # The transport calls
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base
+        """Start the clock: the headers of the first request are due."""
+        super().connection_made(transport)
+        self.deadline = self.loop.time() + self._guards.header_seconds
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell everybody that the peer is gone, and let go of everything."""
+        self.connections.discard(self)
+        self.gone = self._closing = True
+        self._waiting.clear()
+        if self._current is not None:
+            self._current.disconnect()
+            self._alert()
+        self.flow.resume_writing()
+        # The parser and its callbacks hold each other.
+        self.parser = None  # type: ignore[assignment]  # as in the base
+        self.state.settled()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # the base only says None, asyncio takes both
+        """The peer closed or half-closed: it counts as gone, but what is in work may still be answered."""
+        self.gone = self._half_closed = True
+        if self._closing or self._current is None:
+            self.close()
+            return False
+        self._current.wake()
+        self._alert()
+        # TLS cannot be half-closed.
+        return self.scheme == "http"
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then see how long the client may take for what is missing."""
+        if self._closing or self._refusal is not None:
+            self._discard(len(data))
+            return
+        while True:
+            self._chunk_size = len(data)
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            except httptools.HttpParserError as error:
+                self._refuse(self._diagnose(error))
+                return
+        if self._head_open:
+            self._measure_head()
+        elif self._receiving is not None:
+            self._measure_body()
+
+    def pause_writing(self) -> None:
+        """The peer is slow to read; from now on it has to make progress."""
+        super().pause_writing()
+        self._unsent = self.transport.get_write_buffer_size()
+        self.deadline = self.loop.time() + self._guards.body_seconds
+
+    def resume_writing(self) -> None:
+        """The peer has read most of what was written."""
+        super().resume_writing()
+        if not self._closing:
+            self._set_deadline()
+
+    # The parser calls
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self.url = b""
+        self.headers = []
+        self._expects_continue = False
+        self._head_open = True
+        self._head_size = FRESH
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, which nobody here has a use for."""
+        if not self._head_open:
+            return
+        if len(self.headers) >= self._guards.header_count:
+            self._fail(self._headers_too_large())
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self._expects_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: put the request to work, or in line."""
+        method = self.parser.get_method().decode("ascii")
+        if method == "CONNECT":
+            self._fail(BadRequest("CONNECT opens tunnels, which this server does not"))
+        if self.parser.should_upgrade():
+            # Not spoken here. HttpParserUpgrade follows, and the request is read again as plain HTTP/1.1.
+            return
+        limit = self._guards.header_bytes
+        if (self._head_size != FRESH or self._chunk_size > limit) and self._known_size() > limit:
+            self._fail(self._headers_too_large())
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            self._fail(BadRequest(f"HTTP/{version} is not spoken here, use HTTP/1.1"))
+        try:
+            raw_path, path, query = split_target(method, self.url)
+        except BadRequest as error:
+            self._fail(error)
+        exchange = Exchange(
+            self,
+            {
+                "type": "http",
+                "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+                "http_version": version,
+                "server": self.server,
+                "client": self.client,
+                "scheme": self.scheme,
+                "root_path": "",
+                "method": method,
+                "path": path,
+                "raw_path": raw_path,
+                "query_string": query,
+                "headers": self.headers,
+                "ratus.connection": self,
+            },
+            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
+            expects_continue=self._expects_continue,
+        )
+        self._head_open = False
+        self._head_size = 0
+        self._progress = True
+        if self._current is None:
+            self._begin(exchange)
+        else:
+            if len(self._waiting) >= PIPELINE_DEPTH:
+                self._fail(BadRequest(f"more than {PIPELINE_DEPTH} requests pipelined, wait for the answers"))
+            self.flow.pause_reading()
+            self._waiting.append(exchange)
+            self._press()
+        self._receiving = exchange
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if self._receiving is not None:
+            self._progress = True
+            if self._receiving.feed(body):
+                self.flow.pause_reading()
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        receiving = self._receiving
+        if receiving is not None:
+            receiving.more_body = False
+            receiving.wake()
+            self._receiving = None
+            if receiving is self._current and not self.flow.write_paused:
+                self.deadline = NEVER
+
+    def _fail(self, error: RatusError) -> NoReturn:
+        """Leave the parser: the request will be answered with ``error``."""
+        self._fault = error
+        raise error
+
+    def _diagnose(self, error: httptools.HttpParserError) -> RatusError:
+        """The answer to what stopped the parser."""
+        if self._fault is not None:
+            return self._fault
+        if isinstance(error, httptools.HttpParserCallbackError):
+            logger.error("a request could not be read because of a defect", exc_info=error)
+            return InternalError()
+        return BadRequest(f"malformed HTTP: {error}")
+
+    def _without_upgrade(self) -> bytes:
+        """The head just read, without its upgrade header.
+
+        The parser leaves out the body of a request for an upgrade, and cannot be told that none will happen.
+        """
+        version = self.parser.get_http_version().encode("ascii")
+        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"".join((*lines, b"\r\n"))
+
+    # Sizes and times of what comes in
+
+    def _known_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _headers_too_large(self) -> HeadersTooLarge:
+        guards = self._guards
+        return HeadersTooLarge(
+            f"at most {guards.header_bytes} bytes and {guards.header_count} fields are taken"
+        )
+
+    def _measure_head(self) -> None:
+        """A chunk has ended within a head. A part of it may be inside the parser: the chunks are counted."""
+        if self._head_size != FRESH:
+            self._head_size += self._chunk_size
+        else:
+            self._head_size = self._known_size()
+            if self._current is None and not self._first:
+                self._set_deadline()
+        if self._head_size > self._guards.header_bytes:
+            self._refuse(self._headers_too_large())
+
+    def _measure_body(self) -> None:
+        """A chunk has ended within a body. Trailers and extensions are no progress, and bounded as heads."""
+        if not self._progress:
+            self._head_size += self._chunk_size
+            if self._head_size > self._guards.header_bytes:
+                self._refuse(self._headers_too_large())
+            return
+        self._progress = False
+        self._head_size = 0
+        if self._receiving is self._current:
+            self._set_deadline()
+
+    def _set_deadline(self) -> None:
+        """What the client has to do next, from now on."""
+        if self.flow.write_paused:
+            # First of all it has to read, whatever it sends: see pause_writing.
+            return
+        now = self.loop.time()
+        if self._current is None:
+            self.deadline = now + (
+                self._guards.header_seconds if self._head_open else self._guards.idle_seconds
+            )
+        elif self._receiving is not self._current:
+            self.deadline = NEVER
+        elif self._hurried:
+            self.deadline = min(self.deadline, now + self._guards.body_seconds)
+        else:
+            self.deadline = now + self._guards.body_seconds
+
+    def expire(self, now: float) -> None:
+        """The deadline has passed."""
+        guards = self._guards
+        if self._lingering:
+            self.close()
+        elif self._closing or self.flow.write_paused:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent >= self._unsent or self._hurried:
+                self.abort()
+            else:
+                self._unsent = unsent
+                self.deadline = now + guards.body_seconds
+        elif self._current is not None:
+            if self.flow.read_paused:
+                # The application is slow to read, not the client to send.
+                self.deadline = now + guards.body_seconds
+            else:
+                self._refuse(RequestTimeout(f"the body stood still for {guards.body_seconds:g} s"))
+        elif self._head_open or self._first:
+            self._refuse(RequestTimeout(f"the headers were not complete within {guards.header_seconds:g} s"))
+        else:
+            self.close()
+
+    # Requests in work
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._first = False
+        self._current = exchange
+        if not self.flow.write_paused:
+            self.deadline = NEVER
+        self.state.exchanges.add(exchange)
+        exchange.task = self.loop.create_task(exchange.run(self.app))
+
+    def resume_body(self) -> None:
+        """The application waits for more of the body."""
+        if self.flow.read_paused and not self.pressed:
+            self.flow.resume_reading()
+            self._set_deadline()
+
+    def answered(self, exchange: Exchange) -> None:
+        """The answer of ``exchange`` has been written."""
+        self._current = None
+        self._watcher = None
+        if self._closing:
+            return
+        if not exchange.keep_alive or self._hurried:
+            self._finish()
+        elif self._waiting:
+            self._begin(self._waiting.popleft())
+            self.pressed = bool(self._waiting) or self._refusal is not None
+            if not self.pressed:
+                self.flow.resume_reading()
+            self._set_deadline()
+        elif self._refusal is not None:
+            self._answer_last(self._refusal)
+        elif self.gone:
+            self.close()
+        else:
+            self.flow.resume_reading()
+            self._set_deadline()
+
+    def ended(self, exchange: Exchange) -> None:
+        """The application has returned from ``exchange``."""
+        self.state.exchanges.discard(exchange)
+        self.state.settled()
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        """See ``Connection.watch``."""
+        self._watcher = callback
+        if self.gone or self.pressed:
+            self._alert()
+
+    def _press(self) -> None:
+        self.pressed = True
+        self._alert()
+
+    def _alert(self) -> None:
+        if self._watcher is not None:
+            self.loop.call_soon(self._call_watcher)
+
+    def _call_watcher(self) -> None:
+        # By now there may be another watcher, of another request.
+        if self._watcher is not None and (self.gone or self.pressed):
+            watcher, self._watcher = self._watcher, None
+            watcher()
+
+    # The end of the connection
+
+    def _refuse(self, error: RatusError) -> None:
+        """Answer ``error`` to the request being read, in its turn, and end the connection."""
+        current = self._current
+        if current is None:
+            self._answer_last(error)
+        elif self._receiving is not current:
+            # It stands behind the current one, whose answer comes first.
+            if self._receiving is not None:
+                self._receiving = None
+                self._waiting.pop()
+            self._refusal = error
+            self.flow.pause_reading()
+            self._press()
+        else:
+            self.gone = True
+            self._current = None
+            current.disconnect()
+            self._alert()
+            if current.answering:
+                self.abort()
+            else:
+                self._answer_last(error)
+
+    def _answer_last(self, error: RatusError) -> None:
+        self.transport.write(last_answer(error, self.state.date_line))
+        self._linger()
+
+    def _finish(self) -> None:
+        """The last answer has been written."""
+        if self._receiving is not None or self._waiting or self._refusal is not None:
+            self._linger()
+        else:
+            self.close()
+
+    def _linger(self) -> None:
+        """Let the client read its answer before the connection is closed.
+
+        Closing with bytes of the client unread would reset the connection and might destroy the answer on its
+        way.
+        """
+        if self._half_closed:
+            self.close()
+            return
+        self._closing = self._lingering = True
+        self._receiving = None
+        self._waiting.clear()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+        self.deadline = self.loop.time() + self._guards.linger_seconds
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > self._guards.linger_bytes:
+            self.flow.pause_reading()
+
+    def close(self) -> None:
+        """Write what is left to write, then close."""
+        if not self.transport.is_closing():
+            self._closing = True
+            self._lingering = False
+            self._unsent = self.transport.get_write_buffer_size()
+            self.deadline = self.loop.time() + self._guards.body_seconds
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close without writing what is left."""
+        self._closing = True
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The server stops: close, or where a request is in flight answer it, with little patience."""
+        self._hurried = True
+        if self._closing:
+            return
+        if self._current is None and not self._head_open:
+            self.close()

@@ -1,0 +1,78 @@
+"""What all connections of a server share, and the one timer that looks after them."""
+
+from __future__ import annotations
+
+import asyncio
+from email.utils import formatdate
+from typing import TYPE_CHECKING, cast
+
+from uvicorn.server import ServerState
+
+if TYPE_CHECKING:
+    from ratus.server.exchange import Exchange
+    from ratus.server.guards import Guards
+    from ratus.server.protocol import GuardedProtocol
+
+
+class GuardedState(ServerState):
+    """The open connections, the requests in work, and whether the server is stopping.
+
+    One periodic sweep ends what has outstayed its limit: a timer for each request would cost more than a
+    simple request does.
+    """
+
+    def __init__(self, guards: Guards) -> None:
+        super().__init__()
+        self.guards = guards
+        self.exchanges: set[Exchange] = set()
+        self.draining = False
+        """The server is stopping: every answer is the last of its connection."""
+        self.date_line = b""
+        self._idle = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._refresh_date()
+
+    @property
+    def open(self) -> set[GuardedProtocol]:
+        """The connections that are open."""
+        return cast("set[GuardedProtocol]", self.connections)
+
+    def start_sweeping(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Sweep every ``guards.sweep_seconds`` from now on, until ``stop_sweeping``."""
+        self._timer = loop.call_later(self.guards.sweep_seconds, self.start_sweeping, loop)
+        self._refresh_date()
+        now = loop.time()
+        for connection in [each for each in self.open if each.deadline <= now]:
+            connection.expire(now)
+
+    def stop_sweeping(self) -> None:
+        """Stop the periodic sweep."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _refresh_date(self) -> None:
+        self.date_line = b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
+
+    def settled(self) -> None:
+        """A connection has been closed or a request has ended."""
+        if not self.connections and not self.exchanges:
+            self._idle.set()
+
+    async def shutdown(self) -> None:
+        """Close idle connections, finish the requests in flight, and return when none is left.
+
+        A client that stops sending or reading is given up after ``body_seconds`` at the latest, so this ends
+        when the application has answered its requests.
+        """
+        self.draining = True
+        self._idle.clear()
+        for connection in list(self.open):
+            connection.shutdown()
+        self.settled()
+        await self._idle.wait()
+
+    def abort(self) -> None:
+        """End every connection at once."""
+        for connection in list(self.open):
+            connection.abort()

@@ -1,0 +1,307 @@
+"""Requests that wait: for a task to claim, or for a task to be done.
+
+The room keeps a queue of waiters for each topic, in order of arrival. It claims for the first one when the
+engine says that a task of the topic became available, or when the time comes at which the engine said that
+one falls due. Nothing is polled: a thousand idle waiters cost nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from msgspec import Struct
+
+from ratus.clock import SECOND, Clock, Timer
+from ratus.engine import Engine
+from ratus.errors import RatusError, ServiceUnavailable
+from ratus.records import ARCHIVED, COMPLETED, Claim, TaskRecord
+
+logger = logging.getLogger("ratus")
+
+# Where a claim came back empty although its time had come (tasks had expired, or the clock was set), the
+# next try is not made at once.
+_PAUSE = SECOND // 20
+# Other servers on the same data may change it unseen: then waiting is looking now and then.
+_SHARED_PAUSE = SECOND // 2
+
+
+class Want(Struct, frozen=True):
+    """What a waiter wants to claim. ``deadline``, or else ``timeout`` from the moment of the claim."""
+
+    topics: tuple[str, ...]
+    consumer: str
+    limit: int
+    timeout: int
+    deadline: int | None
+
+    def claim(self, now: int) -> Claim:
+        """The claim to make now."""
+        deadline = self.deadline if self.deadline is not None else now + self.timeout
+        return Claim(self.topics, deadline, self.consumer, self.limit)
+
+
+class _Waiter:
+    __slots__ = ("busy", "future", "want")
+
+    def __init__(self, want: Want) -> None:
+        self.want = want
+        self.future: asyncio.Future[list[TaskRecord]] = asyncio.get_running_loop().create_future()
+        self.busy = False
+
+    def end(self) -> None:
+        """Stop waiting, empty-handed."""
+        if not self.future.done():
+            self.future.set_result([])
+
+
+class WaitingRoom:
+    """Where requests wait. It is the engine's `Listener`."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._queues: dict[str, dict[_Waiter, None]] = {}
+        # Topics that somebody serves just now; true when they became available again meanwhile.
+        self._serving: dict[str, bool] = {}
+        self._timers: dict[str, Timer] = {}
+        self._settling: dict[str, set[asyncio.Future[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        engine.listener = self
+
+    def __len__(self) -> int:
+        """How many requests wait."""
+        waiters = {waiter for queue in self._queues.values() for waiter in queue}
+        return len(waiters) + sum(map(len, self._settling.values()))
+
+    def is_empty(self, topics: Iterable[str]) -> bool:
+        """Whether nobody waits for one of these topics."""
+        return self._queues.keys().isdisjoint(topics)
+
+    def close(self) -> None:
+        """End all waits with `ServiceUnavailable`; nobody can wait any more."""
+        self._closed = True
+        for queue in list(self._queues.values()):
+            for waiter in queue:
+                if not waiter.future.done():
+                    waiter.future.set_exception(_stopping())
+        for futures in list(self._settling.values()):
+            for future in futures:
+                if not future.done():
+                    future.set_exception(_stopping())
+
+    # ---- what the engine says ----------------------------------------------------------------------
+
+    def available(self, topic: str) -> None:
+        """A task of the topic is pending that was not before."""
+        if topic in self._queues:
+            self._wake(topic)
+
+    def settled(self, task_id: str) -> None:
+        """A task was completed, archived or deleted."""
+        for future in self._settling.get(task_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    # ---- waiting for a task to claim ---------------------------------------------------------------
+
+    async def wait(
+        self, want: Want, until: int, watch: Callable[[Callable[[], None] | None], None]
+    ) -> list[TaskRecord]:
+        """Claim as soon as something is due; empty when the time is over or the watched peer is gone.
+
+        ``watch`` takes a callback that is called when the wait is of no use any more. Raises
+        `ServiceUnavailable` when the server stops.
+        """
+        if self._closed:
+            raise _stopping()
+        waiter = _Waiter(want)
+        for topic in want.topics:
+            self._queues.setdefault(topic, {})[waiter] = None
+            self._wake(topic)
+        alarm = _Alarm(self._clock, until, waiter.end)
+        watch(waiter.end)
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            if waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
+                await self.give_back(waiter.future.result())
+            raise
+        finally:
+            watch(None)
+            alarm.cancel()
+            self._leave(waiter)
+
+    async def give_back(self, tasks: Iterable[TaskRecord]) -> None:
+        """Release claims that never reached their consumer, unless they are somebody else's by now."""
+        for task_id, nonce in [(task.id, task.nonce) for task in tasks]:
+            await self._engine.release(task_id, self._clock.now(), nonce)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        for topic in waiter.want.topics:
+            queue = self._queues.get(topic)
+            if queue is not None:
+                queue.pop(waiter, None)
+                if not queue:
+                    del self._queues[topic]
+                    self._cancel_timer(topic)
+
+    def _wake(self, topic: str) -> None:
+        if topic in self._serving:
+            self._serving[topic] = True
+            return
+        self._serving[topic] = False
+        task = asyncio.get_running_loop().create_task(self._serve(topic))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, topic: str) -> None:
+        """Claim for the waiters of a topic, one after the other, until nothing is due."""
+        try:
+            while True:
+                self._serving[topic] = False
+                if not await self._serve_first(topic) and not self._serving[topic]:
+                    break
+            await self._set_timer(topic)
+        except Exception:
+            # A waiter that nobody serves would wait until its time is over: try again soon.
+            logger.exception("serving the requests that wait for tasks failed; trying again")
+            self._arm(topic, self._clock.now() + SECOND)
+        finally:
+            again = self._serving.pop(topic)
+            if again and topic in self._queues:
+                self._wake(topic)
+
+    async def _serve_first(self, topic: str) -> bool:
+        """Claim for the waiter that came first; whether it is worth going on."""
+        waiter = next((w for w in self._queues.get(topic, ()) if not w.busy), None)
+        if waiter is None:
+            return False
+        waiter.busy = True
+        try:
+            tasks = await self._engine.claim(waiter.want.claim(now := self._clock.now()), now)
+        except RatusError as error:
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
+            self._leave(waiter)
+            return True
+        finally:
+            waiter.busy = False
+        if not tasks:
+            if waiter.future.done():
+                self._leave(waiter)
+                return True
+            return False
+        self._leave(waiter)
+        if waiter.future.done():  # gone while the engine was at work
+            await self.give_back(tasks)
+        else:
+            waiter.future.set_result(tasks)
+        return True
+
+    async def _set_timer(self, topic: str) -> None:
+        """Wake up when the next task falls due."""
+        if topic not in self._queues:
+            return
+        try:
+            due = await self._engine.next_due(topic)
+        except ServiceUnavailable:
+            due = self._clock.now() + SECOND
+        now = self._clock.now()
+        if self._engine.traits.shared:
+            due = now + _SHARED_PAUSE if due is None else min(due, now + _SHARED_PAUSE)
+        if due is not None:
+            self._arm(topic, due if due > now else now + _PAUSE)
+
+    def _arm(self, topic: str, when: int) -> None:
+        self._cancel_timer(topic)
+        self._timers[topic] = self._clock.call_at(when, partial(self._ring, topic))
+
+    def _ring(self, topic: str) -> None:
+        self._timers.pop(topic, None)
+        self.available(topic)
+
+    def _cancel_timer(self, topic: str) -> None:
+        timer = self._timers.pop(topic, None)
+        if timer is not None:
+            timer.cancel()
+
+    # ---- waiting for a task to be done -------------------------------------------------------------
+
+    async def wait_settled(
+        self, task_id: str, until: int, watch: Callable[[Callable[[], None] | None], None]
+    ) -> TaskRecord | None:
+        """The task once it is completed or archived, or as it is when the time is over.
+
+        ``None`` when there is none (any more). Raises `ServiceUnavailable` when the server stops.
+        """
+        over = False
+
+        def end() -> None:
+            nonlocal over
+            over = True
+            if not future.done():
+                future.set_result(None)
+
+        future = self._expect(task_id)
+        alarm = _Alarm(self._clock, until, end)
+        watch(end)
+        try:
+            while True:
+                if self._closed:
+                    raise _stopping()
+                task = await self._engine.get(task_id)
+                if task is None or task.state in (COMPLETED, ARCHIVED) or over:
+                    return task
+                if self._engine.traits.shared:
+                    self._clock.call_at(self._clock.now() + _SHARED_PAUSE, partial(_finish, future))
+                await future
+                self._forget(task_id, future)
+                future = self._expect(task_id)
+        finally:
+            watch(None)
+            alarm.cancel()
+            self._forget(task_id, future)
+
+    def _expect(self, task_id: str) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settling.setdefault(task_id, set()).add(future)
+        return future
+
+    def _forget(self, task_id: str, future: asyncio.Future[None]) -> None:
+        futures = self._settling.get(task_id)
+        if futures is not None:
+            futures.discard(future)
+            if not futures:
+                del self._settling[task_id]
+
+
+class _Alarm:
+    """Calls back once, at a time or after it: a timer of the clock may come early."""
+
+    __slots__ = ("_callback", "_clock", "_timer", "_when")
+
+    def __init__(self, clock: Clock, when: int, callback: Callable[[], None]) -> None:
+        self._clock, self._when, self._callback = clock, when, callback
+        self._timer = clock.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        if self._clock.now() < self._when:
+            self._timer = self._clock.call_at(self._when, self._ring)
+        else:
+            self._callback()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _stopping() -> ServiceUnavailable:
+    return ServiceUnavailable("the server is stopping; ask again")

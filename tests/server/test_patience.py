@@ -1,0 +1,198 @@
+"""Silent, dripping, stalled and half-open clients: each ends at its limit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from ratus.server import Guards
+from tests.server.support import Client, answer, echo, read_body, running
+
+# Short ones for what is to happen, long ones for what is not.
+QUICK_HEADERS = Guards(header_seconds=0.2)
+QUICK_BODY = Guards(body_seconds=0.2)
+QUICK_IDLE = Guards(idle_seconds=0.2)
+
+
+def test_a_silent_client_is_told_and_closed() -> None:
+    with running(echo, guards=QUICK_HEADERS) as server, Client(server.port) as client:
+        started = time.monotonic()
+        client.answer().assert_error(408, "request timeout: the headers were not complete within 0.2 s")
+        client.assert_closed()
+        assert time.monotonic() - started >= 0.2
+
+
+def test_a_client_that_drips_its_headers_is_told_and_closed() -> None:
+    with running(echo, guards=QUICK_HEADERS) as server, Client(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\n")
+        client.sock.settimeout(0.02)
+        drips = 0
+        while True:
+            try:
+                client.send(b"a: b\r\n")
+                drips += 1
+                client._more()
+                break
+            except TimeoutError:
+                continue
+        client.sock.settimeout(5)
+        client.answer().assert_error(408, "request timeout: the headers")
+        assert 3 < drips < 50
+
+
+def test_line_breaks_before_a_request_do_not_buy_time() -> None:
+    with running(echo, guards=QUICK_HEADERS) as server, Client(server.port) as client:
+        client.send(b"\r\n\r\n")
+        client.answer().assert_error(408, "request timeout: the headers")
+
+
+def test_the_headers_of_a_further_request_have_their_own_time() -> None:
+    with running(echo, guards=Guards(header_seconds=0.3)) as server, Client(server.port) as client:
+        assert client.get().status == 200
+        time.sleep(0.5)
+        assert client.get().status == 200
+        client.send(b"GET / HT")
+        client.answer().assert_error(408, "request timeout: the headers")
+        client.assert_closed()
+
+
+def test_a_half_sent_request_behind_an_answer_has_its_time_from_then_on() -> None:
+    with running(echo, guards=QUICK_HEADERS) as server, Client(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\n\r\nGET / HT")
+        assert client.answer().status == 200
+        client.answer().assert_error(408, "request timeout: the headers")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nab",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n",
+        b"GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc",
+    ],
+)
+def test_a_body_that_stands_still_is_told_and_closed(start: bytes) -> None:
+    seen: list[bytes | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(await read_body(receive))
+        await answer(send, b"done")
+
+    with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
+        client.send(start)
+        if start.startswith(b"GET"):
+            assert client.answer().body == b"done"
+        client.answer().assert_error(408, "request timeout: the body stood still for 0.2 s")
+        client.assert_closed()
+    assert seen[-1] is None
+
+
+def test_a_body_that_moves_may_take_its_time() -> None:
+    with running(echo, guards=Guards(body_seconds=0.4)) as server, Client(server.port) as client:
+        client.send(b"POST / HTTP/1.1\r\ncontent-length: 8\r\n\r\n")
+        for _ in range(8):
+            time.sleep(0.1)
+            client.send(b"a")
+        assert client.answer().json["body"] == "a" * 8
+
+
+def test_chunk_extensions_are_no_progress() -> None:
+    with running(echo, guards=QUICK_BODY) as server, Client(server.port) as client:
+        client.send(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3;")
+        client.sock.settimeout(0.02)
+        while True:
+            try:
+                client.send(b"x")
+                client._more()
+                break
+            except TimeoutError:
+                continue
+        client.sock.settimeout(5)
+        client.answer().assert_error(408, "request timeout: the body")
+
+
+def test_an_idle_connection_is_closed_without_a_word() -> None:
+    with running(echo, guards=QUICK_IDLE) as server, Client(server.port) as client:
+        assert client.get().status == 200
+        time.sleep(0.1)
+        assert client.get().status == 200
+        started = time.monotonic()
+        client.assert_closed()
+        assert time.monotonic() - started >= 0.19
+
+
+def test_work_is_not_limited() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.5)
+        await answer(send, b"done")
+
+    guards = Guards(header_seconds=0.1, body_seconds=0.1, idle_seconds=0.1)
+    with running(app, guards=guards) as server, Client(server.port) as client:
+        assert client.get().body == b"done"
+
+
+def test_a_slow_application_is_not_the_clients_fault() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.5)
+        body = await read_body(receive)
+        await answer(send, b"%d" % len(body or b""))
+
+    # More than is held before the application asks for it, so that the server stops reading.
+    size = 2_000_000
+    with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
+        client.send(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % size)
+        client.send(b"a" * size)
+        assert client.answer().body == b"%d" % size
+
+
+def test_a_client_that_does_not_read_its_answers_is_cut_off() -> None:
+    ended: list[bool] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, b"a" * 20_000_000)
+        ended.append(True)
+
+    with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
+        client.send(b"GET /1 HTTP/1.1\r\n\r\n")
+        # The second one cannot even be written.
+        client.send(b"GET /2 HTTP/1.1\r\n\r\n")
+        deadline = time.monotonic() + 5
+        while server.state.connections or len(ended) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_a_client_that_reads_slowly_gets_its_whole_answer() -> None:
+    size = 8_000_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await answer(send, b"a" * size, 200, (b"connection", b"close"))
+
+    with running(app, guards=Guards(body_seconds=0.3)) as server, Client(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        read = 0
+        while data := client.sock.recv(1_000_000):
+            read += len(data)
+            time.sleep(0.05)
+        assert read > size
+
+
+def test_a_client_that_goes_away_within_its_request_leaves_nothing_behind() -> None:
+    with running(echo) as server:
+        for start in (b"", b"GET / HT", b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nab"):
+            for end in (Client.reset, Client.half_close):
+                client = Client(server.port)
+                client.send(start)
+                end(client)
+                if end is Client.half_close:
+                    client.assert_closed()
+                client.sock.close()
+        deadline = time.monotonic() + 5
+        while server.state.connections or server.state.exchanges:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)

@@ -1,0 +1,210 @@
+"""What the application learns of its peer: gone, pressed, and the callback."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from ratus.server import Connection, Guards
+from tests.server.support import PATIENCE, Client, answer, read_body, running
+
+
+class Waiter:
+    """An application that waits on ``/wait`` until its peer is gone or pressed, and answers what it saw."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.ended = threading.Event()
+        self.seen: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection: Connection = scope["ratus.connection"]
+        await read_body(receive)
+        if scope["path"] != "/wait":
+            await answer(send, scope["path"].encode())
+            return
+        alarm = asyncio.Event()
+        connection.watch(alarm.set)
+        self.started.set()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await alarm.wait()
+            self.seen.append(f"gone={connection.gone} pressed={connection.pressed}")
+            await answer(send, b"waited")
+        finally:
+            self.ended.set()
+
+    def wait_started(self) -> None:
+        assert self.started.wait(PATIENCE)
+
+    def wait_ended(self) -> None:
+        assert self.ended.wait(PATIENCE)
+
+
+@pytest.fixture
+def waiter() -> Waiter:
+    return Waiter()
+
+
+@pytest.mark.parametrize("leave", [Client.reset, Client.half_close, lambda client: client.sock.close()])
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"GET /wait HTTP/1.1\r\n\r\n", b"POST /wait HTTP/1.1\r\ncontent-length: 2\r\n\r\nab"],
+)
+def test_a_peer_that_leaves_is_gone(
+    waiter: Waiter, leave: Callable[[Client], None], request_bytes: bytes
+) -> None:
+    with running(waiter) as server, Client(server.port) as client:
+        client.send(request_bytes)
+        waiter.wait_started()
+        leave(client)
+        waiter.wait_ended()
+    assert waiter.seen == ["gone=True pressed=False"]
+
+
+def test_a_half_closed_peer_still_gets_its_answer(waiter: Waiter) -> None:
+    with running(waiter) as server, Client(server.port) as client:
+        client.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        waiter.wait_started()
+        client.half_close()
+        assert client.answer().body == b"waited"
+        client.assert_closed()
+
+
+def test_requests_sent_before_a_half_close_are_answered(waiter: Waiter) -> None:
+    with running(waiter) as server, Client(server.port) as client:
+        client.send(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n")
+        client.half_close()
+        assert [client.answer().body for _ in range(3)] == [b"/1", b"/2", b"/3"]
+        client.assert_closed()
+
+
+def test_a_peer_with_a_request_in_line_presses(waiter: Waiter) -> None:
+    with running(waiter) as server, Client(server.port) as client:
+        client.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        waiter.wait_started()
+        client.send(b"GET /next HTTP/1.1\r\n\r\n")
+        assert client.answer().body == b"waited"
+        assert client.answer().body == b"/next"
+        assert client.get(b"/after").body == b"/after"
+    assert waiter.seen == ["gone=False pressed=True"]
+
+
+def test_an_unreadable_request_in_line_presses(waiter: Waiter) -> None:
+    with running(waiter) as server, Client(server.port) as client:
+        client.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        waiter.wait_started()
+        client.send(b"NONSENSE\r\n\r\n")
+        assert client.answer().body == b"waited"
+        client.answer().assert_error(400, "bad request: malformed")
+    assert waiter.seen == ["gone=False pressed=True"]
+
+
+def test_a_request_that_came_with_the_next_is_pressed_from_the_start(waiter: Waiter) -> None:
+    with running(waiter) as server, Client(server.port) as client:
+        client.send(b"GET /wait HTTP/1.1\r\n\r\nGET /wait HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n")
+        assert [client.answer().body for _ in range(3)] == [b"waited", b"waited", b"/next"]
+    assert waiter.seen == ["gone=False pressed=True"] * 2
+
+
+def test_only_the_last_of_pipelined_requests_is_not_pressed(waiter: Waiter) -> None:
+    with running(waiter) as server, Client(server.port) as client:
+        client.send(b"GET /1 HTTP/1.1\r\n\r\nGET /wait HTTP/1.1\r\n\r\n")
+        assert client.answer().body == b"/1"
+        waiter.wait_started()
+        assert not waiter.seen
+        # Reading goes on once nothing is in line any more, so that the close is seen.
+        client.sock.close()
+        waiter.wait_ended()
+    assert waiter.seen == ["gone=True pressed=False"]
+
+
+def test_a_body_that_stands_still_makes_its_peer_gone() -> None:
+    seen: list[bool] = []
+    alarms: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: Connection = scope["ratus.connection"]
+        connection.watch(lambda: alarms.append("once"))
+        assert await read_body(receive) is None
+        await asyncio.sleep(0)
+        seen.append(connection.gone)
+        await answer(send, b"too late")
+
+    with running(app, guards=Guards(body_seconds=0.1)) as server, Client(server.port) as client:
+        client.send(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n")
+        client.answer().assert_error(408, "request timeout")
+        client.assert_closed()
+    assert seen == [True]
+    assert alarms == ["once"]
+
+
+def test_a_watch_is_called_once_and_only_while_it_stands() -> None:
+    calls: list[str] = []
+    done = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        connection: Connection = scope["ratus.connection"]
+        connection.watch(lambda: calls.append("replaced"))
+        connection.watch(lambda: calls.append("removed"))
+        connection.watch(None)
+        connection.watch(lambda: calls.append("kept"))
+        while not connection.gone:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
+        # Too late to hear of it by itself: told at once, in the loop's next turn.
+        connection.watch(lambda: calls.append("late"))
+        assert calls == ["kept"]
+        await asyncio.sleep(0)
+        connection.watch(lambda: calls.append("removed in time"))
+        connection.watch(None)
+        await asyncio.sleep(0.02)
+        done.set()
+
+    with running(app) as server, Client(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        client.half_close()
+        assert done.wait(PATIENCE)
+    assert calls == ["kept", "late"]
+
+
+def test_a_watch_ends_with_its_answer() -> None:
+    calls: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["ratus.connection"].watch(lambda: calls.append(scope["path"]))
+        await answer(send, b"")
+
+    with running(app) as server, Client(server.port) as client:
+        assert client.get(b"/1").status == 200
+        assert client.get(b"/2").status == 200
+        client.sock.close()
+        deadline = time.monotonic() + PATIENCE
+        while server.state.connections:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert calls == []
+
+
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nab"])
+def test_an_application_that_listens_hears_of_the_disconnect(start: bytes) -> None:
+    heard: list[str] = []
+    started, done = threading.Event(), threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert (await receive())["type"] == "http.request"
+        started.set()
+        heard.append((await receive())["type"])
+        done.set()
+
+    with running(app) as server, Client(server.port) as client:
+        client.send(start)
+        assert started.wait(PATIENCE)
+        client.reset()
+        assert done.wait(PATIENCE)
+    assert heard == ["http.disconnect"]
