@@ -161,19 +161,25 @@ class WaitingRoom:
     async def _serve(self, topic: str) -> None:
         """Claim for the waiters of a topic, one after the other, until nothing is due."""
         try:
-            while True:
+            while topic in self._queues:
                 self._serving[topic] = False
-                if not await self._serve_first(topic) and not self._serving[topic]:
-                    break
-            await self._set_timer(topic)
+                looked = self._clock.now()
+                if await self._serve_first(topic) or self._serving[topic]:
+                    continue
+                due = await self._next_due(topic)
+                now = self._clock.now()
+                if due is not None and looked < due <= now:
+                    continue  # its time came while we looked
+                if due is not None and topic in self._queues:
+                    self._arm(topic, due if due > now else now + _PAUSE)
+                break
         except Exception:
             # A waiter that nobody serves would wait until its time is over: try again soon.
             logger.exception("serving the requests that wait for tasks failed; trying again")
             self._arm(topic, self._clock.now() + SECOND)
         finally:
-            again = self._serving.pop(topic)
-            if again and topic in self._queues:
-                self._wake(topic)
+            if self._serving.pop(topic):
+                self.available(topic)
 
     async def _serve_first(self, topic: str) -> bool:
         """Claim for the waiter that came first; whether it is worth going on."""
@@ -202,19 +208,16 @@ class WaitingRoom:
             waiter.future.set_result(tasks)
         return True
 
-    async def _set_timer(self, topic: str) -> None:
-        """Wake up when the next task falls due."""
-        if topic not in self._queues:
-            return
+    async def _next_due(self, topic: str) -> int | None:
+        """When to look again, unless the engine says that something changed."""
         try:
             due = await self._engine.next_due(topic)
         except ServiceUnavailable:
-            due = self._clock.now() + SECOND
-        now = self._clock.now()
+            return self._clock.now() + SECOND
         if self._engine.traits.shared:
-            due = now + _SHARED_PAUSE if due is None else min(due, now + _SHARED_PAUSE)
-        if due is not None:
-            self._arm(topic, due if due > now else now + _PAUSE)
+            later = self._clock.now() + _SHARED_PAUSE
+            return later if due is None else min(due, later)
+        return due
 
     def _arm(self, topic: str, when: int) -> None:
         self._cancel_timer(topic)

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 # Large enough that a million keys have few chunks, small enough that moving half a chunk is cheap.
-CHUNK = 512
+CHUNK = 256
 
 
 class SortedMap(Generic[V]):
