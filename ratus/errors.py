@@ -11,9 +11,11 @@
      ├─ PayloadTooLarge       413   the body or the batch is over the limit
      ├─ HeadersTooLarge       431   too many or too large headers
      ├─ InternalError         500   a defect of the server
-     └─ ServiceUnavailable    503   not ready, shutting down, or the database is away
+     ├─ ServiceUnavailable    503   not ready, shutting down, or the database is away
+     └─ TransportError          -   the server could not be reached, or its answer was lost; clients only
 
-Raised anywhere, turned into an answer in one place (``ratus.api.dispatch``).
+Raised anywhere in the server, turned into an answer in one place (``ratus.api.dispatch``), and turned back
+into the same error by the client.
 """
 
 from __future__ import annotations
@@ -114,6 +116,21 @@ class ServiceUnavailable(RatusError):
 
     status = 503
     kind = "service unavailable"
+
+
+class TransportError(RatusError):
+    """The server could not be reached, or there was no whole, readable answer. Only clients raise it.
+
+    ``status`` is 0, since there was no answer. ``sent`` tells whether the server may have received the
+    request, and so may have carried it out.
+    """
+
+    status = 0
+    kind = "transport error"
+
+    def __init__(self, detail: str = "", *, sent: bool = True) -> None:
+        super().__init__(detail)
+        self.sent = sent
 
 
 class StartupError(Exception):

@@ -65,7 +65,7 @@ class Call:
 
 def takes_gzip(accept: bytes | None) -> bool:
     """Whether an ``Accept-Encoding`` header lets gzip through (``gzip;q=0`` does not)."""
-    if accept is None or b"gzip" not in accept:
+    if accept is None or b"gzip" not in accept.lower():
         return False
     for coding in accept.split(b","):
         name, _, weight = coding.partition(b";")

@@ -12,6 +12,7 @@ nesting beyond 170 levels, and a name that stands twice in one of our own object
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from ratus.errors import BadRequest
 from ratus.times import parse_time
 
 MAX_DEPTH = 170
+MAX_DIGITS = 4300
 
 Members = dict[str, msgspec.Raw]
 
@@ -36,6 +38,11 @@ _BOOLEAN = msgspec.json.Decoder(bool)
 
 _NULL = b"null"
 _QUOTE = b'"'
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+
+# The decoder counts the sign of an integer as a digit. So the longest negative ones are checked without it:
+# where a value may begin, the text is as valid with it as without.
+_LONG_MINUS = re.compile(rb"(?<![^\s\[:,])-(?=[0-9]{%d}(?![0-9]))" % MAX_DIGITS)
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], data: bytes | msgspec.Raw, where: str = "") -> Any:
@@ -168,7 +175,7 @@ def value_of(members: Members, name: str) -> bytes | None:
     data = raw_of(members, name)
     if data is None:
         return None
-    _decode(_ANY, data, name)
+    _decode(_ANY, _LONG_MINUS.sub(b"", data) if len(data) > MAX_DIGITS else data, name)
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
         raise BadRequest(f"{name}: nested deeper than {MAX_DEPTH} levels")
     return data
@@ -179,11 +186,12 @@ def _depth(data: bytes) -> int:
     deepest = depth = 0
     # Between an opening and a closing quote everything is text; an escaped quote opens and closes nothing.
     outside = data.replace(rb"\\", b"").replace(rb"\"", b"").split(_QUOTE)[::2]
-    for byte in b"".join(outside):
+    for byte in b"".join(outside).translate(None, _NO_BRACKETS):
         if byte in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
+            if depth > deepest:
+                deepest = depth
+        else:
             depth -= 1
     return deepest
 

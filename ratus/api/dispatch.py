@@ -26,6 +26,7 @@ from ratus.clock import Clock
 from ratus.errors import InternalError, MethodNotAllowed, PayloadTooLarge, RatusError, Unauthorized
 from ratus.logs import fields
 from ratus.metrics import Metrics
+from ratus.server.connection import Connection
 
 logger = logging.getLogger("ratus")
 access_log = logging.getLogger("ratus.access")
@@ -113,10 +114,9 @@ class Api:
         except Exception:
             logger.exception("answering %s %r failed", method, scope["raw_path"])
             answer = _refusal(InternalError("the server's log tells more"), method)
-        if answer.claimed and connection.gone:
+        if not await _send(answer, method, headers, send, connection):
             await self._give_back(answer.claimed)
             return
-        await _send(answer, method, headers, send)
         seconds = time.perf_counter() - started
         self._metrics.observe_request(topic or None, method, endpoint, answer.status, seconds)
         if self._log_requests:
@@ -178,11 +178,14 @@ def _refusal(error: RatusError, method: str) -> Answer:
     return Answer(error.status, writing.error(error), headers=headers)
 
 
-async def _send(answer: Answer, method: str, headers: Mapping[bytes, bytes], send: Send) -> None:
+async def _send(
+    answer: Answer, method: str, headers: Mapping[bytes, bytes], send: Send, connection: Connection
+) -> bool:
+    """Send an answer. False: it holds claims, nobody is there to get them, and it was not sent."""
     sent = list(answer.headers)
     if answer.stream is not None:
         await _send_stream(answer, answer.stream, method, headers, send)
-        return
+        return True
     body = answer.body
     if answer.compressed:
         sent += _GZIPPED
@@ -197,7 +200,12 @@ async def _send(answer: Answer, method: str, headers: Mapping[bytes, bytes], sen
             sent.append((b"content-type", answer.content_type))
         sent.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": sent})
+    # Compressing takes time, and so may waiting until what was sent before has been read. The head is held
+    # back until the body comes: only from here on is the answer written without a pause.
+    if answer.claimed and connection.gone:
+        return False
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+    return True
 
 
 async def _send_stream(

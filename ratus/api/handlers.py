@@ -12,7 +12,7 @@ from ratus.clock import SECOND, Clock
 from ratus.engine import Engine
 from ratus.errors import Conflict, NotFound, RatusError, ServiceUnavailable
 from ratus.metrics import CONTENT_TYPE, Metrics
-from ratus.records import ACTIVE, Claim, TaskQuery, TaskRecord
+from ratus.records import ACTIVE, Claim, TaskQuery, TaskRecord, TopicInfo
 from ratus.waiting import WaitingRoom, Want
 
 
@@ -54,11 +54,13 @@ class Handlers:
         paused = self._read.paused(call.body, call.topic)
         if paused is not None:
             await self._engine.set_paused(call.topic, paused)
-        return await self._topic(call)
+        return await self._topic(call, known=paused is not None)
 
-    async def _topic(self, call: Call) -> Answer:
+    async def _topic(self, call: Call, *, known: bool = False) -> Answer:
         info = await self._engine.get_topic(call.topic, call.now)
         if info is None:
+            if known:  # it was resumed and has no task: what was asked for is done
+                return Answer(200, writing.topic(TopicInfo(call.topic)))
             raise NotFound()
         self._metrics.admit_topic(info.name)
         return Answer(200, writing.topic(info))

@@ -6,9 +6,9 @@ the member, and nothing has been changed by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
@@ -39,6 +39,9 @@ HIGHEST_PRIORITY = 9
 MAX_ATTEMPTS = 2**31 - 1
 
 OUTCOMES = (FAILED, EXPIRED)
+
+Item = TypeVar("Item")
+_Reader = Callable[[Members, str], Any]
 
 
 class Poll(Struct, frozen=True):
@@ -107,9 +110,10 @@ class Reader:
 
     def tasks(self, body: bytes, topic: str, now: int) -> list[TaskRecord]:
         """The tasks in the ``data`` of a body."""
-        return [self._task(members, topic, "", now) for members in self._items(body)]
+        return self._each(body, lambda members: self._task(members, topic, "", now))
 
-    def _items(self, body: bytes) -> list[Members]:
+    def _each(self, body: bytes, read: Callable[[Members], Item]) -> list[Item]:
+        """The items in the ``data`` of a body, each read; an error says which one it is about."""
         if not body.strip():
             raise BadRequest("missing request body")
         items = codec.read_items(body)
@@ -117,7 +121,13 @@ class Reader:
             raise PayloadTooLarge(
                 f"a batch may hold {self.settings.max_batch_size} items, not {len(items)}; send several"
             )
-        return items
+        done: list[Item] = []
+        try:
+            for members in items:
+                done.append(read(members))  # noqa: PERF401  # an error needs to know how far we came
+        except BadRequest as error:
+            raise BadRequest(f"data: item {len(done)}: {error.detail}") from None
+        return done
 
     def _task(self, members: Members, topic: str, task_id: str, now: int) -> TaskRecord:
         given = codec.text_of(members, "_id")
@@ -127,14 +137,10 @@ class Reader:
         topic = check_name(codec.text_of(members, "topic") or topic, "topic")
         scheduled = _scheduled(members, now)
         record = TaskRecord(task_id, topic, now, now if scheduled is None else scheduled)
-        for name in members:
-            if name in _TASK_READERS:
-                read, member = _TASK_READERS[name]
-                value = read(members, name)
-                if value is not None:
-                    setattr(record, member, value)
-        if record.expires is None and (ttl := codec.duration_of(members, "ttl")) is not None:
-            record.expires = _after(now, ttl, "ttl")
+        _fill(record, members, _TASK_READERS)
+        if record.expires is None and "ttl" in members:
+            ttl = codec.duration_of(members, "ttl")
+            record.expires = None if ttl is None else _after(now, ttl, "ttl")
         if record.expires is not None and record.expires <= now and record.state == PENDING:
             raise BadRequest("expires: the task has expired already; give a time after now, or none")
         return record
@@ -151,28 +157,17 @@ class Reader:
 
     def commits(self, body: bytes, now: int) -> list[CommitRecord]:
         """The commits in the ``data`` of a body."""
-        return [
-            self._commit(members, check_name(codec.text_of(members, "_id") or "", "task ID"), now)
-            for members in self._items(body)
-        ]
+
+        def read(members: Members) -> CommitRecord:
+            return self._commit(members, check_name(codec.text_of(members, "_id") or "", "task ID"), now)
+
+        return self._each(body, read)
 
     def _commit(self, members: Members, task_id: str, now: int) -> CommitRecord:
-        if not members:
-            return CommitRecord(task_id)
-        topic = codec.text_of(members, "topic")
-        if topic:
-            check_name(topic, "topic")
-        error = codec.text_of(members, "error")
-        return CommitRecord(
-            task_id,
-            codec.text_of(members, "nonce") or "",
-            topic or "",
-            _state_of(members, "state"),
-            _scheduled(members, now),
-            codec.value_of(members, "payload"),
-            None if error is None else shorten_error(error),
-            codec.value_of(members, "result"),
-        )
+        record = CommitRecord(task_id)
+        _fill(record, members, _COMMIT_READERS)
+        record.scheduled = _scheduled(members, now)
+        return record
 
     # ---- promises ----------------------------------------------------------------------------------
 
@@ -303,14 +298,26 @@ class Reader:
         return paused
 
 
-# ---- readers of a task's members ------------------------------------------------------------------
+# ---- readers of a member --------------------------------------------------------------------------
+
+
+def _fill(record: Struct, members: Members, readers: Mapping[str, tuple[_Reader, str]]) -> None:
+    """Read the members that are there into a record; those without a reader mean nothing."""
+    for name in members:
+        if name in readers:
+            read, member = readers[name]
+            value = read(members, name)
+            if value is not None:
+                setattr(record, member, value)
 
 
 def _scheduled(members: Members, now: int) -> int | None:
     """The time in ``scheduled``, or else ``defer`` from now; the loser is not even looked at."""
-    scheduled = codec.time_of(members, "scheduled")
-    if scheduled is None and (defer := codec.duration_of(members, "defer")) is not None:
-        scheduled = _after(now, defer, "defer")
+    scheduled = codec.time_of(members, "scheduled") if "scheduled" in members else None
+    if scheduled is None and "defer" in members:
+        defer = codec.duration_of(members, "defer")
+        if defer is not None:
+            scheduled = _after(now, defer, "defer")
     return scheduled
 
 
@@ -336,6 +343,11 @@ def _bounded(low: int, high: int) -> Callable[[Members, str], int | None]:
 def _shown(value: int) -> str:
     """A number for a message; a client may send one of thousands of digits."""
     return str(value) if abs(value) < 10**18 else "this number"
+
+
+def _topic_of(members: Members, name: str) -> str | None:
+    topic: str | None = codec.text_of(members, name)
+    return check_name(topic, name) if topic else None
 
 
 def _outcome_of(members: Members, name: str) -> str | None:
@@ -384,7 +396,7 @@ _attempts_of = _bounded(0, MAX_ATTEMPTS)
 
 # How a member of a task is read, and the member of the record it becomes. The rest (ids, topic, scheduled and
 # what is relative) needs more than the member itself.
-_TASK_READERS: dict[str, tuple[Callable[[Members, str], Any], str]] = {
+_TASK_READERS: dict[str, tuple[_Reader, str]] = {
     "state": (_state_of, "state"),
     "nonce": (codec.text_of, "nonce"),
     "producer": (codec.text_of, "producer"),
@@ -403,7 +415,16 @@ _TASK_READERS: dict[str, tuple[Callable[[Members, str], Any], str]] = {
     "expires": (codec.time_of, "expires"),
 }
 
+_COMMIT_READERS: dict[str, tuple[_Reader, str]] = {
+    "nonce": (codec.text_of, "nonce"),
+    "topic": (_topic_of, "topic"),
+    "state": (_state_of, "state"),
+    "payload": (codec.value_of, "payload"),
+    "error": (_error_of, "error"),
+    "result": (codec.value_of, "result"),
+}
+
 TASK_MEMBERS = frozenset(_TASK_READERS) | {"_id", "topic", "scheduled", "defer", "ttl"}
-COMMIT_MEMBERS = frozenset(CommitRecord.__struct_fields__) - {"id"} | {"_id", "defer"}
+COMMIT_MEMBERS = frozenset(_COMMIT_READERS) | {"_id", "scheduled", "defer"}
 PROMISE_MEMBERS = frozenset(["_id", "nonce", "consumer", "deadline", "timeout", "wait", "limit", "topics"])
 RETRY_MEMBERS = frozenset(RetryPolicy.__struct_fields__)

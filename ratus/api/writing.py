@@ -15,7 +15,7 @@ from ratus.times import format_time
 _encode = msgspec.json.Encoder().encode
 
 
-class _Task(msgspec.Struct, omit_defaults=True):
+class _Task(msgspec.Struct, omit_defaults=True, gc=False):
     """A task on the wire, members in the order in which they are written."""
 
     id: str = msgspec.field(name="_id")
@@ -39,28 +39,35 @@ class _Task(msgspec.Struct, omit_defaults=True):
     result: msgspec.Raw | None = None
 
 
-class _Promise(msgspec.Struct, omit_defaults=True):
+class _Promise(msgspec.Struct, omit_defaults=True, gc=False):
     id: str = msgspec.field(name="_id")
     consumer: str = ""
     deadline: str | None = None
 
 
-def _task(task: TaskRecord) -> _Task:
-    produced = format_time(task.produced)
+class _Times(dict[int, str]):
+    """Times as text, each written once: the tasks of a batch share most of theirs."""
+
+    def __missing__(self, time: int) -> str:
+        text = self[time] = format_time(time)
+        return text
+
+
+def _task(task: TaskRecord, times: _Times) -> _Task:
     shown = not task.implied
     return _Task(
         task.id,
         task.topic,
         task.state,
         task.nonce,
-        produced,
-        produced if task.scheduled == task.produced else format_time(task.scheduled),
+        times[task.produced],
+        times[task.scheduled],
         task.producer,
         task.consumer,
-        None if task.consumed is None else format_time(task.consumed),
-        None if task.deadline is None or not shown else format_time(task.deadline),
-        None if task.committed is None else format_time(task.committed),
-        None if task.expires is None else format_time(task.expires),
+        None if task.consumed is None else times[task.consumed],
+        None if task.deadline is None or not shown else times[task.deadline],
+        None if task.committed is None else times[task.committed],
+        None if task.expires is None else times[task.expires],
         task.priority,
         task.attempts,
         None if task.retry is None else _retry(task.retry),
@@ -85,11 +92,12 @@ def _promise(task: TaskRecord) -> _Promise:
 
 
 def task(record: TaskRecord) -> bytes:
-    return _encode(_task(record))
+    return _encode(_task(record, _Times()))
 
 
 def tasks(records: Iterable[TaskRecord], next_page: str | None = None) -> bytes:
-    answer: dict[str, Any] = {"data": [_task(record) for record in records]}
+    times = _Times()
+    answer: dict[str, Any] = {"data": [_task(record, times) for record in records]}
     if next_page is not None:
         answer["next"] = next_page
     return _encode(answer)
@@ -133,11 +141,12 @@ def deleted(count: int) -> bytes:
 def commits(ids: Sequence[str], results: Sequence[TaskRecord | RatusError]) -> bytes:
     """The answer to a batch of commits: each item as if it had been answered alone, in the order given."""
     items: list[dict[str, Any]] = []
+    times = _Times()
     for task_id, result in zip(ids, results, strict=True):
         if isinstance(result, RatusError):
             items.append({"_id": task_id, "status": result.status, "error": _error(result)})
         else:
-            items.append({"_id": task_id, "status": 200, "task": _task(result)})
+            items.append({"_id": task_id, "status": 200, "task": _task(result, times)})
     return _encode({"data": items})
 
 

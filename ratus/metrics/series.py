@@ -67,6 +67,11 @@ class TopicSeries:
         self.consumers: set[str] = set()
 
 
+# A producer or consumer may call itself whatever fits into a request; a thousand names of megabytes do not fit
+# into memory. Topics are bounded by the api.
+LONGEST_VALUE = 1024
+
+
 class BoundedLabel:
     """The values that one label has: at most ``limit``, each with a place for as long as a topic uses it."""
 
@@ -86,7 +91,7 @@ class BoundedLabel:
         if value in used_by_topic:
             return self._shared[value]
         users = self._topics_using.get(value, 0)
-        if users == 0 and len(self._topics_using) >= self._limit:
+        if users == 0 and (len(self._topics_using) >= self._limit or len(value) > LONGEST_VALUE):
             return OTHER
         value = self._shared.setdefault(value, value)
         self._topics_using[value] = users + 1

@@ -33,7 +33,7 @@ class Commit(WireModel):
         default=None,
         description="The new time before which the task is not handed out. Beats `defer`; after a "
         "failure it replaces the delay of the retry policy.",
-        examples=["2026-01-31T12:30:00Z"],
+        examples=["2036-01-31T12:30:00Z"],
     )
     payload: Json = Field(
         default=None,

@@ -140,11 +140,7 @@ Time = Annotated[
 """An instant: RFC 3339 text or an aware `datetime` in, kept in UTC; RFC 3339 with `Z` out."""
 
 _DURATION_SCHEMA: Final = {"type": "string", "format": "go-duration", "pattern": DURATION_PATTERN}
-_UNSIGNED_DURATION_SCHEMA: Final = {
-    "type": "string",
-    "format": "go-duration",
-    "pattern": DURATION_PATTERN.replace("[-+]?", "[+]?"),
-}
+_NOT_NEGATIVE: Final = DURATION_PATTERN.replace("[-+]?", "[+]?")
 
 Duration = Annotated[
     timedelta,
@@ -155,11 +151,15 @@ Duration = Annotated[
 """A length of time: Go duration text, seconds or a `timedelta` in; Go duration text out."""
 
 NonNegativeDuration = Annotated[
-    Duration, AfterValidator(_not_negative), WithJsonSchema(_UNSIGNED_DURATION_SCHEMA)
+    Duration, AfterValidator(_not_negative), WithJsonSchema({**_DURATION_SCHEMA, "pattern": _NOT_NEGATIVE})
 ]
 """A `Duration` of 0 or more."""
 
-PositiveDuration = Annotated[Duration, AfterValidator(_positive), WithJsonSchema(_UNSIGNED_DURATION_SCHEMA)]
+PositiveDuration = Annotated[
+    Duration,
+    AfterValidator(_positive),
+    WithJsonSchema({**_DURATION_SCHEMA, "pattern": _NOT_NEGATIVE.replace("^", "^(?=.*[1-9])")}),
+]
 """A `Duration` of more than 0."""
 
 Name = Annotated[str, AfterValidator(_checked_name), Field(max_length=MAX_NAME_BYTES)]

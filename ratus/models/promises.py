@@ -32,7 +32,7 @@ class _Claim(WireModel):
         default=None,
         description="When the claim lapses; must be after now. Beats `timeout`. Not shown of a task that was "
         "inserted active without one.",
-        examples=["2026-01-31T12:10:01.25Z"],
+        examples=["2036-01-31T12:10:01.25Z"],
     )
     timeout: PositiveDuration | None = Field(
         default=None,
@@ -114,7 +114,7 @@ class Extension(WireModel):
     deadline: Time | None = Field(
         default=None,
         description="The new deadline, which must be after now. Beats `timeout`.",
-        examples=["2026-01-31T12:20:01.25Z"],
+        examples=["2036-01-31T12:20:01.25Z"],
     )
     timeout: PositiveDuration | None = Field(
         default=None,

@@ -126,25 +126,25 @@ class Task(WireModel):
     produced: Time | None = Field(
         default=None,
         description="When the task was accepted; the producer may set it.",
-        examples=["2026-01-31T12:00:00Z"],
+        examples=["2036-01-31T12:00:00Z"],
     )
     scheduled: Time | None = Field(
         default=None,
         description="Not handed out before this. Default: now. Beats `defer`.",
-        examples=["2026-01-31T12:00:00Z"],
+        examples=["2036-01-31T12:00:00Z"],
     )
     consumed: Time | None = Field(
-        default=None, description="When the task was last claimed.", examples=["2026-01-31T12:00:01.25Z"]
+        default=None, description="When the task was last claimed.", examples=["2036-01-31T12:00:01.25Z"]
     )
     deadline: Time | None = Field(
         default=None,
         description="When the running claim lapses and the task is handed out again.",
-        examples=["2026-01-31T12:10:01.25Z"],
+        examples=["2036-01-31T12:10:01.25Z"],
     )
     committed: Time | None = Field(
         default=None,
         description="When the task was last committed. Retention counts from here.",
-        examples=["2026-01-31T12:00:02.5Z"],
+        examples=["2036-01-31T12:00:02.5Z"],
     )
     payload: Json = Field(
         default=None,
@@ -201,7 +201,7 @@ class Task(WireModel):
         default=None,
         description="A task still pending after this is never handed out and is archived with `outcome` "
         "`expired`. Beats `ttl`.",
-        examples=["2026-02-01T12:00:00Z"],
+        examples=["2036-02-01T12:00:00Z"],
     )
     ttl: PositiveDuration | None = Field(
         default=None,

@@ -37,7 +37,7 @@ class Topic(WireModel):
     oldest: Time | None = Field(
         default=None,
         description="The earliest `scheduled` of the tasks that are due; omitted when none is.",
-        examples=["2026-01-31T12:00:00Z"],
+        examples=["2036-01-31T12:00:00Z"],
     )
     paused: Flag = Field(
         default=False,

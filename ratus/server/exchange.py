@@ -203,8 +203,8 @@ class Exchange:
             keep_alive = False
         chunked = length is None and not self._bodyless and status not in (204, 304)
         if chunked and self._http10:
-            # HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
-            chunked, keep_alive = False, False
+            # HTTP/1.0 knows no chunks: its connections are never kept, and their end is the end of the body.
+            chunked = False
         elif chunked:
             parts.append(b"transfer-encoding: chunked\r\n")
             lines += 1

@@ -23,9 +23,10 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ratus.errors import BadRequest, HeadersTooLarge, InternalError, RatusError, RequestTimeout
+from ratus.errors import BadRequest, InternalError, RatusError, RequestTimeout
 from ratus.server.answers import last_answer
 from ratus.server.exchange import Exchange
+from ratus.server.heads import head_size, too_large, without_upgrade
 from ratus.server.state import GuardedState
 from ratus.server.target import split_target
 
@@ -33,8 +34,9 @@ logger = logging.getLogger("ratus")
 
 NEVER = math.inf
 
-# One read of 250 KiB can hold 14,000 minimal requests, which would become 35 MiB of objects.
-PIPELINE_DEPTH = 100
+# One read of 250 KiB can hold 14,000 minimal requests, which would become 35 MiB of objects. Requests as
+# clients send them are longer: fewer than this fit into one read.
+PIPELINE_DEPTH = 2000
 
 # ``_head_size`` of a head that began in the chunk being parsed: its size is not known before the chunk ends.
 FRESH = -1
@@ -108,13 +110,21 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._closing or self._refusal is not None:
             self._discard(len(data))
             return
+        self._chunk_size = len(data)
+        plain = b""
+        rest: bytes | memoryview = data
         while True:
-            self._chunk_size = len(data)
             try:
-                self.parser.feed_data(data)
+                if plain:
+                    self.parser.feed_data(plain)
+                self.parser.feed_data(rest)
                 break
             except httptools.HttpParserUpgrade as upgrade:
-                data = self._without_upgrade() + data[upgrade.args[0] :]
+                # The parser leaves out the body of such a request, and cannot be told that no upgrade will
+                # happen.
+                version, method = self.parser.get_http_version(), self.parser.get_method()
+                plain = without_upgrade(method, self.url, version, self.headers)
+                rest = memoryview(rest)[upgrade.args[0] :]
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             except httptools.HttpParserError as error:
@@ -152,7 +162,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._head_open:
             return
         if len(self.headers) >= self._guards.header_count:
-            self._fail(self._headers_too_large())
+            self._fail(too_large(self._guards))
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
@@ -163,12 +173,13 @@ class GuardedProtocol(HttpToolsProtocol):
         method = self.parser.get_method().decode("ascii")
         if method == "CONNECT":
             self._fail(BadRequest("CONNECT opens tunnels, which this server does not"))
+        limit = self._guards.header_bytes
+        counted = self._head_size != FRESH or self._chunk_size > limit
+        if counted and head_size(self.url, self.headers) > limit:
+            self._fail(too_large(self._guards))
         if self.parser.should_upgrade():
             # Not spoken here. HttpParserUpgrade follows, and the request is read again as plain HTTP/1.1.
             return
-        limit = self._guards.header_bytes
-        if (self._head_size != FRESH or self._chunk_size > limit) and self._known_size() > limit:
-            self._fail(self._headers_too_large())
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             self._fail(BadRequest(f"HTTP/{version} is not spoken here, use HTTP/1.1"))
@@ -194,7 +205,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 "ratus.connection": self,
             },
             keep_alive=version == "1.1" and self.parser.should_keep_alive(),
-            expects_continue=self._expects_continue,
+            expects_continue=self._expects_continue and version == "1.1",
         )
         self._head_open = False
         self._head_size = 0
@@ -240,44 +251,25 @@ class GuardedProtocol(HttpToolsProtocol):
             return InternalError()
         return BadRequest(f"malformed HTTP: {error}")
 
-    def _without_upgrade(self) -> bytes:
-        """The head just read, without its upgrade header.
-
-        The parser leaves out the body of a request for an upgrade, and cannot be told that none will happen.
-        """
-        version = self.parser.get_http_version().encode("ascii")
-        lines = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
-        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-        return b"".join((*lines, b"\r\n"))
-
     # Sizes and times of what comes in
-
-    def _known_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-
-    def _headers_too_large(self) -> HeadersTooLarge:
-        guards = self._guards
-        return HeadersTooLarge(
-            f"at most {guards.header_bytes} bytes and {guards.header_count} fields are taken"
-        )
 
     def _measure_head(self) -> None:
         """A chunk has ended within a head. A part of it may be inside the parser: the chunks are counted."""
         if self._head_size != FRESH:
             self._head_size += self._chunk_size
         else:
-            self._head_size = self._known_size()
+            self._head_size = head_size(self.url, self.headers)
             if self._current is None and not self._first:
                 self._set_deadline()
         if self._head_size > self._guards.header_bytes:
-            self._refuse(self._headers_too_large())
+            self._refuse(too_large(self._guards))
 
     def _measure_body(self) -> None:
         """A chunk has ended within a body. Trailers and extensions are no progress, and bounded as heads."""
         if not self._progress:
             self._head_size += self._chunk_size
             if self._head_size > self._guards.header_bytes:
-                self._refuse(self._headers_too_large())
+                self._refuse(too_large(self._guards))
             return
         self._progress = False
         self._head_size = 0
@@ -382,8 +374,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._call_watcher)
 
     def _call_watcher(self) -> None:
-        # By now there may be another watcher, of another request.
-        if self._watcher is not None and (self.gone or self.pressed):
+        if self._watcher is not None:
             watcher, self._watcher = self._watcher, None
             watcher()
 

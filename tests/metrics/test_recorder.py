@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -334,3 +335,15 @@ def test_a_metric_that_would_spoil_the_text_is_refused(name: str, kind: Any, mes
     with pytest.raises(ValueError, match=message):
         metrics.register(name, kind, "Help.", lambda: [({}, 1.0)])
     assert "ratus_example" not in scrape(metrics)
+
+
+def test_a_name_too_long_to_be_kept_counts_as_other() -> None:
+    metrics = Metrics()
+    metrics.produced("topic", "p" * 1024)
+    metrics.produced("topic", "p" * 1025)
+    metrics.consumed("topic", "p" * 1025, "c" * 1025, None)
+    text = asyncio.run(metrics.render()).decode()
+    assert f'ratus_task_produced_count_total{{producer="{"p" * 1024}",topic="topic"}} 1.0' in text
+    assert 'ratus_task_produced_count_total{producer="other",topic="topic"} 1.0' in text
+    assert "p" * 1025 not in text
+    assert "c" * 1025 not in text

@@ -45,14 +45,14 @@ class SilentService:
 
 async def read_body(receive: Receive) -> bytes | None:
     """The whole body, or None when the client went away before its end."""
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         body += message["body"]
         if not message["more_body"]:
-            return body
+            return bytes(body)
 
 
 async def answer(send: Send, body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> None:

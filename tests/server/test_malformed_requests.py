@@ -94,3 +94,16 @@ def test_a_body_that_breaks_off_in_its_chunks_is_a_bad_request() -> None:
         client.send(b"nonsense\r\n")
         client.answer().assert_error(400, "bad request: malformed HTTP")
         client.assert_closed()
+
+
+def test_a_defect_in_reading_is_not_blamed_on_the_client(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(method: str, target: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("ratus.server.protocol.split_target", broken)
+    with running(echo) as server, Client(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        client.answer().assert_error(500, "internal server error")
+    assert "ZeroDivisionError" in caplog.text

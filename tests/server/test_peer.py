@@ -124,6 +124,19 @@ def test_only_the_last_of_pipelined_requests_is_not_pressed(waiter: Waiter) -> N
     assert waiter.seen == ["gone=True pressed=False"]
 
 
+def test_requests_in_line_are_not_read_in_advance(waiter: Waiter) -> None:
+    filler = b"filler: " + b"a" * 1000 + b"\r\n"
+    count = 5000
+    sent = b"GET /wait HTTP/1.1\r\n\r\n" + b"GET /next HTTP/1.1\r\n%b\r\n" % filler * count
+    with running(waiter) as server, Client(server.port) as client:
+        sender = threading.Thread(target=client.send, args=(sent,))
+        sender.start()
+        assert client.answer().body == b"waited"
+        # Were they all read at once, those beyond the greatest number in line would be refused.
+        assert all(client.answer().body == b"/next" for _ in range(count))
+        sender.join(PATIENCE)
+
+
 def test_a_body_that_stands_still_makes_its_peer_gone() -> None:
     seen: list[bool] = []
     alarms: list[str] = []
@@ -191,7 +204,9 @@ def test_a_watch_ends_with_its_answer() -> None:
     assert calls == []
 
 
-@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nab"])
+@pytest.mark.parametrize(
+    "start", [b"GET / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nab"]
+)
 def test_an_application_that_listens_hears_of_the_disconnect(start: bytes) -> None:
     heard: list[str] = []
     started, done = threading.Event(), threading.Event()

@@ -105,29 +105,27 @@ class MemdbEngine(Engine):
             self._sequence += 1
             task.sequence = self._sequence
         self._created.add(task.sequence, task)
-        self._attach(task, now)
+        self._attach(task, self._topic(task.topic), now)
 
-    def _attach(self, task: TaskRecord, now: int) -> None:
-        topic = self._topic(task.topic)
+    def _attach(self, task: TaskRecord, topic: Topic, now: int) -> None:
         task.topic = topic.name  # one string a topic, not one a task
         topic.attach(task, now)
         self.changes += 1
+        state = task.state
         listener = self.listener
-        if task.state == PENDING:
+        if state == PENDING:
             if listener is not None:
                 listener.available(topic.name)
-            return
-        if task.state == COMPLETED:
-            self._committed.add(self._committed_key(task), task)
-        if task.state != ACTIVE and listener is not None:
-            listener.settled(task.id)
+        elif state != ACTIVE:
+            if state == COMPLETED:
+                self._committed.add(self._committed_key(task), task)
+            if listener is not None:
+                listener.settled(task.id)
 
-    def _detach(self, task: TaskRecord) -> Topic:
-        topic = self._topics[task.topic]
+    def _detach(self, task: TaskRecord, topic: Topic) -> None:
         topic.detach(task)
         if task.state == COMPLETED:
             self._committed.remove(self._committed_key(task))
-        return topic
 
     @staticmethod
     def _committed_key(task: TaskRecord) -> int:
@@ -140,24 +138,29 @@ class MemdbEngine(Engine):
             del self._topics[topic.name]
 
     def _change(self, task: TaskRecord, change: Change, now: int) -> TaskRecord:
-        topic = self._detach(task)
+        topic = self._topics[task.topic]
+        self._detach(task, topic)
         transitions.apply(task, change)
-        self._attach(task, now)
-        if task.topic != topic.name:
+        if task.topic == topic.name:
+            self._attach(task, topic, now)
+        else:
+            self._attach(task, self._topic(task.topic), now)
             self._forget_if_empty(topic)
         return task
 
     def _replace(self, old: TaskRecord, new: TaskRecord, now: int) -> None:
-        topic = self._detach(old)
+        topic = self._topics[old.topic]
+        self._detach(old, topic)
         new.sequence = old.sequence
         self._tasks[new.id] = new
         self._created.replace(new.sequence, new)
-        self._attach(new, now)
+        self._attach(new, self._topic(new.topic), now)
         if new.topic != topic.name:
             self._forget_if_empty(topic)
 
     def _delete(self, task: TaskRecord) -> None:
-        topic = self._detach(task)
+        topic = self._topics[task.topic]
+        self._detach(task, topic)
         del self._tasks[task.id]
         self._created.remove(task.sequence)
         self._forget_if_empty(topic)
@@ -299,6 +302,8 @@ class MemdbEngine(Engine):
         self._check_open()
         claimed: list[TaskRecord] = []
         size = 0
+        # One change serves the whole batch; only the nonce differs.
+        change = transitions.claim(consumer=claim.consumer, nonce="", deadline=claim.deadline, now=now)
         for name in claim.topics:
             topic = self._topics.get(name)
             if topic is None or topic.paused:
@@ -318,25 +323,20 @@ class MemdbEngine(Engine):
                 size += task.weight()
                 if claimed and size > MAX_PAGE_BYTES:
                     return claimed
-                claimed.append(self._claim(task, claim, now))
+                change.set["nonce"] = self.nonces()
+                claimed.append(self._change(task, change, now))
                 if len(claimed) == claim.limit:
                     return claimed
         return claimed
-
-    def _claim(self, task: TaskRecord, claim: Claim, now: int) -> TaskRecord:
-        change = transitions.claim(
-            consumer=claim.consumer, nonce=self.nonces(), deadline=claim.deadline, now=now
-        )
-        return self._change(task, change, now)
 
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
         self._check_open()
         task = self._tasks.get(task_id)
         if task is None:
             raise NotFound()
-        if task.state == PENDING:
-            return self._claim(task, claim, now)
-        if not force:
+        if task.state == PENDING and task.expires is not None and task.expires <= now:
+            self._expire(task, now)
+        if task.state != PENDING and not force:
             raise Conflict("the target task is not in pending state")
         change = transitions.claim_forced(
             task, consumer=claim.consumer, nonce=self.nonces(), deadline=claim.deadline, now=now

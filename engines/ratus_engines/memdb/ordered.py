@@ -66,7 +66,7 @@ class SortedMap(Generic[V]):
         if chunk == len(self._largest):
             raise KeyError(key)
         keys = self._keys[chunk]
-        at = bisect_left(keys, key)
+        at = 0 if keys[0] == key else bisect_left(keys, key)  # what is first is what usually goes
         if keys[at] != key:
             raise KeyError(key)
         self._size -= 1

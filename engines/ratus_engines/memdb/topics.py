@@ -12,7 +12,7 @@ SEQUENCE_BITS = 40
 
 def time_key(time: int, sequence: int) -> int:
     """A key that sorts by time, then by creation."""
-    return (time << SEQUENCE_BITS) | sequence
+    return time << SEQUENCE_BITS | sequence
 
 
 class PendingTasks:
@@ -103,25 +103,27 @@ class Topic:
 
     def attach(self, task: TaskRecord, now: int) -> None:
         """Put a task that is not in here under all orders its members call for."""
+        state = task.state
         sequence = task.sequence
-        self.by_state[task.state].add(sequence, task)
-        if task.state == PENDING:
+        self.by_state[state].add(sequence, task)
+        if state == PENDING:
             self.pending.add(task, now)
             if task.expires is not None:
                 self.expiries.add(time_key(task.expires, sequence), task)
-        elif task.state == ACTIVE:
+        elif state == ACTIVE:
             assert task.deadline is not None, "an active task has a deadline"
             self.deadlines.add(time_key(task.deadline, sequence), task)
 
     def detach(self, task: TaskRecord) -> None:
         """Take a task out again. Its members must be as they were when it was attached."""
+        state = task.state
         sequence = task.sequence
-        self.by_state[task.state].remove(sequence)
-        if task.state == PENDING:
+        self.by_state[state].remove(sequence)
+        if state == PENDING:
             self.pending.remove(task)
             if task.expires is not None:
                 self.expiries.remove(time_key(task.expires, sequence))
-        elif task.state == ACTIVE:
+        elif state == ACTIVE:
             assert task.deadline is not None, "an active task has a deadline"
             self.deadlines.remove(time_key(task.deadline, sequence))
 

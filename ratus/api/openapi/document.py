@@ -135,7 +135,7 @@ def _errors(route: Route, words: Operation) -> dict[int, str]:
 
 def _body(body: Body) -> dict[str, Any]:
     schema: dict[str, Any] = reference(body.schema)
-    if not body.required:
+    if body.nullable:
         schema = {"anyOf": [schema, {"type": "null"}]}
     content = {"schema": schema, "examples": _examples(body.examples)}
     return {

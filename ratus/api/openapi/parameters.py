@@ -81,10 +81,8 @@ def _query() -> dict[str, dict[str, Any]]:
 def parameters() -> dict[str, dict[str, Any]]:
     """All parameters of the document by key: `topic` and `id` of paths, the others of queries."""
     paths = {name: {"name": name, "in": "path", "required": True, **text} for name, text in _PATH.items()}
-    queries = {
-        key: {"name": text["name"], "in": "query", "required": False, **text}
-        for key, text in _query().items()
-    }
+    optional = {"in": "query", "required": False, "allowEmptyValue": True}
+    queries = {key: {"name": text["name"], **optional, **text} for key, text in _query().items()}
     return {**paths, **queries}
 
 

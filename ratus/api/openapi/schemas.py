@@ -119,10 +119,7 @@ def _request_schema(model: type[WireModel]) -> Schema:
             required.append(name)
             members[name] = _ordered(_renamed(member))
             continue
-        member = _renamed(_without_null(member))
-        if "pattern" in member:
-            # A duration; empty text counts as absent.
-            member["pattern"] += "|^$"
+        member = _renamed(_empty_is_absent(_without_null(member)))
         if member.get("default") == "":
             del member["default"]
         members[name] = _ordered(_with_null(member))
@@ -202,6 +199,11 @@ def _with_null(member: Schema) -> Schema:
         rest = {key: value for key, value in member.items() if key != "$ref"}
         return {"anyOf": [{"$ref": member["$ref"]}, {"type": "null"}], **rest}
     return member
+
+
+def _empty_is_absent(member: Schema) -> Schema:
+    """`member`, where it is a duration with a pattern, with the empty text, which counts as absent."""
+    return {**member, "pattern": f"^$|{member['pattern']}"} if "pattern" in member else member
 
 
 def _renamed(member: Schema) -> Schema:

@@ -12,12 +12,13 @@ Examples = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Body:
-    """The body of a request: the name of its schema, and whether it may be left out."""
+    """The body of a request: the name of its schema, and whether it may be left out or `null`."""
 
     schema: str
     description: str
     examples: Examples
     required: bool = True
+    nullable: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ TAG: Final = {
 _PROMISE: Final = {
     "_id": "1",
     "consumer": "https://consumer.example.com",
-    "deadline": "2026-01-31T12:10:01.25Z",
+    "deadline": "2036-01-31T12:10:01.25Z",
 }
 
 _CLAIM: Final = ("claim_consumer", "claim_timeout", "claim_deadline")
@@ -83,6 +83,7 @@ OPERATIONS: Final = {
             "PollRequest",
             "The topics, in order of preference, and how to claim.",
             {"urgent first": {"topics": ["urgent", "bulk"], "timeout": "30s", "wait": "20s", "limit": 10}},
+            nullable=False,
         ),
         answers={200: _POLLED},
         errors={404: "No task is due in any of the topics."},

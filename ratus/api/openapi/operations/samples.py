@@ -12,8 +12,8 @@ PENDING: Final[dict[str, Any]] = {
     "state": 0,
     "nonce": "",
     "producer": "https://producer.example.com",
-    "produced": "2026-01-31T12:00:00Z",
-    "scheduled": "2026-01-31T12:00:00Z",
+    "produced": "2036-01-31T12:00:00Z",
+    "scheduled": "2036-01-31T12:00:00Z",
     "payload": {"url": "https://example.com/"},
     "retry": {"max_attempts": 5},
 }
@@ -23,8 +23,8 @@ ACTIVE: Final[dict[str, Any]] = {
     "state": 1,
     "nonce": NONCE,
     "consumer": "https://consumer.example.com",
-    "consumed": "2026-01-31T12:00:01.25Z",
-    "deadline": "2026-01-31T12:10:01.25Z",
+    "consumed": "2036-01-31T12:00:01.25Z",
+    "deadline": "2036-01-31T12:10:01.25Z",
     "attempts": 1,
 }
 
@@ -32,7 +32,7 @@ COMPLETED: Final[dict[str, Any]] = {
     **ACTIVE,
     "state": 2,
     "nonce": "",
-    "committed": "2026-01-31T12:00:02.5Z",
+    "committed": "2036-01-31T12:00:02.5Z",
     "result": {"links": 42},
 }
 
@@ -41,7 +41,7 @@ FAILED: Final[dict[str, Any]] = {
     "_id": "2",
     "state": 3,
     "nonce": "",
-    "committed": "2026-01-31T12:00:02.5Z",
+    "committed": "2036-01-31T12:00:02.5Z",
     "attempts": 5,
     "error": "HTTP 503 from example.com",
     "outcome": "failed",

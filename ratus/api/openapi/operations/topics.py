@@ -17,7 +17,7 @@ _STATUS: Final = {
     "count": 10,
     "states": {"pending": 2, "active": 1, "completed": 7, "archived": 0},
     "due": 2,
-    "oldest": "2026-01-31T12:00:00Z",
+    "oldest": "2036-01-31T12:00:00Z",
 }
 
 OPERATIONS: Final = {
@@ -59,6 +59,7 @@ OPERATIONS: Final = {
             "TopicPatch",
             "The settings to change.",
             {"pause": {"paused": True}, "resume": {"paused": False}},
+            required=False,
         ),
         answers={200: Answer("The topic as it is now.", ("Topic",), {"paused": {**_STATUS, "paused": True}})},
         errors={404: "The topic has no task, and now no setting either."},

@@ -1,0 +1,181 @@
+"""One crawl from beginning to end: a site, a Ratus, a team of consumers, and evidence of what they did."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from examples.crawl_frontier import site as sites
+from examples.crawl_frontier.frontier import ARCHIVED, COMPLETED, Frontier, Link, Status
+from examples.crawl_frontier.ratus_server import ratus_server
+from examples.crawl_frontier.survey import Survey, survey
+from examples.crawl_frontier.team import Killed, Team
+
+# How often the supervisor looks at the frontier, and how often it says so where a line cannot be rewritten.
+_LOOK_EVERY = 0.05
+_SAY_EVERY = 1.0
+
+
+class CrawlError(Exception):
+    """The crawl could not begin or did not come to an end; the message says why."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to crawl and how. `ratus` is the URL of a running server, None for one of our own."""
+
+    root: Path
+    start_page: str = "/index.html"
+    ratus: str | None = None
+    consumers: int = 3
+    kill_one: bool = False
+    limit: int | None = None
+    timeout: float = 300.0
+    claim_timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that is known after a crawl, from four sources that know nothing of each other."""
+
+    settings: Settings
+    origin: str
+    seconds: float
+    # The files:
+    survey: Survey
+    # Ratus:
+    status: Status
+    completed: list[dict[str, Any]]
+    archived: list[dict[str, Any]]
+    counters: dict[str, dict[str, int]]
+    # The consumers:
+    said: list[dict[str, str]]
+    exit_codes: dict[str, int]
+    killed: Killed | None
+    # The site:
+    visits: list[sites.Visit]
+
+
+def crawl(settings: Settings) -> Evidence:
+    """Run a crawl and say how it goes. Raises CrawlError, and whatever a server that is not there raises."""
+    surveyed = survey(settings.root, settings.start_page)
+    expected = min(len(surveyed.pages), settings.limit or len(surveyed.pages))
+    with contextlib.ExitStack() as stack:
+        # Two or three pauses in a crawl, however small it is.
+        site = sites.Site(settings.root, settings.start_page, tired_after=max(20, expected * 2 // 5))
+        origin = stack.enter_context(sites.serving(site))
+        ratus = settings.ratus or stack.enter_context(ratus_server())
+        topic = f"crawl-{urlsplit(origin).port}"
+        _say(f"Site    {origin}{settings.start_page}: {len(surveyed.pages):,} pages in {settings.root}")
+        _say(f"Ratus   {ratus}, topic {topic}")
+
+        frontier = Frontier(ratus, topic, "supervisor")
+        stack.callback(frontier.close)
+        _begin(frontier, sites.url_of(origin, settings.start_page), topic)
+        started = time.monotonic()
+        arguments = ["--ratus", ratus, "--topic", topic, "--claim-timeout", f"{settings.claim_timeout}s"]
+        if settings.limit:
+            arguments += ["--limit", str(settings.limit)]
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crawl-")))
+        team = stack.enter_context(Team(folder, settings.consumers, arguments))
+        killed = _watch(frontier, team, settings, started, kill_at=expected // 3)
+        seconds = time.monotonic() - started
+        exit_codes = team.wait()
+        if settings.ratus:
+            _say(f"The tasks are still there. To delete them: curl -X DELETE {ratus}/v1/topics/{topic}")
+        return Evidence(
+            settings=settings,
+            origin=origin,
+            seconds=seconds,
+            survey=surveyed,
+            status=frontier.status(),
+            completed=list(frontier.tasks(state=COMPLETED)),
+            archived=list(frontier.tasks(state=ARCHIVED)),
+            counters=frontier.counters(),
+            said=team.said(),
+            exit_codes=exit_codes,
+            killed=killed,
+            visits=list(site.log),
+        )
+
+
+def _begin(frontier: Frontier, start: str, topic: str) -> None:
+    """Queue the start page. Ids are unique over all topics: what another crawl left behind is in the way."""
+    if frontier.status().total or not frontier.add([Link(start, depth=0)]):
+        raise CrawlError(
+            f"{start} is known to this Ratus already; delete the topic {topic}, or run this again"
+        )
+
+
+def _watch(frontier: Frontier, team: Team, settings: Settings, started: float, kill_at: int) -> Killed | None:
+    """Say how the crawl goes until it has ended; on the way, kill a consumer if that is wanted."""
+    progress = _Progress(started)
+    killed: Killed | None = None
+    while True:
+        status = frontier.status()
+        progress.show(status, len(team.running()), last=status.ended)
+        if status.ended:
+            return killed
+        if time.monotonic() - started > settings.timeout:
+            raise CrawlError(f"not at the end after {settings.timeout:g} s: {_open(status)}")
+        if not team.running():
+            raise CrawlError(f"all consumers have ended too early: {_open(status)}")
+        if settings.kill_one and killed is None and status.completed >= kill_at:
+            killed = team.kill_one(frontier)
+            if killed:
+                progress.interrupt(
+                    f"          {killed.consumer} (pid {killed.pid}) is killed; it held {len(killed.held)} "
+                    f"pages, which nobody else gets for up to {settings.claim_timeout:g} s"
+                )
+        time.sleep(_LOOK_EVERY)
+
+
+def _open(status: Status) -> str:
+    return f"{status.pending} pages are pending, {status.active} active"
+
+
+class _Progress:
+    """One line on a terminal, rewritten; a line a second anywhere else."""
+
+    def __init__(self, started: float) -> None:
+        self._started = started
+        self._rewrite = sys.stdout.isatty()
+        self._said_at = 0.0
+        self._crawled = 0
+        self._rate_since = started
+        self._rate = 0.0
+
+    def show(self, status: Status, consumers: int, *, last: bool) -> None:
+        """Say how the crawl stands, if it is time to."""
+        now = time.monotonic()
+        if now - self._rate_since >= _SAY_EVERY:
+            self._rate = (status.completed - self._crawled) / (now - self._rate_since)
+            self._crawled, self._rate_since = status.completed, now
+        if not (self._rewrite or last or now - self._said_at >= _SAY_EVERY):
+            return
+        self._said_at = now
+        line = (
+            f"{now - self._started:6.1f} s  crawled {status.completed:,}  queued {status.pending:,} "
+            f"({status.pending - status.due:,} of them for later)  active {status.active:,}  "
+            f"failed {status.archived:,}  {self._rate:,.0f} pages/s  {consumers} consumers"
+        )
+        # Back to the start of the line, and clear what is left of the one before.
+        print(
+            f"\r{line}\x1b[K" if self._rewrite else line,
+            end="" if self._rewrite and not last else "\n",
+            flush=True,
+        )
+
+    def interrupt(self, line: str) -> None:
+        """Say something else in between."""
+        _say(f"\r\x1b[K{line}" if self._rewrite else line)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

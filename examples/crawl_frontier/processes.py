@@ -1,0 +1,30 @@
+"""Child processes: started out of reach of the terminal's Ctrl-C, and ended in order."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import IO
+
+# The folder from which `-m examples...` and `-m ratus` are found.
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Whoever is told to stop finishes what it has begun, within a second or two. In seconds.
+_STOP_TIMEOUT = 15.0
+
+
+def start(command: list[str], output: IO[bytes], *, errors: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a process in a group of its own: Ctrl-C is for its parent, which then ends it."""
+    return subprocess.Popen(command, stdout=output, stderr=errors, cwd=REPOSITORY, process_group=0)
+
+
+def end(*processes: subprocess.Popen[bytes]) -> None:
+    """Tell all of them to stop, wait until they have, and kill those that take too long."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

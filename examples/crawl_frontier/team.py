@@ -1,0 +1,77 @@
+"""The consumers of one crawl: started together, watched, and one of them killed if that is wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from examples.crawl_frontier import processes
+from examples.crawl_frontier.frontier import ACTIVE, Frontier
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A consumer that was ended by SIGKILL, and the pages that it held at that moment."""
+
+    consumer: str
+    pid: int
+    held: list[str]
+
+
+class Team:
+    """Consumer processes, each with a file in `folder` for what it says. Use it as a context manager."""
+
+    def __init__(self, folder: Path, size: int, arguments: list[str]) -> None:
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._outputs = {f"consumer-{number}": folder / f"consumer-{number}" for number in range(1, size + 1)}
+        for name, path in self._outputs.items():
+            command = [sys.executable, "-m", f"{__package__}.consumer", "--name", name, *arguments]
+            with path.open("wb") as output:
+                self._processes[name] = processes.start(command, output)
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        processes.end(*self._processes.values())
+
+    def running(self) -> list[str]:
+        """Those that have not ended."""
+        return [name for name, process in self._processes.items() if process.poll() is None]
+
+    def wait(self) -> dict[str, int]:
+        """Wait until all have ended by themselves; name -> exit code, negative for a signal."""
+        return {name: process.wait() for name, process in self._processes.items()}
+
+    def kill_one(self, frontier: Frontier) -> Killed | None:
+        """Kill a consumer that holds claims. None when nobody holds any right now: try again."""
+        for name in self.running():
+            process = self._processes[name]
+            # Stopped first, so that it cannot commit while we look at what it holds. It is waited for
+            # without being reaped: that is for whoever asks for its exit code.
+            os.kill(process.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            # What it sent just before is on its way; one more round trip, and the server has read that too.
+            frontier.status()
+            held = [task["_id"] for task in frontier.tasks(state=ACTIVE, consumer=name)]
+            os.kill(process.pid, signal.SIGKILL if held else signal.SIGCONT)
+            if held:
+                process.wait()
+                return Killed(name, process.pid, held)
+        return None
+
+    def said(self) -> list[dict[str, str]]:
+        """What the consumers said became of their claims, each `consumer`, `url` and `verdict`."""
+        # A consumer that was killed may have left half a line.
+        lines = [
+            line
+            for path in self._outputs.values()
+            for line in path.read_text().splitlines(keepends=True)
+            if line.endswith("\n")
+        ]
+        return [json.loads(line) for line in lines]
