@@ -1,3 +1,112 @@
-"""Ratus in Python: a RESTful asynchronous task queue that any program can use with curl."""
+"""Ratus in Python: a RESTful asynchronous task queue that any program can use with curl.
+
+What a program that uses the queue needs is imported from here:
+
+    from ratus import Client, AsyncClient, Task, Commit, Retry, TaskState
+
+Names are loaded when they are first asked for, so that the `ratus` command starts without the client, and a
+client without the server.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ratus.client import (
+        AsyncClient,
+        AsyncDelivery,
+        AsyncHandler,
+        AsyncWorker,
+        Client,
+        Delivery,
+        DurationLike,
+        Handler,
+        TaskPage,
+        TimeLike,
+        Worker,
+    )
+    from ratus.errors import (
+        BadRequest,
+        Conflict,
+        Forbidden,
+        HeadersTooLarge,
+        InternalError,
+        MethodNotAllowed,
+        NotFound,
+        PayloadTooLarge,
+        RatusError,
+        RequestTimeout,
+        ServiceUnavailable,
+        TransportError,
+        Unauthorized,
+    )
+    from ratus.models import (
+        Commit,
+        CommitItem,
+        CommitResult,
+        Promise,
+        Retry,
+        Task,
+        TaskState,
+        Topic,
+        TopicStates,
+        Updated,
+    )
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "AsyncDelivery",
+    "AsyncHandler",
+    "AsyncWorker",
+    "BadRequest",
+    "Client",
+    "Commit",
+    "CommitItem",
+    "CommitResult",
+    "Conflict",
+    "Delivery",
+    "DurationLike",
+    "Forbidden",
+    "Handler",
+    "HeadersTooLarge",
+    "InternalError",
+    "MethodNotAllowed",
+    "NotFound",
+    "PayloadTooLarge",
+    "Promise",
+    "RatusError",
+    "RequestTimeout",
+    "Retry",
+    "ServiceUnavailable",
+    "Task",
+    "TaskPage",
+    "TaskState",
+    "TimeLike",
+    "Topic",
+    "TopicStates",
+    "TransportError",
+    "Unauthorized",
+    "Updated",
+    "Worker",
+    "__version__",
+]
+
+_PLACES: Final = ("ratus.errors", "ratus.models", "ratus.client")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for place in _PLACES:
+            module = import_module(place)
+            if hasattr(module, name):
+                globals()[name] = value = getattr(module, name)
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

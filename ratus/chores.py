@@ -8,7 +8,6 @@ chores nothing is purged and no snapshot is written while the server runs.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import random
 import time
@@ -18,6 +17,7 @@ from ratus.clock import SECOND, Clock
 from ratus.engine import Engine
 from ratus.errors import ServiceUnavailable
 from ratus.logs import fields
+from ratus.memory import tidy
 from ratus.metrics import Metrics
 
 logger = logging.getLogger("ratus.chores")
@@ -51,7 +51,7 @@ class Chores:
             "purge": lambda now: engine.purge(now - retention),
             "maintain": engine.maintain,
             "metrics": self._drop_metrics,
-            "memory": self._freeze,
+            "memory": _tidy_memory,
         }
         self._task: asyncio.Task[None] | None = None
 
@@ -94,11 +94,6 @@ class Chores:
             if await self._engine.get_topic(topic, now) is None:
                 self._metrics.drop_topic(topic)
 
-    async def _freeze(self, now: int) -> None:
-        """Keep the garbage collector away from what lives long.
 
-        A full collection visits everything that is alive; with a million tasks it would stop the server for
-        a good part of a second. Young garbage is collected first, so that none is kept by this.
-        """
-        gc.collect(1)
-        gc.freeze()
+async def _tidy_memory(now: int) -> None:
+    tidy()

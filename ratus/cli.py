@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
 from ratus import __version__, config, logs
+from ratus.commands import CLIENT_COMMANDS, client_command
+from ratus.commands.backup import backup
 from ratus.durations import quoted
 from ratus.errors import StartupError
 from ratus.plugins import Catalogue, PluginError
@@ -29,7 +31,11 @@ Every flag can also be given as the environment variable named behind it; a flag
 wins. Durations are written like 300ms, 1.5s or 1h30m.
 
   -h, --help            show this help
-  --version             show the version"""
+  --version             show the version
+
+Other commands, each with a --help of its own:
+  backup                copy the data of an engine, while it is used
+""" + "\n".join(f"  {name:21} {what}" for name, what in CLIENT_COMMANDS.items())
 
 _EXAMPLES: Final = """\
 Examples:
@@ -101,7 +107,11 @@ def help_text(engines: Catalogue) -> str:
     return parser.format_help().rstrip()
 
 
-COMMANDS: Final[dict[str, Command]] = {"serve": serve}
+COMMANDS: Final[dict[str, Command]] = {
+    "serve": serve,
+    "backup": backup,
+    **{name: client_command(name) for name in CLIENT_COMMANDS},
+}
 """Every subcommand by its name."""
 
 
@@ -121,8 +131,11 @@ def _run(settings: config.Settings) -> int:
         _logger.error("%s", error)
         return EXIT_FAILURE
     about = f"(engine {settings.engine}, version {__version__})"
-    if settings.port == 0:
-        _logger.info("doing chores only, no API %s", about)
+
+    def ready(address: str) -> None:
+        doing = f"serving on {address}" if address else "doing chores only, no API"
+        _logger.info("%s %s", doing, about)
+
     return run(
         app,
         service,
@@ -131,7 +144,7 @@ def _run(settings: config.Settings) -> int:
         tls_certfile=settings.tls_certfile or None,
         tls_keyfile=settings.tls_keyfile or None,
         shutdown_delay_seconds=settings.shutdown_delay / 1_000_000,
-        ready=lambda address: _logger.info("serving on %s %s", address, about),
+        ready=ready,
     )
 
 

@@ -22,6 +22,9 @@ _MIN_CHORE_INTERVAL: Final = 1_000
 # What a browser sends as `Origin`: scheme, host and perhaps a port, never a path.
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+")
 
+# A path is named whole; longer ones no system has.
+_LONGEST_PATH: Final = 4096
+
 _URL: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>.*@)?(?P<place>[^?#]*)(?P<rest>.*)", re.S)
 
 
@@ -237,7 +240,7 @@ def _check_readable(path: _Setting) -> None:
             file.read(1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"{path.source}: cannot read {quoted(path.value)}: {reason}") from None
+        raise UsageError(f"{path.source}: cannot read {quoted(path.value, _LONGEST_PATH)}: {reason}") from None
 
 
 def _check_chores(interval: _Setting, port: _Setting) -> None:

@@ -101,10 +101,10 @@ def format_duration(microseconds: int) -> str:
     return sign + text
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, longest: int = _SHOWN_LENGTH) -> str:
     """`text` in double quotes for an error message: shortened, and with whatever is not printable escaped."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:_SHOWN_LENGTH])
-    return f'"{shown}…"' if len(text) > _SHOWN_LENGTH else f'"{shown}"'
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:longest])
+    return f'"{shown}…"' if len(text) > longest else f'"{shown}"'
 
 
 def _decimal(value: int, *, digits: int) -> str:

@@ -58,7 +58,8 @@ class Listener(Protocol):
     """Told by an engine, synchronously and cheaply, what waiting requests wait for."""
 
     def available(self, topic: str) -> None:
-        """A task of the topic is pending, now or from a later time on, that was not before."""
+        """A claim in the topic may succeed that could not before, or sooner than `Engine.next_due` said: a
+        task became pending, a deadline was set, the topic was resumed."""
         ...
 
     def settled(self, task_id: str) -> None:
@@ -149,7 +150,8 @@ class Engine(ABC):
 
     @abstractmethod
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
-        """Claim this task, due or not. Raises `NotFound`, or `Conflict` unless it is pending or ``force``."""
+        """Claim this task, due or not. Raises `NotFound`, or `Conflict` unless it is pending or ``force``; a
+        pending task that has expired is archived first."""
 
     @abstractmethod
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
@@ -168,6 +170,14 @@ class Engine(ABC):
     async def next_due(self, topic: str) -> int | None:
         """When next a claim in this topic may succeed: the earliest ``scheduled`` of its pending tasks
         (possibly past) or deadline of its active ones; ``None`` when it is paused or has neither."""
+
+    def watch(self, waiting: bool) -> bool:
+        """Requests wait for tasks from now on, or none does any more; called on each change.
+
+        An engine on shared data that can tell what *other* servers make available tells its listener of it
+        while requests wait, within 250 ms, and answers true. Otherwise whoever waits looks now and then.
+        """
+        return False
 
     # ---- topics ----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ratus.durations import quoted
@@ -41,7 +42,11 @@ GROUP: Final = "ratus.engines"
 """The entry-point group in which engines are looked for."""
 
 # The engines that ship with Ratus, so that a source checkout in which nothing is installed has them too.
-_BUILT_IN: Final = {"memdb": "ratus_engines.memdb:plugin"}
+_BUILT_IN: Final = {
+    "memdb": "ratus_engines.memdb:plugin",
+    "mongodb": "ratus_engines.mongodb:plugin",
+    "sqlite": "ratus_engines.sqlite:plugin",
+}
 
 
 class PluginError(Exception):
@@ -81,12 +86,18 @@ class Plugin:
     microseconds (every engine has `--NAME-retention-period` without declaring it) and `retry`, the
     `RetryDefaults`. It connects to nothing; it raises `MissingDriver` when its library is not installed and
     `ValueError` for settings that do not go together.
+
+    `backup`, where an engine has it, writes a consistent copy of the data that these values (of its options)
+    name to a path at which nothing is, also while servers use it. It calls the function it is given now and
+    then with how much is done and how much there is, and raises `StartupError` when it cannot be done; then
+    nothing is left at the path.
     """
 
     name: str
     summary: str
     options: tuple[Option, ...]
     create: Callable[[Mapping[str, Any]], Engine]
+    backup: Callable[[Mapping[str, Any], Path, Callable[[int, int], None]], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ratus.api.handlers import Handlers
 from ratus.chores import Chores
 from ratus.clock import Clock
 from ratus.engine import Engine
+from ratus.memory import tidy
 from ratus.waiting import WaitingRoom
 
 logger = logging.getLogger("ratus")
@@ -41,6 +42,7 @@ class Service:
     async def start(self) -> None:
         """Open the engine, then begin the chores. Raises `StartupError`."""
         await self.engine.open(self.clock.now())
+        tidy()  # what was loaded
         self.chores.start()
 
     def begin_shutdown(self) -> None:

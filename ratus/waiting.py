@@ -37,19 +37,20 @@ class Want(Struct, frozen=True):
     timeout: int
     deadline: int | None
 
-    def claim(self, now: int) -> Claim:
-        """The claim to make now."""
+    def claim(self, topics: tuple[str, ...], now: int) -> Claim:
+        """The claim to make now in some of the topics."""
         deadline = self.deadline if self.deadline is not None else now + self.timeout
-        return Claim(self.topics, deadline, self.consumer, self.limit)
+        return Claim(topics, deadline, self.consumer, self.limit)
 
 
 class _Waiter:
-    __slots__ = ("busy", "future", "want")
+    __slots__ = ("busy", "future", "missed", "want")
 
     def __init__(self, want: Want) -> None:
         self.want = want
         self.future: asyncio.Future[list[TaskRecord]] = asyncio.get_running_loop().create_future()
         self.busy = False
+        self.missed: set[str] = set()  # topics that could not be served because it was busy
 
     def end(self) -> None:
         """Stop waiting, empty-handed."""
@@ -70,6 +71,7 @@ class WaitingRoom:
         self._settling: dict[str, set[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._told = False  # whether the engine tells what other servers make available
         engine.listener = self
 
     def __len__(self) -> int:
@@ -119,6 +121,8 @@ class WaitingRoom:
         if self._closed:
             raise _stopping()
         waiter = _Waiter(want)
+        if not self._queues:
+            self._told = self._engine.watch(True)
         for topic in want.topics:
             self._queues.setdefault(topic, {})[waiter] = None
             self._wake(topic)
@@ -148,6 +152,8 @@ class WaitingRoom:
                 if not queue:
                     del self._queues[topic]
                     self._cancel_timer(topic)
+                    if not self._queues:
+                        self._engine.watch(False)
 
     def _wake(self, topic: str) -> None:
         if topic in self._serving:
@@ -183,19 +189,34 @@ class WaitingRoom:
 
     async def _serve_first(self, topic: str) -> bool:
         """Claim for the waiter that came first; whether it is worth going on."""
-        waiter = next((w for w in self._queues.get(topic, ()) if not w.busy), None)
+        waiter = next(iter(self._queues.get(topic, ())), None)
         if waiter is None:
+            return False
+        if waiter.busy:
+            # Another of its topics is being served. Nobody overtakes it meanwhile.
+            waiter.missed.add(topic)
             return False
         waiter.busy = True
         try:
-            tasks = await self._engine.claim(waiter.want.claim(now := self._clock.now()), now)
+            return await self._serve_waiter(waiter)
+        finally:
+            waiter.busy = False
+            for missed in waiter.missed:
+                self.available(missed)
+            waiter.missed.clear()
+
+    async def _serve_waiter(self, waiter: _Waiter) -> bool:
+        # In a topic where somebody else came first it takes nothing, whatever it prefers.
+        topics = tuple(
+            topic for topic in waiter.want.topics if next(iter(self._queues.get(topic, ())), None) is waiter
+        )
+        try:
+            tasks = await self._engine.claim(waiter.want.claim(topics, now := self._clock.now()), now)
         except RatusError as error:
             if not waiter.future.done():
                 waiter.future.set_exception(error)
             self._leave(waiter)
             return True
-        finally:
-            waiter.busy = False
         if not tasks:
             if waiter.future.done():
                 self._leave(waiter)
@@ -214,7 +235,7 @@ class WaitingRoom:
             due = await self._engine.next_due(topic)
         except ServiceUnavailable:
             return self._clock.now() + SECOND
-        if self._engine.traits.shared:
+        if self._engine.traits.shared and not self._told:
             later = self._clock.now() + _SHARED_PAUSE
             return later if due is None else min(due, later)
         return due

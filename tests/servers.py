@@ -12,14 +12,27 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from tests.server.support import Answer, Client
 
-__all__ = ["Answer", "Api", "Client", "Server", "assert_error", "free_port", "instant", "segment", "serving"]
+__all__ = [
+    "Answer",
+    "Api",
+    "Client",
+    "Server",
+    "assert_error",
+    "eventually",
+    "free_port",
+    "instant",
+    "launch",
+    "request_bytes",
+    "segment",
+    "serving",
+]
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,6 +68,20 @@ class Server:
         assert match is not None
         return int(match[1]) * 1024
 
+    def cpu_seconds(self) -> float:
+        """Seconds of processor time that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def connections(self) -> int:
+        """How many sockets it has open, those it listens with included."""
+        files = Path(f"/proc/{self.process.pid}/fd")
+        count = 0
+        for each in files.iterdir():
+            with contextlib.suppress(OSError):
+                count += str(each.readlink()).startswith("socket:")
+        return count
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; the exit code."""
         self.process.send_signal(number)
@@ -64,26 +91,31 @@ class Server:
         """Wait for the end; the exit code."""
         return self.process.wait(timeout=PATIENCE)
 
-    def wait_for_log(self, text: str) -> None:
-        """Return once the log holds the text."""
-        deadline = time.monotonic() + PATIENCE
-        while text not in self.log:
-            assert time.monotonic() < deadline, f"{text!r} did not come up in the log:\n{self.log}"
-            time.sleep(0.01)
+    def wait_for_log(self, text: str, times: int = 1) -> None:
+        """Return once the log holds the text, so many times."""
+        eventually(lambda: self.log.count(text) >= times, f"{text!r} in the log")
+
+
+def eventually(condition: Callable[[], object], what: str) -> None:
+    """Return once the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.002)
 
 
 def launch(
-    directory: Path, *flags: str, environment: Mapping[str, str] | None = None, open_files: int = 0
+    directory: Path, *flags: str, environment: Mapping[str, str] | None = None, many_files: bool = False
 ) -> Server:
     """Start a server with these flags; it may not be ready yet. Its log goes to `directory`.
 
-    `open_files`: the number of files it may open, where the usual one does not suffice.
+    `many_files`: it may open as many files as the system lets it, where the usual number does not suffice.
     """
     port = free_port()
     log_file = directory / f"server-{port}.log"
     command = [sys.executable, "-m", "ratus", "--port", str(port), "--bind", "127.0.0.1", *flags]
-    if open_files:
-        command = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *command]
+    if many_files:
+        command = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh", *command]
     with log_file.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=_environment() | dict(environment or {})
@@ -93,14 +125,14 @@ def launch(
 
 @contextlib.contextmanager
 def serving(
-    directory: Path, *flags: str, environment: Mapping[str, str] | None = None, open_files: int = 0
+    directory: Path, *flags: str, environment: Mapping[str, str] | None = None, many_files: bool = False
 ) -> Iterator[Server]:
     """A server that is ready, until the block ends."""
-    server = launch(directory, *flags, environment=environment, open_files=open_files)
+    server = launch(directory, *flags, environment=environment, many_files=many_files)
     while not _is_ready(server):
         # Another program may have taken the port since it was found free.
         assert "cannot listen" in server.log, server.log
-        server = launch(directory, *flags, environment=environment, open_files=open_files)
+        server = launch(directory, *flags, environment=environment, many_files=many_files)
     try:
         yield server
     finally:

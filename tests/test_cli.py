@@ -79,8 +79,7 @@ class Server:
 
     def run(self, app: str, service: str, *, ready: Callable[[str], None], **arguments: Any) -> int:
         self.calls.append({"app": app, "service": service, **arguments})
-        if arguments["port"]:
-            ready(f"http://{arguments['bind']}:{arguments['port']}")
+        ready(f"http://{arguments['bind']}:{arguments['port']}" if arguments["port"] else "")
         if self.run_error:
             raise self.run_error
         return self.exit_code
@@ -159,7 +158,12 @@ def test_a_help_that_cannot_be_written_is_a_failure() -> None:
     ("argv", "environ", "line"),
     [
         (["--prt=1"], {}, 'ratus: unknown flag "--prt", did you mean --port? (see ratus --help)'),
-        (["serv"], {}, 'ratus: unknown command "serv": the commands are serve (see ratus --help)'),
+        (
+            ["serv"],
+            {},
+            'ratus: unknown command "serv": the commands are serve, backup, push, poll, commit, tasks, '
+            "topics, watch (see ratus --help)",
+        ),
         (
             ["--port=70000"],
             {},

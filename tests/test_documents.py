@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ratus import config
 from tests.api.live import serving
@@ -246,6 +247,15 @@ def test_every_decision_is_in_the_index() -> None:
         text = (folder / record).read_text(encoding="utf-8")
         assert text.startswith(f"# {record[:4]}: "), f"{record}: its title begins with its number"
         assert re.search(r"^Status: (proposed|accepted|replaced by \d{4})$", text, re.MULTILINE), record
+
+
+def test_the_reference_lists_every_endpoint_and_no_other() -> None:
+    text = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[A-Z]+ /[^|]*)\|", text, re.MULTILINE)
+    listed = {tuple(name.split()) for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    paths = yaml.safe_load((ROOT / "openapi.yaml").read_text(encoding="utf-8"))["paths"]
+    served = {(method.upper(), path.removeprefix("/v1")) for path, item in paths.items() for method in item}
+    assert listed == served | {("GET", "/"), ("GET", "/openapi.json"), ("GET", "/openapi.yaml")}
 
 
 # --- dependencies -------------------------------------------------------------------------------------------

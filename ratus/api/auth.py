@@ -70,4 +70,5 @@ class Tokens:
         if found is None:
             raise Unauthorized("unknown token")
         if scopes is not None and ADMIN not in found.scopes and found.scopes.isdisjoint(scopes):
-            raise Forbidden(f"this needs a token with the scope {' or '.join((*scopes, ADMIN))}")
+            needed = dict.fromkeys((*scopes, ADMIN))
+            raise Forbidden(f"this needs a token with the scope {' or '.join(needed)}")

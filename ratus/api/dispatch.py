@@ -132,13 +132,21 @@ class Api:
         """The route, once the token may use it. Without a token nobody learns which routes there are."""
         try:
             match = self._table.match(method, path)
-        except RatusError:
-            if self.tokens and method != "OPTIONS":
+        except RatusError as error:
+            if self.tokens and method != "OPTIONS" and not self._is_open(path, error):
                 self.tokens.check(headers.get(b"authorization"), None)
             raise
         if self.tokens and match.route.scopes:
             self.tokens.check(headers.get(b"authorization"), match.route.scopes)
         return match
+
+    def _is_open(self, path: bytes, error: RatusError) -> bool:
+        """Whether a path that was asked with a wrong method may be asked without a token."""
+        return (
+            isinstance(error, MethodNotAllowed)
+            and "GET" in error.allowed
+            and not self._table.match("GET", path).route.scopes
+        )
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """The whole body. One that is announced too large is refused before any of it is read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from ratus.api import docs, openapi, writing
@@ -252,11 +253,11 @@ class Handlers:
     # ---- documentation -----------------------------------------------------------------------------
 
     async def get_docs(self, call: Call) -> Answer:
-        body, content_type = docs.page(gzip=call.takes_gzip)
-        return _document(call, body, content_type)
+        return _document(call, *docs.page(gzip=call.takes_gzip))
 
     async def get_asset(self, call: Call) -> Answer:
-        found = docs.asset(call.topic, gzip=call.takes_gzip)
+        # The first time, reading and compressing more than a megabyte takes a moment.
+        found = await asyncio.to_thread(docs.asset, call.topic, gzip=call.takes_gzip)
         if found is None:
             raise NotFound()
         return _document(call, *found)

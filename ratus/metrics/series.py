@@ -67,8 +67,8 @@ class TopicSeries:
         self.consumers: set[str] = set()
 
 
-# A producer or consumer may call itself whatever fits into a request; a thousand names of megabytes do not fit
-# into memory. Topics are bounded by the api.
+# A producer or consumer may call itself whatever fits into a request; a thousand names of megabytes do not
+# fit into memory. Topics are bounded by the api.
 LONGEST_VALUE = 1024
 
 

@@ -160,11 +160,13 @@ class Exchange:
         Raises RuntimeError for messages out of order, for headers with line breaks, and for a body that is
         not as long as its ``content-length``.
         """
-        flow = self._connection.flow
-        if flow.write_paused and not self.disconnected:
-            await flow.drain()
         if self.disconnected:
             return
+        flow = self._connection.flow
+        if flow.write_paused:
+            await flow.drain()
+            if self.disconnected:
+                return
         kind = message["type"]
         if self._stage == NOTHING:
             if kind != "http.response.start":

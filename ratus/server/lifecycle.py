@@ -164,12 +164,13 @@ class Lifecycle:
                 )
             except OSError as error:
                 raise cannot_listen(authority(host, port), error) from error
-        if not self._sockets:
-            return
-        self._state.start_sweeping(loop)
-        if self._ready is not None:
+        address = ""
+        if self._sockets:
+            self._state.start_sweeping(loop)
             host, port = self._sockets[0].getsockname()[:2]
-            self._ready(f"{'https' if secure else 'http'}://{authority(host, port)}")
+            address = f"{'https' if secure else 'http'}://{authority(host, port)}"
+        if self._ready is not None:
+            self._ready(address)
 
     async def _drain(self) -> None:
         if self._servers and self._shutdown_delay_seconds > 0:
@@ -208,9 +209,9 @@ def run(
 ) -> int:
     """Serve ``app`` and ``service`` until a signal, from the main thread. Returns the exit code.
 
-    ``port`` 0 opens no listener: the service alone runs. ``ready`` is called with the address, such as
-    ``http://127.0.0.1:8000``, once it listens. ``sock`` is a bound socket to be used instead of ``bind`` and
-    ``port``. SIGHUP reloads the service.
+    ``port`` 0 opens no listener: the service alone runs. ``ready`` is called once it listens, with the address
+    (such as ``http://127.0.0.1:8000``), or once the service runs without a listener, with an empty text.
+    ``sock`` is a bound socket to be used instead of ``bind`` and ``port``. SIGHUP reloads the service.
     """
     try:
         tls = tls_context(tls_certfile, tls_keyfile)

@@ -92,7 +92,17 @@ class GuardedProtocol(HttpToolsProtocol):
         self.flow.resume_writing()
         # The parser and its callbacks hold each other.
         self.parser = None  # type: ignore[assignment]  # as in the base
+        if self._current is None:
+            self._let_go()
         self.state.settled()
+
+    def _let_go(self) -> None:
+        """The connection is lost and nothing is in work: what it holds must not hold it.
+
+        Such circles would wait for the garbage collector, which looks at what is old only rarely.
+        """
+        self.transport = None  # type: ignore[assignment]  # nobody writes any more
+        self.flow = None  # type: ignore[assignment]  # nor waits to
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the base only says None, asyncio takes both
         """The peer closed or half-closed: it counts as gone, but what is in work may still be answered."""
@@ -357,6 +367,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def ended(self, exchange: Exchange) -> None:
         """The application has returned from ``exchange``."""
         self.state.exchanges.discard(exchange)
+        if exchange is self._current:  # it was not answered, and the connection is at its end
+            self._current = None
+            if self.parser is None:
+                self._let_go()
         self.state.settled()
 
     def watch(self, callback: Callable[[], None] | None) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,12 +29,13 @@ _FLAGS = (
     "--window-size=1300,1600",
 )
 
-# Polls in the page until an expression holds, then answers with its value; with null when time is up.
+# Looks in the page until an expression holds, then answers with its value; with null when time is up. The
+# expression is part of the script, for the page's security policy forbids `eval`.
 _UNTIL = """
-const [expression, timeout, done] = arguments;
+const [timeout, done] = arguments;
 const end = Date.now() + timeout;
 const look = () => {
-  const value = eval(expression);
+  const value = (EXPRESSION);
   if (value || Date.now() > end) done(value || null); else setTimeout(look, 20);
 };
 look();
@@ -57,7 +59,8 @@ class Browser:
 
     def until(self, expression: str) -> Any:
         """The value of an expression once it is true. Fails when it does not become so in time."""
-        value = _post(f"{self._url}/execute/async", {"script": _UNTIL, "args": [expression, TIMEOUT_MS]})
+        script = _UNTIL.replace("EXPRESSION", expression)
+        value = _post(f"{self._url}/execute/async", {"script": script, "args": [TIMEOUT_MS]})
         if value is None:
             raise AssertionError(f"still not so after {TIMEOUT_MS / 1000:g} s: {expression}")
         return value
@@ -143,5 +146,9 @@ def _get(url: str) -> Any:
 
 def _request(method: str, url: str, body: bytes | None = None) -> Any:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.urlopen(request, timeout=3 * TIMEOUT_MS / 1000) as answer:
-        return json.load(answer)["value"]
+    try:
+        with urllib.request.urlopen(request, timeout=3 * TIMEOUT_MS / 1000) as answer:
+            return json.load(answer)["value"]
+    except urllib.error.HTTPError as error:
+        with error:
+            raise AssertionError(f"the browser says: {json.load(error)['value']['message']}") from None

@@ -1,16 +1,20 @@
 """What the document cannot say about requests: which of the valid values make sense together.
 
-Read by schemathesis itself, in a process of its own.
+Read by schemathesis itself, in a process of its own. It looks again at what a hook has changed, so a request
+that becomes valid or invalid here is judged as such.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 import schemathesis
 from hypothesis import strategies as st
+from schemathesis.core.parameters import ParameterLocation
 
-AnyCase = schemathesis.Case[Any]
+from ratus.times import parse_time
 
 # Deadlines and expiries must lie ahead. Offsets and fractions are drawn too.
 TIMES = st.builds(
@@ -25,20 +29,80 @@ TIMES = st.builds(
     st.sampled_from(["Z", "+00:00", "-23:59", "+08:00"]),
 )
 
-# Timeouts must be more than 0; and none is long, for a `wait` is waited for.
+# Timeouts must be more than 0.
 DURATIONS = st.sampled_from(["1ms", "2.5ms", "300us", "1µs", "+1ms", ".001s", "0h0m0.001s", "1ms1us"])
 
+# Of each two that say the same, the first wins and the second is not even read.
+WINNERS = {"scheduled": "defer", "expires": "ttl", "deadline": "timeout"}
 
 schemathesis.openapi.format("date-time", TIMES)
 schemathesis.openapi.format("go-duration", DURATIONS)
 
 
 @schemathesis.hook
-def map_case(context: schemathesis.HookContext, case: AnyCase) -> AnyCase:
-    """Make what must agree agree: the id in a body is that of the path, and no cursor is made up."""
-    body: Any = case.body
-    if isinstance(body, dict) and isinstance(body.get("_id"), str) and "id" in case.path_parameters:
-        body["_id"] = case.path_parameters["id"]
-    if case.query and case.query.get("after"):
-        del case.query["after"]
-    return case
+def before_call(
+    context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]
+) -> None:
+    """Make what must agree agree, let everything be read, and let nobody wait for long."""
+    query, body = dict(case.query), copy.deepcopy(case.body)
+    for members in (query, *_objects(body)):
+        _let_losers_be_read(members)
+        _write_whole_numbers(members)
+        if members.get("wait") == "20s":
+            members["wait"] = "1ms"
+        for name in ("deadline", "expires"):
+            # Taken from an earlier answer: it was ahead then.
+            if isinstance(members.get(name), str) and members[name].startswith("20"):
+                members[name] = f"3{members[name][1:]}"
+    # Nobody can make up a cursor, and one does not go with an offset.
+    if query.get("after"):
+        query["after"] = ""
+    if "after" in query:
+        query.pop("offset", None)
+    if isinstance(body, dict):
+        # The query wins over the body; what is wrong on purpose must be read.
+        loser = query if case.meta and case.meta.is_negative_at(ParameterLocation.BODY) else body
+        for name in [name for name in body if query.get(name)]:
+            del loser[name]
+        if query.get("deadline") and "timeout" in body:
+            del loser["deadline" if loser is query else "timeout"]
+        if query.get("timeout") and _is_time(body.get("deadline")):
+            del body["deadline"]
+        # An id in the body must be that of the path.
+        own = body.get("_id")
+        if isinstance(own, str) and case.path_parameters.get("id", own) != own:
+            del body["_id"]
+        # Assigned anew, for that is how it is noticed.
+        case.body = body
+    case.query = query
+
+
+def _objects(body: Any) -> Iterator[dict[str, Any]]:
+    """The objects in a body that are read: itself and the items of its list."""
+    if isinstance(body, dict):
+        yield body
+        items = body.get("data")
+        if isinstance(items, list):
+            yield from (item for item in items if isinstance(item, dict))
+
+
+def _let_losers_be_read(members: dict[str, Any]) -> None:
+    for winner, loser in WINNERS.items():
+        if members.get(loser) is not None and _is_time(members.get(winner)):
+            del members[winner]
+
+
+def _is_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and parse_time(value) is not None
+    except ValueError:
+        return False
+
+
+def _write_whole_numbers(members: dict[str, Any]) -> None:
+    """Turn `1.0`, which is an integer to JSON Schema and none to the server, into `1`."""
+    for name, value in members.items():
+        if isinstance(value, float) and value.is_integer():
+            members[name] = int(value)
+        elif name == "retry" and isinstance(value, dict):
+            _write_whole_numbers(value)

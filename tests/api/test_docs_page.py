@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import re
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,7 @@ import pytest
 from ratus.api import docs
 from tests.api import browser
 from tests.api.browser import Browser, browsing
-from tests.api.live import serving
+from tests.servers import Api, serving
 
 
 def test_the_page_asks_for_nothing_but_files_that_are_there() -> None:
@@ -74,10 +72,10 @@ def _operation(window: Browser, tag: str, name: str) -> str:
 
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
     _needs_browser()
-    with serving(tmp_path) as url, browsing(tmp_path) as window:
+    with serving(tmp_path) as server, Api(server.port) as api, browsing(tmp_path) as window:
+        url = f"http://127.0.0.1:{server.port}"
         window.open(f"{url}/")
-        with urllib.request.urlopen(f"{url}/openapi.json") as answer:
-            document = json.load(answer)
+        document = api.get("/openapi.json").json
         operations = [words for item in document["paths"].values() for words in item.values()]
 
         assert window.until(f"document.querySelectorAll('.opblock').length === {len(operations)}")
@@ -90,8 +88,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         inserted = _operation(window, "tasks", "insert_task")
         polled = _operation(window, "promises", "poll")
         window.screenshot(tmp_path / "page.png")
-        with urllib.request.urlopen(f"{url}/v1/topics/example/tasks/1") as answer:
-            task = json.load(answer)
+        task = api.task("1")
         complaints, requested = window.complaints(), window.requested(f"{url}/")
 
     assert inserted.startswith("201")

@@ -253,17 +253,27 @@ def test_what_is_absent_may_be_null_in_requests_and_never_is_in_answers() -> Non
     ],
 )
 def test_the_pattern_of_durations(text: str, good: bool) -> None:
-    validator = jsonschema_rs.Draft202012Validator(SCHEMAS["Poll"]["properties"]["timeout"])
+    validator = jsonschema_rs.Draft202012Validator(SCHEMAS["Poll"]["properties"]["wait"])
     assert validator.is_valid(text) == good
 
 
-def test_only_what_may_lie_behind_takes_a_negative_duration() -> None:
-    for name, member, good in (
-        ("TaskInput", "defer", True),
-        ("Commit", "defer", True),
-        ("TaskInput", "ttl", False),
-    ):
-        assert jsonschema_rs.Draft202012Validator(SCHEMAS[name]["properties"][member]).is_valid("-5s") == good
+@pytest.mark.parametrize(
+    ("name", "member", "negative", "none"),
+    [
+        ("TaskInput", "defer", True, True),
+        ("Commit", "defer", True, True),
+        ("RetryInput", "delay", False, True),
+        ("Poll", "wait", False, True),
+        ("Poll", "timeout", False, False),
+        ("PromiseInput", "timeout", False, False),
+        ("Extension", "timeout", False, False),
+        ("TaskInput", "ttl", False, False),
+    ],
+)
+def test_the_bounds_of_durations(name: str, member: str, negative: bool, none: bool) -> None:
+    validator = jsonschema_rs.Draft202012Validator(SCHEMAS[name]["properties"][member])
+    assert [validator.is_valid(text) for text in ("-5s", "0", "0s", "+0.0h")] == [negative, none, none, none]
+    assert validator.is_valid("10.5ms")
 
 
 # ---- complete ----------------------------------------------------------------------------------------

@@ -161,6 +161,7 @@ def test_the_second_signal_ends_a_start_that_blocks_the_loop(start: type[Process
 def test_without_a_port_the_service_runs_alone(start: type[Process]) -> None:
     process = start("chores")
     process.expect("start")
+    process.expect("ready")
     process.signal(signal.SIGHUP)
     process.expect("reload")
     process.signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ from functools import partial
 
 from ratus import transitions
 from ratus.engine import CLAIM_CHORES, Engine, Health, Traits
-from ratus.errors import BadRequest, Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.errors import Conflict, NotFound, RatusError, ServiceUnavailable
 from ratus.records import (
     ACTIVE,
     COMPLETED,
@@ -28,14 +28,10 @@ from ratus.records import (
     TopicInfo,
 )
 from ratus.transitions import Change, RetryDefaults
+from ratus_engines.memdb.listing import SLICE, list_page
 from ratus_engines.memdb.ordered import SortedMap
-from ratus_engines.memdb.snapshot import FRAME, MEMBERS, Header, Snapshots
+from ratus_engines.memdb.snapshot import FRAME, FRAME_BYTES, MEMBERS, Header, Snapshots
 from ratus_engines.memdb.topics import Topic, time_key
-
-# Tasks a long operation handles before it lets requests in: one or two milliseconds of work.
-SLICE = 512
-
-ALL_STATES = range(4)
 
 
 class MemdbEngine(Engine):
@@ -73,6 +69,8 @@ class MemdbEngine(Engine):
             async for tasks in self._snapshots.read(self._begin_loading):
                 for task in tasks:
                     self._add(task, now)
+            for topic in list(self._topics.values()):
+                self._forget_if_empty(topic)
             self._snapshots.loaded(now, self.changes)
         self._open = True
 
@@ -112,14 +110,13 @@ class MemdbEngine(Engine):
         topic.attach(task, now)
         self.changes += 1
         state = task.state
+        if state == COMPLETED:
+            self._committed.add(self._committed_key(task), task)
         listener = self.listener
-        if state == PENDING:
-            if listener is not None:
+        if listener is not None:
+            if state < COMPLETED:  # an active one, too: it can be claimed again at its deadline
                 listener.available(topic.name)
-        elif state != ACTIVE:
-            if state == COMPLETED:
-                self._committed.add(self._committed_key(task), task)
-            if listener is not None:
+            else:
                 listener.settled(task.id)
 
     def _detach(self, task: TaskRecord, topic: Topic) -> None:
@@ -211,53 +208,7 @@ class MemdbEngine(Engine):
 
     async def list_tasks(self, query: TaskQuery) -> TaskPage:
         self._check_open()
-        after = None
-        if query.after is not None:
-            if not (query.after.isascii() and query.after.isdecimal() and len(query.after) <= 15):
-                raise BadRequest("the cursor is not one that this server gave")
-            after = int(query.after)
-        found: list[TaskRecord] = []
-        size, skip = 0, query.offset
-        while True:
-            count = min(SLICE, skip + query.limit - len(found) + 1)
-            walked = self._walk(query, after, count)
-            for at, task in enumerate(walked, 1):
-                after = task.sequence
-                if not query.matches(task):
-                    continue
-                if skip:
-                    skip -= 1
-                    continue
-                size += task.weight()
-                if found and size > MAX_PAGE_BYTES:
-                    return TaskPage(found, str(found[-1].sequence))
-                found.append(task)
-                if len(found) == query.limit:
-                    return TaskPage(found, str(after) if at < len(walked) or len(walked) == count else None)
-            if len(walked) < count:
-                return TaskPage(found)
-            # Tasks found before this pause may change or go in it. A page shows each as it is when the
-            # page is answered, and leaves out what is gone or no longer fits the filter.
-            await asyncio.sleep(0)
-            found = [
-                task
-                for task in found
-                if self._tasks.get(task.id) is task and task.topic == query.topic and query.matches(task)
-            ]
-
-    def _walk(self, query: TaskQuery, after: int | None, count: int) -> list[TaskRecord]:
-        """The next tasks of a topic in order of creation."""
-        topic = self._topics.get(query.topic)
-        if topic is None:
-            return []
-        if query.state is not None:
-            return topic.by_state[query.state].after(after, count)
-        parts = [tasks for by_state in topic.by_state if (tasks := by_state.after(after, count))]
-        if len(parts) == 1:
-            return parts[0]
-        # Each part is sorted, and sorting sorted runs that follow each other is a merge.
-        merged = sorted(itertools.chain.from_iterable(parts), key=lambda task: task.sequence)
-        return merged[:count]
+        return await list_page(self._topics, self._tasks, query)
 
     async def delete_task(self, task_id: str) -> bool:
         self._check_open()
@@ -271,12 +222,12 @@ class MemdbEngine(Engine):
         self._check_open()
         return await self._repeat(partial(self._oldest, topic, self._sequence), self._delete)
 
-    def _oldest(self, name: str, until: int, states: Sequence[int] = ALL_STATES) -> TaskRecord | None:
-        """A task of the topic in one of these states that was created up to ``until``, or ``None``."""
+    def _oldest(self, name: str, until: int) -> TaskRecord | None:
+        """A task of the topic that was created up to ``until``, or ``None``."""
         topic = self._topics.get(name)
         if topic is not None:
-            for state in states:
-                task = topic.by_state[state].first()
+            for tasks in topic.by_state:
+                task = tasks.first()
                 if task is not None and task.sequence <= until:
                     return task
         return None
@@ -361,8 +312,18 @@ class MemdbEngine(Engine):
 
     async def release_topic(self, topic: str, now: int) -> int:
         self._check_open()
-        take = partial(self._oldest, topic, self._sequence, (ACTIVE,))
+        take = partial(next, self._walk_active(topic, self._sequence), None)
         return await self._repeat(take, lambda task: self._change(task, transitions.release(), now))
+
+    def _walk_active(self, name: str, until: int) -> Iterator[TaskRecord]:
+        """The active tasks of a topic in order of creation; each once, even if it is claimed again."""
+        after = None
+        while (topic := self._topics.get(name)) is not None:
+            tasks = topic.by_state[ACTIVE].after(after, 1)
+            if not tasks or tasks[0].sequence > until:
+                return
+            after = tasks[0].sequence
+            yield tasks[0]
 
     async def next_due(self, topic: str) -> int | None:
         self._check_open()
@@ -446,22 +407,27 @@ class MemdbEngine(Engine):
 
     def _begin_loading(self, header: Header) -> None:
         self._sequence = header.sequence
+        for name in header.topics:  # in their order; those that lost their last task meanwhile go again
+            self._topic(name)
         for name in header.paused:
             self._topic(name).paused = True
 
     async def _save(self, snapshots: Snapshots, now: int) -> bool:
         paused = [topic.name for topic in self._topics.values() if topic.paused]
-        header = Header(list(MEMBERS), self._sequence, paused)
+        header = Header(list(MEMBERS), self._sequence, list(self._topics), paused)
         return await snapshots.save(now, self.changes, header, self._walk_all(self._sequence))
 
     def _walk_all(self, until: int) -> Iterator[list[TaskRecord]]:
         """All tasks up to a sequence number in slices, each task as it is when its slice is asked for."""
         after = None
         while tasks := self._created.after(after, FRAME):
-            after = tasks[-1].sequence
-            if after > until:
-                tasks = [task for task in tasks if task.sequence <= until]
-            if tasks:
-                yield tasks
-            if after > until:
+            size = 0
+            for count, task in enumerate(tasks):
+                size += task.weight()
+                if task.sequence > until or (count and size > FRAME_BYTES):
+                    tasks = tasks[:count]
+                    break
+            if not tasks:
                 return
+            after = tasks[-1].sequence
+            yield tasks

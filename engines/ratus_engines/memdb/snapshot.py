@@ -1,9 +1,9 @@
 """Snapshots of the memory engine: what is in the file, and how it gets there without stopping anybody.
 
 The file is a line that names the format, then frames (a length of four bytes, then msgpack): a header
-(members of a task, paused topics, the last sequence number), tasks in order of creation by the hundred, an
-empty frame, and at last the number of tasks and a BLAKE2b checksum of everything before. A file that ends
-early or differs in a bit is never loaded in part: the server refuses to start and names the file.
+(members of a task, topics and which are paused, the last sequence number), tasks in order of creation by the
+hundred, an empty frame, and at last the number of tasks and a BLAKE2b checksum of everything before. A file
+that ends early or differs in a bit is never loaded in part: the server refuses to start and names the file.
 
 It is written in slices between requests: each task is consistent by itself, the file is not one instant.
 First under another name, synced, then renamed over the old one, and the folder synced: at any moment the
@@ -33,11 +33,12 @@ _LENGTH = 4
 _DIGEST = 32
 _RETRY = MEMBERS.index("retry")
 
-# Tasks a frame: about half a millisecond of encoding.
+# Tasks a frame, and about how many bytes: half a millisecond to a millisecond of encoding.
 FRAME = 256
+FRAME_BYTES = 1024 * 1024
 
-# A frame holds tasks of up to a few megabytes each; a length beyond this is a damaged file, not a frame.
-LONGEST_FRAME = 2**31
+# What is read at once to compare the checksum.
+_CHUNK = 1024 * 1024
 
 Result = TypeVar("Result")
 
@@ -47,10 +48,12 @@ class Damaged(Exception):
 
 
 class Header(msgspec.Struct):
-    """What a snapshot holds beside the tasks. ``sequence`` is the last number that was given."""
+    """What a snapshot holds beside the tasks. ``sequence`` is the last number that was given, ``topics`` are
+    in order of creation."""
 
     members: list[str]
     sequence: int
+    topics: list[str]
     paused: list[str]
 
 
@@ -124,7 +127,7 @@ class Snapshots:
         digest = hashlib.blake2b(digest_size=_DIGEST)
         count = 0
         try:
-            with await _in_thread(lambda: partial_path.open("wb")) as file:
+            with partial_path.open("wb") as file:
                 start = FORMAT + _frame(header)
                 digest.update(start)
                 await _in_thread(lambda: file.write(start))
@@ -158,8 +161,8 @@ class Snapshots:
     async def read(self, begin: Callable[[Header], None]) -> AsyncIterator[list[TaskRecord]]:
         """The tasks of the snapshot in slices, after ``begin`` got the header; nothing without a file.
 
-        Tasks are given before the checksum is known: whoever takes them must not serve them before the
-        end. Raises `StartupError` naming the file when it is damaged or cannot be read.
+        The checksum is compared before anything is given. Raises `StartupError` naming the file when it is
+        damaged or cannot be read.
         """
         try:
             file = self.path.open("rb")
@@ -169,6 +172,7 @@ class Snapshots:
             raise StartupError(f"cannot read the snapshot {self.path}: {error.strerror}") from error
         with file:
             try:
+                await _in_thread(lambda: _verify(file))
                 for tasks in self._frames(file, begin):
                     yield tasks
                     await asyncio.sleep(0)
@@ -179,42 +183,51 @@ class Snapshots:
                 ) from error
 
     def _frames(self, file: BinaryIO, begin: Callable[[Header], None]) -> Iterable[list[TaskRecord]]:
-        digest = hashlib.blake2b(digest_size=_DIGEST)
-
-        def take(size: int) -> bytes:
-            data = file.read(size)
-            if len(data) < size:
-                raise Damaged("it ends early")
-            digest.update(data)
-            return data
-
-        if take(len(FORMAT)) != FORMAT:
-            raise Damaged("it is not a snapshot of this format")
-        header = msgspec.msgpack.decode(take(_size(take(_LENGTH))), type=Header)
+        file.seek(len(FORMAT))
+        header = msgspec.msgpack.decode(_take_frame(file), type=Header)
         begin(header)
         make = _maker(header.members)
         rows = msgspec.msgpack.Decoder(list[list[Any]])
         count = 0
-        while size := _size(take(_LENGTH)):
-            tasks = [make(row) for row in rows.decode(take(size))]
+        while frame := _take_frame(file):
+            tasks = [make(row) for row in rows.decode(frame)]
             count += len(tasks)
             yield tasks
-        if int.from_bytes(take(8), "big") != count:
+        if int.from_bytes(_take(file, 8), "big") != count:
             raise Damaged("tasks are missing")
-        if file.read(_DIGEST) != digest.digest() or file.read(1):
-            raise Damaged("its checksum is wrong")
+
+
+def _verify(file: BinaryIO) -> None:
+    """Compare the checksum. Before it no byte of the file is believed, above all no length.
+
+    Raises `Damaged`.
+    """
+    if file.read(len(FORMAT)) != FORMAT:
+        raise Damaged("it is not a snapshot of this format")
+    left = file.seek(0, os.SEEK_END) - _DIGEST
+    file.seek(0)
+    digest = hashlib.blake2b(digest_size=_DIGEST)
+    while left > 0 and (data := file.read(min(left, _CHUNK))):
+        digest.update(data)
+        left -= len(data)
+    if left or file.read() != digest.digest():
+        raise Damaged("its checksum is wrong")
+
+
+def _take(file: BinaryIO, size: int) -> bytes:
+    data = file.read(size)
+    if len(data) < size:
+        raise Damaged("it ends early")
+    return data
+
+
+def _take_frame(file: BinaryIO) -> bytes:
+    return _take(file, int.from_bytes(_take(file, _LENGTH), "big"))
 
 
 def _frame(value: object) -> bytes:
     data = msgspec.msgpack.encode(value)
     return len(data).to_bytes(_LENGTH, "big") + data
-
-
-def _size(length: bytes) -> int:
-    size = int.from_bytes(length, "big")
-    if size > LONGEST_FRAME:
-        raise Damaged("a frame has an impossible length")
-    return size
 
 
 def _maker(members: Sequence[str]) -> Callable[[list[Any]], TaskRecord]:

@@ -1,0 +1,1 @@
+"""From a pushed task to an executed one: a whole worker process against those of other queues."""

@@ -1,0 +1,121 @@
+"""Carrying out changes of tasks whose ids are known: one of them, or many at once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pymongo import ReturnDocument, UpdateOne
+
+from ratus import transitions
+from ratus.errors import ServiceUnavailable
+from ratus.records import TaskRecord
+from ratus.transitions import Change
+from ratus_engines.mongodb.deployment import Deployment
+from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, guard, member, record, update
+from ratus_engines.mongodb.fallbacks import Fallbacks
+
+# Somebody else changes the same task between our reading and writing, again and again: more than this often
+# is no coincidence.
+ATTEMPTS = 16
+
+# Tasks that are read and written at once by what may concern millions.
+BATCH = 500
+
+
+def busy() -> ServiceUnavailable:
+    """Others were always faster."""
+    return ServiceUnavailable("others change the same tasks all the time; try again")
+
+
+class Changes:
+    """Guarded changes by id."""
+
+    def __init__(self, deployment: Deployment, fallbacks: Fallbacks) -> None:
+        self._deployment = deployment
+        self._fallbacks = fallbacks
+
+    async def read(self, task_id: str, *, whole: bool = True) -> TaskRecord | None:
+        """The task, with payload and result or without."""
+        projection = None if whole else WITHOUT_VALUES
+        found = await self._deployment.tasks.find_one({"_id": task_id}, projection)
+        return None if found is None else record(found)
+
+    async def change(
+        self, operation: str, task_id: str, change: Change, conditions: Mapping[str, Any] | None = None
+    ) -> TaskRecord | None:
+        """Apply a change where its guard and the conditions hold: the task as it is then, or ``None``.
+
+        On a collection that is sharded by topic this takes two steps: the topic has to be known.
+        """
+        tasks = self._deployment.tasks
+        condition = {"_id": task_id, **guard(change), **(conditions or {})}
+        changes = update(change)
+
+        async def atomic() -> TaskRecord | None:
+            found = await tasks.find_one_and_update(
+                condition, changes, return_document=ReturnDocument.AFTER, hint="_id_"
+            )
+            return None if found is None else record(found)
+
+        async def optimistic() -> TaskRecord | None:
+            for _ in range(ATTEMPTS):
+                seen = await tasks.find_one({"_id": task_id}, {"topic": 1})
+                if seen is None:
+                    return None
+                condition["topic"] = seen["topic"]
+                if (task := await atomic()) is not None:
+                    return task
+                again = await tasks.find_one({"_id": task_id}, {"topic": 1})
+                if again is None or again["topic"] == condition["topic"]:
+                    return None
+            raise busy()
+
+        return await self._fallbacks.run(operation, atomic, optimistic)
+
+    async def decide(
+        self, operation: str, task_id: str, decision: Callable[[TaskRecord], Change]
+    ) -> TaskRecord | None:
+        """Read the task, decide, and apply that unless the task changed meanwhile; else again.
+
+        Gives the task as it is then, or ``None`` where there is none. What ``decision`` raises, is raised.
+        """
+        for _ in range(ATTEMPTS):
+            seen = await self.read(task_id, whole=False)
+            if seen is None:
+                return None
+            change = decision(seen)
+            if (task := await self.change(operation, task_id, change)) is not None:
+                return task
+        raise busy()
+
+    async def change_many(self, decided: Sequence[tuple[TaskRecord, Change]]) -> tuple[int, list[TaskRecord]]:
+        """Apply changes to tasks as they were read, each by itself; those that changed meanwhile stay.
+
+        How many were applied, and the tasks as they are if all were.
+        """
+        if not decided:
+            return 0, []
+        requests = [UpdateOne(_as_read(task, change), update(change)) for task, change in decided]
+        result = await self._deployment.tasks.bulk_write(requests, ordered=False)
+        return result.matched_count, [applied(task, change) for task, change in decided]
+
+
+def applied(task: TaskRecord, change: Change) -> TaskRecord:
+    """A copy of the task with the change, as the database keeps it."""
+    task = copy.copy(task)
+    transitions.apply(task, change)
+    return task
+
+
+def _as_read(task: TaskRecord, change: Change) -> Document:
+    """The task, if it is still as it was read: the topic too, since a sharded collection asks for it."""
+    return {
+        "_id": task.id,
+        "topic": task.topic,
+        "state": task.state,
+        "nonce": member("nonce", task.nonce),
+        "attempts": member("attempts", task.attempts),
+        **guard(change),
+    }

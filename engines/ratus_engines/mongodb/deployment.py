@@ -1,0 +1,201 @@
+"""The connection to a MongoDB deployment: its settings, its time limits, and whether it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import re
+import warnings
+from collections.abc import Coroutine, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+from urllib.parse import unquote_plus
+
+import pymongo
+from bson.raw_bson import RawBSONDocument
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.write_concern import WriteConcern
+
+from ratus.engine import Health
+from ratus.errors import ServiceUnavailable
+from ratus_engines.mongodb import indexes
+from ratus_engines.mongodb.documents import RAW
+from ratus_engines.mongodb.errors import limited, reason
+
+logger = logging.getLogger("ratus.engines.mongodb")
+
+# No operation takes longer than ten seconds: the driver gives up a little earlier, so that the answer is on
+# its way by then.
+LIMIT = 9.5
+
+# A probe is answered within a second, whatever happens.
+PROBE_LIMIT = 0.8
+
+# Between two tries to prepare the collection while the database is away.
+_RETRY = 0.5
+
+# What the driver is told unless the URI has its own opinion. Each is an option as the URI would write it.
+_DEFAULTS: Mapping[str, Any] = {
+    "appname": "ratus",
+    "retrywrites": True,
+    "retryreads": True,
+    "readconcernlevel": "majority",
+    # An answered write is in the journal: on a replica set the majority sees to that, alone nobody would.
+    "w": "majority",
+    "journal": True,
+    "serverselectiontimeoutms": LIMIT * 1000,
+    "connecttimeoutms": 5_000,
+    # Members are asked more often than by default (10 s), so that a new primary is found soon.
+    "heartbeatfrequencyms": 2_000,
+}
+_DURABILITY = frozenset({"w", "journal", "wtimeoutms"})
+
+_BAD_VALUE = 2
+
+# Pieces of a user name or password that are shorter give nothing away.
+_SHORTEST_SECRET = 3
+
+
+def client(uri: str) -> AsyncMongoClient[dict[str, Any]]:
+    """A client that has not connected to anything yet. Raises `ValueError` for a URI that cannot be used."""
+    given = _options(uri)
+    if given & _DURABILITY:
+        given |= _DURABILITY
+    options = {name: value for name, value in _DEFAULTS.items() if name not in given}
+    try:
+        with warnings.catch_warnings(record=True) as complaints:
+            warnings.simplefilter("always")
+            made: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(uri, **options)
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise ValueError(f"the MongoDB URI cannot be used: {_discreet(uri, str(error))}") from None
+    for complaint in complaints:
+        logger.warning("the MongoDB URI: %s", _discreet(uri, str(complaint.message)))
+    return made
+
+
+def _options(uri: str) -> set[str]:
+    return {name.partition("=")[0].lower() for name in re.split("[&;]", uri.partition("?")[2])}
+
+
+def _discreet(uri: str, text: str) -> str:
+    """A text about a URI, unless there is a piece of the user name or the password in it."""
+    secret = uri.partition("://")[2].rpartition("@")[0]
+    for piece in re.split(r"[^\w]+", f"{secret} {unquote_plus(secret)}"):
+        if len(piece) >= _SHORTEST_SECRET and piece in text:
+            return "it is malformed (what is wrong is not shown, because it is near the password)"
+    return text
+
+
+def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that does not inherit the time limit of the request that happens to start it."""
+    return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+
+
+class Deployment:
+    """A client, the two collections, and the indexes that are there.
+
+    ``retention`` is in microseconds. ``hints`` are the names of the indexes that can be relied on.
+    """
+
+    def __init__(
+        self, uri: str, *, database: str, collection: str, retention: int, create_indexes: bool
+    ) -> None:
+        self.client = client(uri)
+        self.limit = self.client.options.timeout or LIMIT
+        data = self.client[database]
+        self.tasks: AsyncCollection[RawBSONDocument] = data.get_collection(collection, codec_options=RAW)  # type: ignore[assignment]  # the driver types collections by their client
+        self.settings: AsyncCollection[dict[str, Any]] = data[f"{collection}_topics"]
+        self.hints: frozenset[str] = frozenset()
+        self._retention = retention
+        self._create_indexes = create_indexes
+        self._journal_is_wanted = bool(_options(uri) & _DURABILITY)
+        self._prepared = asyncio.Event()
+        self._trouble = "MongoDB was not reached yet"
+        self._preparing: asyncio.Task[None] | None = None
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin to connect and to prepare the collection, however long that takes."""
+        self._preparing = background(self._prepare())
+
+    async def close(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.wait([self._preparing])
+        await self.client.close()
+
+    async def _prepare(self) -> None:
+        while not self._prepared.is_set():
+            try:
+                await self._do_without_journal()
+                await self.look_for_indexes()
+            except PyMongoError as error:
+                if self._trouble != reason(error):
+                    self._trouble = reason(error)
+                    logger.warning("MongoDB is not ready: %s; trying again", self._trouble)
+                await asyncio.sleep(_RETRY)
+            except Exception:
+                logger.exception("preparing the collection failed; trying again")
+                await asyncio.sleep(_RETRY)
+            else:
+                self._prepared.set()
+
+    async def _do_without_journal(self) -> None:
+        """A server that keeps no journal refuses to wait for it, unless the URI asked it to."""
+        if self._journal_is_wanted:
+            return
+        try:
+            await self.settings.delete_one({"_id": None})
+        except OperationFailure as error:
+            if error.code != _BAD_VALUE or "journal" not in str(error):
+                raise
+            logger.warning("this MongoDB keeps no journal: when it is killed, answered writes may be lost")
+            concern = WriteConcern(w="majority")
+            self.tasks = self.tasks.with_options(write_concern=concern)
+            self.settings = self.settings.with_options(write_concern=concern)
+
+    async def look_for_indexes(self) -> None:
+        """Make what is missing and remember what is there. Raises errors of the driver."""
+        self.hints, notes = await indexes.ensure(
+            self.tasks, retention=self._retention, create=self._create_indexes
+        )
+        for note in notes:
+            logger.warning("%s", note)
+
+    # ---- use -------------------------------------------------------------------------------------
+
+    def limited(self) -> AbstractContextManager[None]:
+        """The time limit of one operation; errors of the driver become ours."""
+        return limited(self.limit)
+
+    def hint(self, name: str) -> str | None:
+        """The name of an index for a query to use, where the index is there."""
+        return name if name in self.hints else None
+
+    async def prepared(self) -> None:
+        """Wait until the collection was prepared. Raises `ServiceUnavailable` when that takes too long."""
+        if not self._prepared.is_set():
+            try:
+                await asyncio.wait_for(self._prepared.wait(), self.limit)
+            except TimeoutError:
+                raise ServiceUnavailable(f"MongoDB is not ready: {self._trouble}") from None
+
+    async def health(self) -> Health:
+        """Whether there is a primary that takes writes; within a second."""
+        try:
+            async with asyncio.timeout(PROBE_LIMIT):
+                with pymongo.timeout(PROBE_LIMIT):
+                    answer = await self.client.admin.command("hello")
+                    await self._prepared.wait()
+        except TimeoutError:
+            return Health(False, f"MongoDB does not answer in time: {self._trouble}")
+        except PyMongoError as error:
+            return Health(False, f"MongoDB cannot be reached: {reason(error)}")
+        # A router of a sharded cluster does not call itself a primary in this way, but it does.
+        if not answer.get("isWritablePrimary", answer.get("ismaster")):
+            return Health(False, "there is no primary at this moment")
+        return Health(True)

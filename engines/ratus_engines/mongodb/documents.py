@@ -1,0 +1,221 @@
+"""Tasks as documents: the fields and types of a Ratus in Go, and ours beside them.
+
+| field | whose | type |
+| --- | --- | --- |
+| `_id`, `topic`, `nonce` | Go's | string |
+| `state` | Go's | int |
+| `producer`, `consumer` | Go's | string, absent when empty |
+| `produced`, `scheduled`, `consumed`, `deadline` | Go's | date |
+| `payload` | Go's | any |
+| `priority`, `sequence` | ours | int; always stored |
+| `attempts` | ours | int, absent before the first claim |
+| `committed`, `expires`, `retry`, `error`, `result`, `outcome`, `implied` | ours | absent at their default |
+
+A document without a field means the default, so whatever a Go Ratus writes is a task. Dates hold
+milliseconds: times are cut to them, never rounded up, so that what is due stays due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import bson
+import msgspec
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
+
+from ratus.durations import quoted
+from ratus.errors import BadRequest, PayloadTooLarge
+from ratus.records import RetryPolicy, TaskRecord
+from ratus.transitions import Change
+from ratus_engines.mongodb.payloads import to_bson, to_json
+
+Document = dict[str, Any]
+
+# Payloads are needed as they are stored, and the driver's own dates end with the year 9999 and begin with 1.
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(
+    document_class=RawBSONDocument,
+    datetime_conversion=DatetimeConversion.DATETIME_MS,
+    unicode_decode_error_handler="replace",
+)
+
+# MongoDB stores 16 MiB. A task grows after it was inserted: a nonce, a consumer, an error, times.
+MAX_DOCUMENT = 16 * 1024 * 1024 - 64 * 1024
+
+# Members that are absent when they hold nothing; a filter for nothing has to find both.
+_ABSENT_WHEN_EMPTY = frozenset({"producer", "consumer", "error", "outcome", "implied", "attempts", "nonce"})
+
+_TIMES = frozenset({"produced", "scheduled", "consumed", "deadline", "committed", "expires"})
+_VALUES = frozenset({"payload", "result"})
+
+# What deciding about a task needs, and what listeners are told; payloads can be megabytes.
+WITHOUT_VALUES = {"payload": 0, "result": 0}
+
+
+def date(time: int) -> DatetimeMS:
+    """A time as a date, cut to the millisecond."""
+    return DatetimeMS(time // 1_000)
+
+
+# ---- tasks ---------------------------------------------------------------------------------------
+
+
+def document(task: TaskRecord) -> Document:
+    """A task as it is stored. Raises `BadRequest` for a payload that cannot be."""
+    found: Document = {"_id": task.id, "topic": task.topic, "state": task.state, "nonce": task.nonce}
+    if task.producer:
+        found["producer"] = task.producer
+    if task.consumer:
+        found["consumer"] = task.consumer
+    found["produced"] = date(task.produced)
+    found["scheduled"] = date(task.scheduled)
+    if task.consumed is not None:
+        found["consumed"] = date(task.consumed)
+    if task.deadline is not None:
+        found["deadline"] = date(task.deadline)
+    if task.payload is not None:
+        found["payload"] = to_bson(task.payload, "payload")
+    found["priority"] = task.priority
+    found["sequence"] = task.sequence
+    if task.attempts:
+        found["attempts"] = task.attempts
+    if task.committed is not None:
+        found["committed"] = date(task.committed)
+    if task.expires is not None:
+        found["expires"] = date(task.expires)
+    if task.retry is not None:
+        found["retry"] = {
+            name: value for name, value in msgspec.structs.asdict(task.retry).items() if value is not None
+        }
+    if task.error:
+        found["error"] = task.error
+    if task.result is not None:
+        found["result"] = to_bson(task.result, "result")
+    if task.outcome:
+        found["outcome"] = task.outcome
+    if task.implied:
+        found["implied"] = True
+    return found
+
+
+def encoded(task: TaskRecord, *, placed: bool = True) -> RawBSONDocument:
+    """A task ready to be sent, with its place in the order of creation or without.
+
+    Raises `BadRequest` or `PayloadTooLarge`, naming the task, where it cannot be stored.
+    """
+    try:
+        found = document(task)
+        if not placed:
+            del found["sequence"]
+        raw = bson.encode(found)
+    except BadRequest as error:
+        raise BadRequest(f"task {quoted(task.id)}: {error.detail}") from None
+    if len(raw) > MAX_DOCUMENT:
+        raise PayloadTooLarge(
+            f"task {quoted(task.id)} takes {len(raw)} bytes as a document, "
+            f"more than the {MAX_DOCUMENT} that MongoDB can store"
+        )
+    return RawBSONDocument(raw)
+
+
+def record(found: Mapping[str, Any]) -> TaskRecord:
+    """The task that a stored document is. Fields left out by a projection are at their default."""
+    get = dict(found.items()).get
+    retry = get("retry")
+    payload, result = get("payload", _NOTHING), get("result", _NOTHING)
+    scheduled = _time(get("scheduled")) or 0
+    return TaskRecord(
+        get("_id", ""),
+        get("topic", ""),
+        _time(get("produced")) or 0,
+        scheduled,
+        int(get("state") or 0),
+        get("nonce") or "",
+        get("producer") or "",
+        get("consumer") or "",
+        _time(get("consumed")),
+        _time(get("deadline")),
+        _time(get("committed")),
+        None if payload is _NOTHING else to_json(payload),
+        int(get("priority") or 0),
+        int(get("attempts") or 0),
+        None if retry is None else _policy(retry),
+        get("error") or "",
+        None if result is _NOTHING else to_json(result),
+        get("outcome") or "",
+        _time(get("expires")),
+        bool(get("implied")),
+        int(get("sequence") or 0),
+    )
+
+
+_NOTHING = object()
+
+
+def _time(value: Any) -> int | None:
+    return None if value is None else int(value) * 1_000
+
+
+def _policy(members: Mapping[str, Any]) -> RetryPolicy:
+    # An integer of 64 bits has a class of its own in the driver.
+    plain = {
+        name: int(value) if isinstance(value, int) else value
+        for name, value in members.items()
+        if value is not None
+    }
+    return msgspec.convert(plain, RetryPolicy)
+
+
+# ---- changes -------------------------------------------------------------------------------------
+
+
+def member(name: str, value: Any) -> Any:
+    """The condition that a member has this value, which documents without the member may mean."""
+    if not value and name in _ABSENT_WHEN_EMPTY:
+        return {"$in": [value, None]}
+    return value
+
+
+def guard(change: Change) -> Document:
+    """The conditions under which a change applies."""
+    return {name: member(name, value) for name, value in change.require.items()}
+
+
+def update(change: Change) -> Document | list[Document]:
+    """A change as an update. Raises `BadRequest` for a payload that cannot be stored."""
+    present: Document = {}
+    absent: list[str] = []
+    for name, value in change.set.items():
+        if value is None or (not value and name in _ABSENT_WHEN_EMPTY and name != "nonce"):
+            absent.append(name)
+        elif name in _TIMES:
+            present[name] = date(value)
+        elif name in _VALUES:
+            present[name] = to_bson(value, name)
+        else:
+            present[name] = value
+    if change.attempts < 0:
+        # Never below zero, which only an expression can say. In it, texts would be names of fields.
+        fewer = {"$max": [0, {"$add": [{"$ifNull": ["$attempts", 0]}, change.attempts]}]}
+        literals = {name: {"$literal": value} for name, value in present.items()}
+        stages: list[Document] = [{"$set": {**literals, "attempts": fewer}}]
+        return [*stages, {"$unset": absent}] if absent else stages
+    changes: Document = {"$set": present}
+    if absent:
+        changes["$unset"] = dict.fromkeys(absent, "")
+    if change.attempts:
+        changes["$inc"] = {"attempts": change.attempts}
+    return changes
+
+
+def replacement(task: TaskRecord) -> list[Document]:
+    """An update that replaces a task whole, or inserts it, and keeps the place in the order of creation.
+
+    A document without a ``sequence`` (a Go Ratus wrote it) goes on without one.
+    """
+    new = encoded(task, placed=False)
+    is_new = {"$eq": [{"$type": "$state"}, "missing"]}
+    place = {"$cond": [is_new, {"$literal": task.sequence}, "$sequence"]}
+    return [{"$replaceWith": {"$mergeObjects": [{"$literal": new}, {"sequence": place}]}}]

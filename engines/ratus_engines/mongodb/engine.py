@@ -1,0 +1,302 @@
+"""The MongoDB engine: the contract, method by method, over the parts beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+
+from ratus import transitions
+from ratus.engine import Engine, Health, Traits
+from ratus.errors import Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.records import (
+    PENDING,
+    Claim,
+    CommitRecord,
+    TaskPage,
+    TaskQuery,
+    TaskRecord,
+    TopicInfo,
+)
+from ratus.transitions import Change, RetryDefaults
+from ratus_engines.mongodb import lists
+from ratus_engines.mongodb.changes import Changes
+from ratus_engines.mongodb.claims import Claims
+from ratus_engines.mongodb.commits import Commits
+from ratus_engines.mongodb.counts import Counts
+from ratus_engines.mongodb.deployment import Deployment
+from ratus_engines.mongodb.documents import date
+from ratus_engines.mongodb.errors import may_have_happened
+from ratus_engines.mongodb.fallbacks import Fallbacks
+from ratus_engines.mongodb.lost import LostClaims
+from ratus_engines.mongodb.signals import Signals
+from ratus_engines.mongodb.storing import Sequence64, Storing
+from ratus_engines.mongodb.sweeps import Sweeps
+from ratus_engines.mongodb.topics import Topics
+from ratus_engines.mongodb.watching import Watcher
+
+
+class MongodbEngine(Engine):
+    """Keeps tasks in a collection of MongoDB, which other servers (in Go, too) may use at the same time.
+
+    ``retention`` is in microseconds. ``create_indexes``: make those that are missing. ``fallback``: do it
+    another way where a sharded deployment refuses the atomic one. ``atomic_poll``: try that for polls at all.
+    Raises `ValueError` for a URI that cannot be used.
+    """
+
+    traits = Traits(name="mongodb", durable=True, shared=True, precision=1_000)
+
+    def __init__(
+        self,
+        uri: str = "mongodb://127.0.0.1:27017",
+        *,
+        database: str = "ratus",
+        collection: str = "tasks",
+        retention: int = 72 * 3_600 * 1_000_000,
+        create_indexes: bool = True,
+        fallback: bool = True,
+        atomic_poll: bool = True,
+        retry: RetryDefaults | None = None,
+        random: Callable[[], float] | None = None,
+        nonces: Callable[[], str] | None = None,
+    ) -> None:
+        super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
+        self._deployment = deployment = Deployment(
+            uri,
+            database=database,
+            collection=collection,
+            retention=retention,
+            create_indexes=create_indexes,
+        )
+        self._open = False
+        self._signals = signals = Signals(lambda: self.listener)
+        self.fallbacks = Fallbacks(automatic=fallback, atomic_poll=atomic_poll)
+        self._changes = changes = Changes(deployment, self.fallbacks)
+        self._topics = Topics(deployment)
+        self._counts = Counts(deployment)
+        self._sweeps = Sweeps(deployment, changes, signals, retry=self.retry, random=self.random)
+        self._commits = Commits(deployment, changes, signals, retry=self.retry, random=self.random)
+        self._storing = Storing(deployment, self.fallbacks, signals, self._topics, Sequence64())
+        self._lost = LostClaims(deployment, changes, signals)
+        self._watcher = Watcher(deployment, signals)
+        self._claims = Claims(
+            deployment,
+            topics=self._topics,
+            sweeps=self._sweeps,
+            lost=self._lost,
+            fallbacks=self.fallbacks,
+            nonces=self.nonces,
+        )
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    async def open(self, now: int) -> None:
+        self._deployment.open()
+        self._watcher.open()
+        self._open = True
+
+    async def close(self, now: int) -> None:
+        was_open, self._open = self._open, False
+        if was_open:
+            await self._watcher.close()
+            await self._counts.close()
+            await self._lost.close()
+            await self._deployment.close()
+
+    async def health(self) -> Health:
+        if not self._open:
+            return Health(False, "the MongoDB engine is not open")
+        return await self._deployment.health()
+
+    async def _ready(self) -> None:
+        if not self._open:
+            raise ServiceUnavailable("the MongoDB engine is not open")
+        await self._deployment.prepared()
+
+    # ---- tasks -----------------------------------------------------------------------------------
+
+    async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        await self._ready()
+        return await self._storing.insert(tasks, now) if tasks else []
+
+    async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        await self._ready()
+        return await self._storing.upsert(tasks, now) if tasks else []
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        await self._ready()
+        with self._deployment.limited():
+            return await self._changes.read(task_id)
+
+    async def list_tasks(self, query: TaskQuery) -> TaskPage:
+        await self._ready()
+        with self._deployment.limited():
+            return await lists.page(self._deployment, query)
+
+    async def delete_task(self, task_id: str) -> bool:
+        await self._ready()
+        with self._deployment.limited():
+            result = await self._deployment.tasks.delete_one({"_id": task_id})
+        if not result.deleted_count:
+            return False
+        self._signals.settled([task_id])
+        return True
+
+    async def delete_tasks(self, topic: str) -> int:
+        await self._ready()
+        return await self._sweeps.delete(topic)
+
+    async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
+        await self._ready()
+        answers = await self._commits.commit(commits, now)
+        for answer in answers:
+            if isinstance(answer, TaskRecord):
+                self._note(answer)
+        return answers
+
+    # ---- claims ----------------------------------------------------------------------------------
+
+    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        await self._ready()
+        with self._deployment.limited():
+            return await self._claims.claim(claim, now)
+
+    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
+        await self._ready()
+        nonce = self.nonces()
+        try:
+            with self._deployment.limited():
+                task = await self._claim_task(task_id, claim, nonce, now, force=force)
+        except BaseException as error:
+            if isinstance(error, ServiceUnavailable) or not isinstance(error, Exception):
+                self._lost.give_back([nonce], task_id=task_id)
+            raise
+        self._note(task)
+        self._signals.tell([task])
+        return task
+
+    async def _claim_task(
+        self, task_id: str, claim: Claim, nonce: str, now: int, *, force: bool
+    ) -> TaskRecord:
+        def decide(task: TaskRecord) -> Change:
+            seen = task
+            if task.state == PENDING and task.expires is not None and task.expires <= now:
+                seen = copy.copy(task)
+                transitions.apply(seen, transitions.expire(task))
+            if seen.state != PENDING and not force:
+                raise Conflict("the target task is not in pending state")
+            change = transitions.claim_forced(
+                seen, consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now
+            )
+            # One step from what is stored, though the rule is that of the archived task.
+            as_stored = {"state": task.state, "nonce": task.nonce, "attempts": task.attempts}
+            return Change(as_stored, change.set, change.attempts)
+
+        try:
+            task = None
+            if not force:
+                change = transitions.claim(
+                    consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now
+                )
+                unexpired = {"expires": {"$not": {"$lte": date(now)}}}
+                task = await self._changes.change("claim", task_id, change, unexpired)
+            if task is None:
+                task = await self._changes.decide("claim", task_id, decide)
+        except Exception as error:
+            if not may_have_happened(error):
+                raise
+            task = await self._changes.read(task_id)
+            if task is None or task.nonce != nonce:
+                raise
+        if task is None:
+            raise NotFound
+        return task
+
+    async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
+        await self._ready()
+        with self._deployment.limited():
+            change = transitions.extend(nonce=nonce, deadline=deadline)
+            task = await self._changes.change("extend", task_id, change)
+            if task is None:
+                seen = await self._changes.read(task_id, whole=False)
+                if seen is None:
+                    raise NotFound
+                transitions.check_active(seen, nonce)
+                raise Conflict("the task may have been modified by others")
+        self._note(task)
+        self._signals.tell([task])
+        return task
+
+    async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+        await self._ready()
+        with self._deployment.limited():
+            task = await self._changes.change("release", task_id, transitions.release(nonce))
+        if task is None:
+            return False
+        self._signals.tell([task])
+        return True
+
+    async def release_topic(self, topic: str, now: int) -> int:
+        await self._ready()
+        return await self._sweeps.release(topic)
+
+    async def next_due(self, topic: str) -> int | None:
+        await self._ready()
+        with self._deployment.limited():
+            paused, *times = await asyncio.gather(
+                self._topics.is_paused(topic),
+                self._topics.first_scheduled(topic),
+                self._topics.first_deadline(topic),
+            )
+        return None if paused else min((time for time in times if time is not None), default=None)
+
+    def _note(self, task: TaskRecord) -> None:
+        """A claim may end before what was known to end first, and a task expire."""
+        self._topics.note(task.topic, deadline=task.deadline, expiry=task.expires)
+
+    # ---- topics ----------------------------------------------------------------------------------
+
+    async def list_topics(self, limit: int, offset: int) -> list[str]:
+        await self._ready()
+        with self._deployment.limited():
+            return await lists.topics(self._deployment, limit, offset)
+
+    async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
+        await self._ready()
+        with self._deployment.limited():
+            return await self._counts.info(topic, await self._topics.is_paused(topic), now)
+
+    async def set_paused(self, topic: str, paused: bool) -> None:
+        await self._ready()
+        with self._deployment.limited():
+            await self._topics.set_paused(topic, paused)
+        if not paused:
+            self._signals.available(topic)
+
+    async def delete_topic(self, topic: str) -> int:
+        await self.set_paused(topic, False)
+        return await self._sweeps.delete(topic)
+
+    async def delete_topics(self) -> int:
+        await self._ready()
+        with self._deployment.limited():
+            await self._topics.drop_settings()
+        return await self._sweeps.delete()
+
+    # ---- chores ----------------------------------------------------------------------------------
+
+    async def recover(self, now: int) -> int:
+        await self._ready()
+        return await self._sweeps.lapse(now)
+
+    async def expire(self, now: int) -> int:
+        await self._ready()
+        return await self._sweeps.expire(now)
+
+    async def purge(self, before: int) -> int:
+        await self._ready()
+        return await self._sweeps.purge(before)
+
+    async def maintain(self, now: int) -> None:
+        await self._ready()
+        await self._sweeps.adopt(now)

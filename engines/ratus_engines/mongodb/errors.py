@@ -1,0 +1,106 @@
+"""What the driver's errors mean: to a client, to an operation whose answer is missing, to the fallbacks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pymongo
+from bson.errors import InvalidDocument
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    DocumentTooLarge,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    WriteConcernError,
+)
+
+from ratus.errors import InternalError, PayloadTooLarge, RatusError, ServiceUnavailable
+
+logger = logging.getLogger("ratus.engines.mongodb")
+
+# A sharded findAndModify whose query lacks the shard key, and a change of a shard key by a query that does
+# not hold all of it: the two refusals for which there is another way.
+FALLBACK_CODES = frozenset({61, 31025})
+
+_UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
+_REFUSED = frozenset({_UNAUTHORIZED, _AUTHENTICATION_FAILED})
+
+# The document would grow beyond 16 MiB: as updates, replacements and inserts say it.
+_TOO_LARGE = frozenset({10334, 17419, 17420})
+
+# States of a member or of the whole deployment that pass: not primary (any more), shutting down, interrupted,
+# out of time, majority not known yet, no member that can be written to.
+_PASSING = frozenset({6, 7, 43, 50, 63, 89, 91, 133, 134, 189, 202, 262, 317, 384, 9001, 10107, 10058})
+_PASSING_TOO = frozenset({11600, 11601, 11602, 13388, 13435, 13436})
+
+# A text for clients and logs; the driver's own describes the whole topology.
+_LONGEST_REASON = 200
+
+
+def reason(error: BaseException) -> str:
+    """Why, in one line. The driver's messages hold host names but never a password."""
+    text = " ".join(str(error).partition(", full error:")[0].split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
+
+
+def translate(error: PyMongoError | InvalidDocument) -> RatusError:
+    """The error that a client gets for one of the driver's."""
+    if isinstance(error, DocumentTooLarge):
+        return PayloadTooLarge("the task would be larger than MongoDB can store (16 MiB)")
+    code = getattr(error, "code", None)
+    if code in _TOO_LARGE:
+        return PayloadTooLarge("the task would be larger than MongoDB can store (16 MiB)")
+    if code in _REFUSED:
+        logger.error("MongoDB refuses this server: %s", reason(error))
+        return ServiceUnavailable(f"MongoDB refuses this server: {reason(error)}")
+    if is_passing(error):
+        return ServiceUnavailable(f"MongoDB cannot be reached: {reason(error)}")
+    if isinstance(error, ConfigurationError):
+        return ServiceUnavailable(f"MongoDB cannot be used: {reason(error)}")
+    if code in FALLBACK_CODES:
+        return InternalError(
+            f"MongoDB refuses this operation on a sharded collection (code {code}); "
+            "without --mongodb-disable-auto-fallback there is another way"
+        )
+    logger.error("MongoDB answered with an error: %s", reason(error))
+    return InternalError(f"MongoDB: {reason(error)}")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the database is away or changing its mind, and trying again will help."""
+    if isinstance(error, ConnectionFailure | ExecutionTimeout | WriteConcernError):
+        return True
+    if isinstance(error, PyMongoError) and error.timeout:
+        return True
+    code = getattr(error, "code", None)
+    return code in _PASSING or code in _PASSING_TOO
+
+
+def may_have_happened(error: BaseException) -> bool:
+    """Whether a write that ended so may have been carried out, though nobody said so."""
+    return not isinstance(error, Exception) or is_passing(error)
+
+
+def is_missing_hint(error: BaseException) -> bool:
+    """Whether an index that was named in a hint is gone."""
+    return (
+        isinstance(error, OperationFailure) and "hint" in str(error).lower() and error.code in (2, 27, 17007)
+    )
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Carry out operations within so many seconds in all, retries included. Raises what clients get.
+
+    The driver retries as often as there is time, under the number of the first try, so that the database
+    carries out a write once.
+    """
+    try:
+        with pymongo.timeout(seconds):
+            yield
+    except (PyMongoError, InvalidDocument) as error:
+        raise translate(error) from error

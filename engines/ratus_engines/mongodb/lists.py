@@ -1,0 +1,84 @@
+"""Lists: the tasks of a topic by their id, and the topics by name."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from ratus.errors import BadRequest
+from ratus.records import ARCHIVED, MAX_PAGE_BYTES, TaskPage, TaskQuery, TaskRecord
+from ratus_engines.mongodb import indexes
+from ratus_engines.mongodb.deployment import Deployment
+from ratus_engines.mongodb.documents import member, record
+
+# Eight digits of a checksum stand before the id in a position.
+_DIGITS = 8
+
+# Documents in one answer of the database; a page is a hundred tasks as a rule.
+_BATCH = 101
+
+
+async def page(deployment: Deployment, query: TaskQuery) -> TaskPage:
+    """One page of the tasks of a topic. Raises `BadRequest` for a position that was not given here."""
+    states: Any = {"$in": list(range(ARCHIVED + 1))} if query.state is None else query.state
+    condition: dict[str, Any] = {"topic": query.topic, "state": states}
+    if query.after is not None:
+        condition["_id"] = {"$gt": _id_at(query.after)}
+    for name in ("outcome", "producer", "consumer"):
+        wanted = getattr(query, name)
+        if wanted is not None:
+            condition[name] = member(name, wanted)
+    tasks: list[TaskRecord] = []
+    size = 0
+    cursor = deployment.tasks.find(
+        condition,
+        sort=[("_id", 1)],
+        skip=query.offset,
+        # One more tells whether there is a next page.
+        limit=query.limit + 1,
+        batch_size=_BATCH,
+        hint=deployment.hint(indexes.LISTS),
+    )
+    async with cursor:
+        async for found in cursor:
+            if len(tasks) == query.limit:
+                return TaskPage(tasks, _position(tasks[-1].id))
+            task = record(found)
+            size += task.weight()
+            if tasks and size > MAX_PAGE_BYTES:
+                return TaskPage(tasks, _position(tasks[-1].id))
+            tasks.append(task)
+    return TaskPage(tasks)
+
+
+def _position(task_id: str) -> str:
+    return f"{zlib.crc32(task_id.encode()):0{_DIGITS}x}{task_id}"
+
+
+def _id_at(position: str) -> str:
+    task_id = position[_DIGITS:]
+    if not task_id or position != _position(task_id):
+        raise BadRequest("the cursor is not one that this server gave")
+    return task_id
+
+
+async def topics(deployment: Deployment, limit: int, offset: int) -> list[str]:
+    """The names of topics that have a task or a setting, by name."""
+    cursor = await deployment.tasks.aggregate(
+        [
+            # One key a topic is looked at, however many tasks it has.
+            {"$group": {"_id": "$topic"}},
+            {
+                "$unionWith": {
+                    "coll": deployment.settings.name,
+                    "pipeline": [{"$match": {"paused": True}}, {"$project": {"_id": 1}}],
+                }
+            },
+            {"$group": {"_id": "$_id"}},
+            {"$sort": {"_id": 1}},
+            {"$skip": offset},
+            {"$limit": limit},
+        ],
+        hint=deployment.hint(indexes.LISTS),
+    )
+    return [found["_id"] for found in await cursor.to_list()]

@@ -1,0 +1,203 @@
+"""Inserting and replacing tasks, one or many."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pymongo import InsertOne, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+
+from ratus import transitions
+from ratus.durations import quoted
+from ratus.errors import InternalError
+from ratus.records import ACTIVE, TaskRecord
+from ratus_engines.mongodb.changes import ATTEMPTS, busy
+from ratus_engines.mongodb.deployment import Deployment
+from ratus_engines.mongodb.documents import encoded, replacement
+from ratus_engines.mongodb.errors import FALLBACK_CODES
+from ratus_engines.mongodb.fallbacks import Fallbacks
+from ratus_engines.mongodb.signals import Signals
+from ratus_engines.mongodb.topics import Topics
+
+_DUPLICATE = 11000
+_UPSERT = "upsert"
+
+# Errors of single items that are told; more would be a log file.
+_MOST_TOLD = 10
+
+
+class Sequence64:
+    """Gives out places in the order of creation: numbers that grow, and grow with time.
+
+    Between servers the order is as exact as their clocks. The clock is the machine's, in nanoseconds, and not
+    that of the request: two servers, or two starts, must not give the same number while the latter stands.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+        self._clock = clock
+        self._last = 0
+
+    def __call__(self) -> int:
+        self._last = max(self._last + 1, self._clock())
+        return self._last
+
+
+class Storing:
+    """Inserts and upserts."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        fallbacks: Fallbacks,
+        signals: Signals,
+        topics: Topics,
+        sequence: Callable[[], int],
+    ) -> None:
+        self._deployment = deployment
+        self._fallbacks = fallbacks
+        self._signals = signals
+        self._topics = topics
+        self._sequence = sequence
+
+    # ---- insert ----------------------------------------------------------------------------------
+
+    async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        """Store those whose id is new, in order; true for each stored."""
+        for task in tasks:
+            transitions.complete_on_insert(task, now)
+            task.sequence = self._sequence()
+        documents = [encoded(task) for task in tasks]
+        with self._deployment.limited():
+            if len(tasks) == 1:
+                try:
+                    await self._deployment.tasks.insert_one(documents[0])
+                    created = [True]
+                except DuplicateKeyError:
+                    created = [False]
+            else:
+                created = [True] * len(tasks)
+                requests = [InsertOne(document) for document in documents]
+                for number in await self._write(requests, tasks, _DUPLICATE):
+                    created[number] = False
+        self._stored([task for task, new in zip(tasks, created, strict=True) if new])
+        return created
+
+    async def _write(
+        self, requests: Sequence[Any], tasks: Sequence[TaskRecord], *ignored: int
+    ) -> Mapping[int, int]:
+        """Write unordered; the codes, of those to be ignored, with which items failed.
+
+        Raises `InternalError` that names each item which failed otherwise; the rest is written all the same.
+        """
+        if not requests:
+            return {}
+        try:
+            await self._deployment.tasks.bulk_write(requests, ordered=False)
+        except BulkWriteError as error:
+            failures = error.details["writeErrors"]
+            if not failures:
+                raise
+            others = [failure for failure in failures if failure["code"] not in ignored]
+            if others:
+                raise _failed(others, tasks) from error
+            return {failure["index"]: failure["code"] for failure in failures}
+        return {}
+
+    def _stored(self, tasks: Sequence[TaskRecord]) -> None:
+        for task in tasks:
+            if task.state == ACTIVE:
+                self._topics.note(task.topic, deadline=task.deadline)
+            elif task.expires is not None:
+                self._topics.note(task.topic, expiry=task.expires)
+        self._signals.tell(tasks)
+
+    # ---- upsert ----------------------------------------------------------------------------------
+
+    async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        """Store all, in place of those that have the same id; true for each that was new."""
+        last: dict[str, TaskRecord] = {}
+        for task in tasks:
+            transitions.complete_on_insert(task, now)
+            task.sequence = last[task.id].sequence if task.id in last else self._sequence()
+            last[task.id] = task
+        distinct = list(last.values())
+        with self._deployment.limited():
+            new = await self._fallbacks.run(
+                _UPSERT, lambda: self._replace(distinct), lambda: self._replace_optimistically(distinct)
+            )
+        self._stored(distinct)
+        # Of several with one id the first made it.
+        created = []
+        for task in tasks:
+            created.append(task.id in new)
+            new.discard(task.id)
+        return created
+
+    async def _replace(self, tasks: Sequence[TaskRecord]) -> set[str]:
+        """Replace or insert; the ids that were new."""
+        requests = [UpdateOne({"_id": task.id}, replacement(task), upsert=True) for task in tasks]
+        new: set[str] = set()
+        remaining = list(range(len(tasks)))
+        for _ in range(ATTEMPTS):
+            try:
+                result = await self._deployment.tasks.bulk_write(
+                    [requests[number] for number in remaining], ordered=False
+                )
+                upserted, failures = result.upserted_ids or {}, []
+            except BulkWriteError as error:
+                failures = error.details["writeErrors"]
+                if not failures:
+                    raise
+                upserted = {entry["index"]: entry["_id"] for entry in error.details["upserted"]}
+            new.update(tasks[remaining[at]].id for at in upserted)
+            for failure in failures:
+                if failure["code"] in FALLBACK_CODES:
+                    raise OperationFailure(failure["errmsg"], failure["code"])
+            others = [failure for failure in failures if failure["code"] != _DUPLICATE]
+            if others:
+                raise _failed(others, [tasks[number] for number in remaining])
+            if not failures:
+                return new
+            # Somebody inserted the same id at the same moment: now it is there to be replaced.
+            remaining = [remaining[failure["index"]] for failure in failures]
+        raise busy()
+
+    async def _replace_optimistically(self, tasks: Sequence[TaskRecord]) -> set[str]:
+        return {task.id for task in tasks if await self._replace_one(task)}
+
+    async def _replace_one(self, task: TaskRecord) -> bool:
+        """Where the topic is the shard key: a task that moves to another topic is deleted and inserted."""
+        collection = self._deployment.tasks
+        for _ in range(ATTEMPTS):
+            old = await collection.find_one({"_id": task.id}, {"topic": 1, "sequence": 1})
+            if old is not None and old["topic"] == task.topic:
+                condition = {"_id": task.id, "topic": task.topic}
+                if (await collection.update_one(condition, replacement(task))).matched_count:
+                    return False
+                continue
+            placed = True
+            if old is not None:
+                placed = "sequence" in old
+                if placed:
+                    task.sequence = int(old["sequence"])
+                if not (await collection.delete_one({"_id": task.id, "topic": old["topic"]})).deleted_count:
+                    continue
+            try:
+                await collection.insert_one(encoded(task, placed=placed))
+            except DuplicateKeyError:
+                continue
+            return old is None
+        raise busy()
+
+
+def _failed(failures: Sequence[Mapping[str, Any]], tasks: Sequence[TaskRecord]) -> InternalError:
+    told = [
+        f"item {failure['index']} (task {quoted(tasks[failure['index']].id)}): {failure['errmsg']}"
+        for failure in sorted(failures, key=lambda failure: failure["index"])[:_MOST_TOLD]
+    ]
+    more = f" and {len(failures) - len(told)} more" if len(failures) > len(told) else ""
+    return InternalError(
+        f"MongoDB refused {len(failures)} of the tasks, the others are stored: {'; '.join(told)}{more}"
+    )

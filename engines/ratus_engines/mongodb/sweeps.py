@@ -1,0 +1,165 @@
+"""What concerns many tasks: taking back, archiving, releasing and deleting them, some hundreds at a time.
+
+Each part has the time limit of one operation; the whole takes as long as there is something to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from ratus import transitions
+from ratus.records import ACTIVE, COMPLETED, DEFAULT_TIMEOUT, PENDING, TaskRecord
+from ratus.transitions import Change, RetryDefaults
+from ratus_engines.mongodb import indexes
+from ratus_engines.mongodb.changes import BATCH, Changes
+from ratus_engines.mongodb.deployment import Deployment
+from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, date, record
+from ratus_engines.mongodb.signals import Signals
+
+# Any text: with it, the bounds of an index that begins with the topic are "every topic, and of each the tasks
+# up to now", and MongoDB jumps from topic to topic.
+_ANY_TOPIC = {"$gte": ""}
+
+
+class Sweeps:
+    """See the module's text."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        changes: Changes,
+        signals: Signals,
+        *,
+        retry: RetryDefaults,
+        random: Callable[[], float],
+    ) -> None:
+        self._deployment = deployment
+        self._changes = changes
+        self._signals = signals
+        self._retry = retry
+        self._random = random
+
+    async def lapse(self, now: int, *, topic: str | None = None, most: int | None = None) -> int:
+        """Take back claims whose deadline is not after now, in one topic or in all. How many."""
+        condition: Document = {"state": ACTIVE, "deadline": {"$lte": date(now)}}
+        index = indexes.DEADLINE
+        if topic is not None:
+            condition["topic"] = topic
+            index = indexes.LAPSES
+        return await self._change_all(
+            condition, index, lambda task: transitions.lapse(task, self._retry, self._random), most
+        )
+
+    async def expire(self, now: int, *, topic: str | None = None, most: int | None = None) -> int:
+        """Archive pending tasks whose ``expires`` is not after now, in one topic or in all. How many."""
+        condition: Document = {
+            "topic": _ANY_TOPIC if topic is None else topic,
+            "state": PENDING,
+            "expires": {"$lte": date(now)},
+        }
+        return await self._change_all(condition, indexes.EXPIRIES, transitions.expire, most)
+
+    async def release(self, topic: str) -> int:
+        """Give back the active tasks that the topic has. How many."""
+        count = 0
+        condition = {"topic": topic, "state": ACTIVE}
+        async for tasks in self._walk(condition, indexes.ACTIVE_TOPIC, WITHOUT_VALUES):
+            with self._deployment.limited():
+                count += await self._apply(
+                    [(task, transitions.release(task.nonce or None)) for task in map(record, tasks)]
+                )
+        return count
+
+    async def _change_all(
+        self, condition: Document, index: str, decide: Callable[[TaskRecord], Change], most: int | None
+    ) -> int:
+        """Change tasks until none is left for which the condition holds, or until so many were looked at."""
+        count = looked = 0
+        while most is None or looked < most:
+            limit = BATCH if most is None else min(BATCH, most - looked)
+            with self._deployment.limited():
+                found = await self._deployment.tasks.find(
+                    condition, WITHOUT_VALUES, limit=limit, hint=self._deployment.hint(index)
+                ).to_list()
+                done = await self._apply([(task, decide(task)) for task in map(record, found)])
+            count += done
+            looked += len(found)
+            # Where nothing could be changed, others are at it.
+            if len(found) < limit or not done:
+                break
+        return count
+
+    async def _apply(self, decided: Sequence[tuple[TaskRecord, Change]]) -> int:
+        count, tasks = await self._changes.change_many(decided)
+        if count:
+            self._signals.tell(tasks)
+        return count
+
+    # ---- deleting --------------------------------------------------------------------------------
+
+    async def delete(self, topic: str | None = None) -> int:
+        """Delete the tasks that are there, in one topic or in all. How many there were."""
+        condition: Document = {} if topic is None else {"topic": topic}
+        index = "_id_" if topic is None else indexes.TOPIC
+        count = 0
+        async for tasks in self._walk(condition, index, {"_id": 1}):
+            with self._deployment.limited():
+                count += await self._delete([task["_id"] for task in tasks], condition)
+        return count
+
+    async def purge(self, before: int) -> int:
+        """Delete the completed tasks that were committed at or before that time. How many."""
+        condition = {"state": COMPLETED, "committed": {"$lte": date(before)}}
+        count = 0
+        while True:
+            with self._deployment.limited():
+                found = await self._deployment.tasks.find(
+                    condition, {"_id": 1}, limit=BATCH, hint=self._deployment.hint(indexes.RETENTION)
+                ).to_list()
+                done = await self._delete([task["_id"] for task in found], condition)
+            count += done
+            if len(found) < BATCH or not done:
+                return count
+
+    async def _delete(self, ids: Sequence[str], condition: Document) -> int:
+        if not ids:
+            return 0
+        result = await self._deployment.tasks.delete_many({**condition, "_id": {"$in": ids}})
+        if result.deleted_count:
+            self._signals.settled(ids)
+        return result.deleted_count
+
+    async def _walk(self, condition: Document, index: str, projection: Document) -> AsyncIterator[list[Any]]:
+        """The documents for which the condition holds, once through, some at a time."""
+        hint = "_id_" if index == "_id_" else self._deployment.hint(index)
+        cursor = self._deployment.tasks.find(condition, projection, hint=hint, batch_size=BATCH)
+        try:
+            while True:
+                with self._deployment.limited():
+                    found = await cursor.to_list(BATCH)
+                if not found:
+                    return
+                yield found
+        finally:
+            await cursor.close()
+
+    # ---- making whole ----------------------------------------------------------------------------
+
+    async def adopt(self, now: int) -> None:
+        """Make whole what a Ratus in Go left without an end: as if it had been handed in like that.
+
+        Completed tasks are kept from now on, active ones without a deadline lapse in ten minutes.
+        """
+        tasks, hint = self._deployment.tasks, self._deployment.hint
+        with self._deployment.limited():
+            await tasks.update_many(
+                {"state": COMPLETED, "committed": None},
+                {"$set": {"committed": date(now)}},
+                hint=hint(indexes.RETENTION),
+            )
+            await tasks.update_many(
+                {"state": ACTIVE, "deadline": None},
+                {"$set": {"deadline": date(now + DEFAULT_TIMEOUT), "implied": True}},
+                hint=hint(indexes.DEADLINE),
+            )

@@ -1,0 +1,175 @@
+"""What is known of a topic: whether it is paused, what lapses and expires next, how many tasks it has.
+
+A claim has to know whether the topic is paused and whether a claim has lapsed or a task expired, but it
+cannot ask for that each time: it would take three times as long. So what was read is believed for a tenth of a
+second, and what this server does itself is added to it at once. What another server does within that time:
+
+- Pausing is exact all the same, since a server that pauses waits as long before it answers.
+- A lapse is noticed late only where a claim was made for less than that time.
+- Before a poll is answered with nothing, everything is read anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from bson.datetime_ms import DatetimeMS
+
+from ratus.records import ACTIVE, PENDING
+from ratus_engines.mongodb import indexes
+from ratus_engines.mongodb.deployment import Deployment
+from ratus_engines.mongodb.documents import record
+
+# Seconds for which a view is believed. Long enough to cost a claim little, short enough to be no time at all.
+FRESH = 0.1
+_FRESH_MICROSECONDS = 100_000
+
+# Claims of one topic that a server has under way. All go for the same first task, and MongoDB lets those that
+# are too late try again and again: with 64 at once it does half as many as with eight.
+CLAIMS_AT_ONCE = 8
+
+# Topics remembered; clients may ask for any name. Forgetting all is cheap: each is read again in one go.
+MOST_VIEWS = 10_000
+
+NEVER = math.inf
+
+# Before whatever time a task can have.
+_FIRST_DATE = DatetimeMS(-(2**62))
+
+
+class View:
+    """What was read of a topic. ``deadline`` and ``expiry`` are lower bounds: nothing lapses before them."""
+
+    __slots__ = ("deadline", "expiry", "now", "paused", "read_at")
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.deadline: float = NEVER
+        self.expiry: float = NEVER
+        self.read_at = -NEVER
+        self.now = 0
+
+    def is_fresh(self, now: int) -> bool:
+        """Whether it can be believed at this moment and at this time of the caller's."""
+        return time.monotonic() - self.read_at < FRESH and abs(now - self.now) < _FRESH_MICROSECONDS
+
+    def note(self, deadline: float, expiry: float) -> None:
+        self.deadline = min(self.deadline, deadline)
+        self.expiry = min(self.expiry, expiry)
+
+
+class Topics:
+    """Reads topics, and remembers their views."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._views: dict[str, View] = {}
+        # Views that are being read just now, and what happened meanwhile.
+        self._reading: dict[str, View] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    # ---- views -----------------------------------------------------------------------------------
+
+    def lock(self, topic: str) -> asyncio.Lock:
+        """Held by whoever tends the topic, so that a hundred polls do not all take the same claim back."""
+        lock = self._locks.get(topic)
+        if lock is None:
+            if len(self._locks) >= MOST_VIEWS:
+                self._locks = {name: held for name, held in self._locks.items() if held.locked()}
+            lock = self._locks[topic] = asyncio.Lock()
+        return lock
+
+    def slots(self, topic: str) -> asyncio.Semaphore:
+        """Held by each claim of one task while it is under way."""
+        slots = self._slots.get(topic)
+        if slots is None:
+            if len(self._slots) >= MOST_VIEWS:
+                self._slots.clear()
+            slots = self._slots[topic] = asyncio.Semaphore(CLAIMS_AT_ONCE)
+        return slots
+
+    def known(self, topic: str, now: int) -> View | None:
+        """The view of the topic, where it can be believed."""
+        view = self._views.get(topic)
+        return view if view is not None and view.is_fresh(now) else None
+
+    async def read(self, topic: str, now: int) -> View:
+        """Read the topic anew. Whoever asks holds its lock."""
+        view = self._reading[topic] = View()
+        view.read_at, view.now = time.monotonic(), now
+        try:
+            deadline, expiry, paused = await asyncio.gather(
+                self.first_deadline(topic), self._first_expiry(topic), self.is_paused(topic)
+            )
+        finally:
+            del self._reading[topic]
+        view.note(NEVER if deadline is None else deadline, NEVER if expiry is None else expiry)
+        view.paused = paused
+        if len(self._views) >= MOST_VIEWS:
+            self._views.clear()
+        self._views[topic] = view
+        return view
+
+    def note(self, topic: str, *, deadline: float | None = None, expiry: float | None = None) -> None:
+        """This server made a claim that lapses, or stored a task that expires, at that time."""
+        for views in (self._views, self._reading):
+            if (view := views.get(topic)) is not None:
+                view.note(NEVER if deadline is None else deadline, NEVER if expiry is None else expiry)
+
+    def forget(self, topic: str | None = None) -> None:
+        """Read it anew next time; all topics without a name."""
+        if topic is None:
+            self._views.clear()
+        else:
+            self._views.pop(topic, None)
+
+    # ---- settings --------------------------------------------------------------------------------
+
+    async def is_paused(self, topic: str) -> bool:
+        found = await self._deployment.settings.find_one({"_id": topic})
+        return found is not None and bool(found.get("paused"))
+
+    async def set_paused(self, topic: str, paused: bool) -> None:
+        """Pause or resume; in force on every server when this returns."""
+        settings = self._deployment.settings
+        if paused:
+            result = await settings.update_one({"_id": topic}, {"$set": {"paused": True}}, upsert=True)
+            changed = bool(result.modified_count or result.upserted_id is not None)
+        else:
+            changed = bool((await settings.delete_one({"_id": topic})).deleted_count)
+        if changed:
+            await self._let_all_know(topic)
+
+    async def drop_settings(self) -> None:
+        """Forget the settings of every topic."""
+        if (await self._deployment.settings.delete_many({})).deleted_count:
+            await self._let_all_know(None)
+
+    async def _let_all_know(self, topic: str | None) -> None:
+        await asyncio.sleep(FRESH)
+        self.forget(topic)
+
+    # ---- the next thing to happen ----------------------------------------------------------------
+
+    async def first_deadline(self, topic: str) -> int | None:
+        """The earliest deadline of a claim."""
+        return await self._first(topic, ACTIVE, "deadline", indexes.LAPSES)
+
+    async def first_scheduled(self, topic: str) -> int | None:
+        """The earliest ``scheduled`` of a pending task."""
+        return await self._first(topic, PENDING, "scheduled", indexes.SCHEDULED)
+
+    async def _first_expiry(self, topic: str) -> int | None:
+        return await self._first(topic, PENDING, "expires", indexes.EXPIRIES)
+
+    async def _first(self, topic: str, state: int, name: str, index: str) -> int | None:
+        # Only documents that have the date.
+        condition = {"topic": topic, "state": state, name: {"$gt": _FIRST_DATE}}
+        found = await self._deployment.tasks.find_one(
+            condition, {name: 1, "_id": 0}, sort=[(name, 1)], hint=self._deployment.hint(index)
+        )
+        value: int | None = None if found is None else getattr(record(found), name)
+        return value

@@ -1,0 +1,129 @@
+"""Hearing of what other servers do: a change stream, where the deployment has them.
+
+A replica set and a sharded cluster have, a single server has not; there a waiting request looks now and then.
+Of each change only what the listener is told travels: an id, a state, a topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pymongo
+from pymongo.errors import OperationFailure, PyMongoError
+
+from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING
+from ratus_engines.mongodb.deployment import LIMIT, Deployment, background
+from ratus_engines.mongodb.errors import is_passing, reason
+from ratus_engines.mongodb.signals import Signals
+
+logger = logging.getLogger("ratus.engines.mongodb")
+
+# Seconds before the stream is opened again after it broke.
+_PAUSE = 1.0
+
+# Milliseconds for which the database holds a question for news before it answers that there are none.
+_AWAIT = 1_000
+
+# Tasks that became pending by an update: their topics are looked up at once for so many.
+_MOST_AT_ONCE = 500
+
+_FIELDS = "updateDescription.updatedFields"
+_PIPELINE: list[Mapping[str, Any]] = [
+    {
+        "$match": {
+            "$or": [
+                {"operationType": {"$in": ["insert", "replace", "delete"]}},
+                # A claim is no news: whoever waits, waits for another task.
+                {"operationType": "update", f"{_FIELDS}.state": {"$in": [PENDING, COMPLETED, ARCHIVED]}},
+                {"operationType": "update", f"{_FIELDS}.scheduled": {"$exists": True}},
+                {"operationType": "update", f"{_FIELDS}.topic": {"$exists": True}},
+            ]
+        }
+    },
+    {
+        "$project": {
+            "operationType": 1,
+            "documentKey._id": 1,
+            "fullDocument.topic": 1,
+            "fullDocument.state": 1,
+            f"{_FIELDS}.state": 1,
+        }
+    },
+]
+
+
+class Watcher:
+    """Follows the changes of all servers and tells the listener."""
+
+    def __init__(self, deployment: Deployment, signals: Signals) -> None:
+        self._deployment = deployment
+        self._signals = signals
+        self._watching: asyncio.Task[None] | None = None
+        self.following = asyncio.Event()
+        """Set while a stream is open."""
+
+    def open(self) -> None:
+        """Begin to follow as soon as the deployment can be reached."""
+        self._watching = background(self._watch())
+
+    async def close(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except OperationFailure as error:
+                if not is_passing(error) and not error.has_error_label("ResumableChangeStreamError"):
+                    # Code 40573: a single server. Other deployments have other codes for it.
+                    logger.info("waiting requests look for tasks now and then: %s", reason(error))
+                    return
+                logger.debug("the change stream broke: %s", reason(error))
+            except PyMongoError as error:
+                logger.debug("the change stream broke: %s", reason(error))
+            except Exception:
+                logger.exception("following changes failed; waiting requests look for tasks now and then")
+                return
+            finally:
+                self.following.clear()
+            await asyncio.sleep(_PAUSE)
+
+    async def _follow(self) -> None:
+        collection = self._deployment.client[self._deployment.tasks.database.name][
+            self._deployment.tasks.name
+        ]
+        async with await collection.watch(_PIPELINE, max_await_time_ms=_AWAIT) as stream:
+            self.following.set()
+            while stream.alive:
+                change = await stream.try_next()
+                if change is not None:
+                    await self._tell([change])
+
+    async def _tell(self, changes: Sequence[Mapping[str, Any]]) -> None:
+        unknown: list[str] = []
+        for change in changes:
+            task_id = change["documentKey"]["_id"]
+            document = change.get("fullDocument")
+            if document is not None:
+                state, topic = document.get("state"), document.get("topic")
+            else:
+                state = change.get("updateDescription", {}).get("updatedFields", {}).get("state", PENDING)
+                topic = None
+            if change["operationType"] == "delete" or state in (COMPLETED, ARCHIVED):
+                self._signals.settled([task_id])
+            elif topic is not None:
+                self._signals.available(topic)
+            else:
+                unknown.append(task_id)
+        if unknown:
+            with pymongo.timeout(LIMIT):
+                found = await self._deployment.tasks.find(
+                    {"_id": {"$in": unknown}, "state": {"$in": [PENDING, ACTIVE]}}, {"topic": 1}
+                ).to_list()
+            for topic in {document["topic"] for document in found}:
+                self._signals.available(topic)

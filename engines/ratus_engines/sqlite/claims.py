@@ -1,0 +1,169 @@
+"""Claiming: the due tasks of a topic in the order of claiming, for all claims of one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ratus import transitions
+from ratus.engine import CLAIM_CHORES
+from ratus.records import MAX_PAGE_BYTES, Claim, TaskRecord
+from ratus.transitions import Nonces, RetryDefaults
+from ratus_engines.sqlite import statements
+from ratus_engines.sqlite.rows import task_of
+from ratus_engines.sqlite.transaction import Topic, Transaction
+
+# Tasks that are fetched at once; a batch of claims may want more, and gets them in several fetches.
+MOST_AHEAD = 1000
+
+# Above any priority.
+_HIGHEST = 1 << 62
+
+_NEXT_LEVEL = (
+    "SELECT max(priority) FROM tasks INDEXED BY tasks_pending WHERE state = 0 AND topic = ? AND priority < ?"
+)
+_HEAD = statements.tasks(
+    "state = 0 AND tasks.topic = ? AND priority = ? AND scheduled <= ? ORDER BY scheduled, sequence LIMIT ?",
+    "tasks_pending",
+)
+
+
+class Claims:
+    """Carries out claims in one transaction, in which nothing else happens meanwhile.
+
+    Callers that ask at the same time differ by microseconds in their ``now``. The tasks are fetched for all
+    of them at once, and each gets the first that is due at its own.
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        retry: RetryDefaults,
+        random: Callable[[], float],
+        nonces: Nonces | Callable[[], str],
+    ) -> None:
+        self._transaction = transaction
+        self._retry = retry
+        self._random = random
+        self._nonces = nonces
+        self._due: dict[str, _DueTasks] = {}
+        self._first_deadlines: dict[str, int | None] = {}
+
+    def serve(self, requests: Sequence[tuple[Claim, int]]) -> list[list[TaskRecord]]:
+        """The claims of each request, in order; each is a `Claim` and the time."""
+        wanted: dict[str, int] = {}
+        latest = 0
+        for claim, now in requests:
+            latest = max(latest, now)
+            for name in claim.topics:
+                wanted[name] = wanted.get(name, 0) + claim.limit
+        for name, count in wanted.items():
+            topic = self._transaction.topic(name)
+            if topic.number and not topic.paused:
+                self._due[name] = _DueTasks(self._transaction, topic, latest, min(count, MOST_AHEAD))
+        return [self._claim(claim, now) for claim, now in requests]
+
+    def _claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        transaction = self._transaction
+        claimed: list[TaskRecord] = []
+        size = 0
+        for name in claim.topics:
+            due = self._due.get(name)
+            if due is None:
+                continue
+            self._take_back(due, now)
+            expired = 0
+            while (task := due.take(now)) is not None:
+                if task.expires is not None and task.expires <= now:
+                    transaction.change(task, transitions.expire(task))
+                    expired += 1
+                    if expired == CLAIM_CHORES:
+                        break
+                    continue
+                size += task.weight()
+                if claimed and size > MAX_PAGE_BYTES:
+                    due.put_back(task)
+                    return claimed
+                change = transitions.claim(
+                    consumer=claim.consumer, nonce=self._nonces(), deadline=claim.deadline, now=now
+                )
+                claimed.append(transaction.change(task, change))
+                first = self._first_deadlines[name]
+                if first is None or claim.deadline < first:
+                    self._first_deadlines[name] = claim.deadline
+                if len(claimed) == claim.limit:
+                    return claimed
+        return claimed
+
+    def _take_back(self, due: _DueTasks, now: int) -> None:
+        """Let claims of the topic lapse whose deadline has passed; up to `CLAIM_CHORES`."""
+        transaction, topic = self._transaction, due.topic
+        if topic.name not in self._first_deadlines:
+            self._look_for_deadline(topic)
+        first = self._first_deadlines[topic.name]
+        if first is None or first > now:
+            return
+        for row in transaction.read(statements.LAPSED, (topic.number, now, CLAIM_CHORES)):
+            task = task_of(row)
+            transaction.change(task, transitions.lapse(task, self._retry, self._random))
+        self._look_for_deadline(topic)
+        due.forget()
+
+    def _look_for_deadline(self, topic: Topic) -> None:
+        ((first,),) = self._transaction.read(statements.FIRST_DEADLINE, (topic.number,))
+        self._first_deadlines[topic.name] = first
+
+
+class _DueTasks:
+    """The due tasks of a topic in the order of claiming: larger priority, then ``scheduled``, then creation.
+
+    Fetched a number at a time and up to a time that no caller's is after.
+    """
+
+    def __init__(self, transaction: Transaction, topic: Topic, until: int, count: int) -> None:
+        self.topic = topic
+        self._transaction = transaction
+        self._until = until
+        self._count = count
+        self._tasks: list[TaskRecord] = []
+        self._complete = False
+
+    def take(self, now: int) -> TaskRecord | None:
+        """The first that is due, or ``None``. It has to be changed or put back before the next is taken."""
+        for until in (self._until, now):
+            for at, task in enumerate(self._tasks):
+                if task.scheduled <= now:
+                    del self._tasks[at]
+                    return task
+            if self._complete:
+                return None
+            # Those at hand are not due yet for this caller, and the next ones may lie behind them.
+            self._fetch(until)
+        return self._tasks.pop(0) if self._tasks else None
+
+    def put_back(self, task: TaskRecord) -> None:
+        self._tasks.insert(0, task)
+
+    def forget(self) -> None:
+        """Fetch anew: tasks became pending."""
+        self._tasks = []
+        self._complete = False
+
+    def _fetch(self, until: int) -> None:
+        tasks: list[TaskRecord] = []
+        size = 0
+        level: int | None = _HIGHEST
+        while True:
+            ((level,),) = self._transaction.read(_NEXT_LEVEL, (self.topic.number, level))
+            if level is None:
+                break
+            values = (self.topic.number, level, until, self._count - len(tasks))
+            for row in self._transaction.rows(_HEAD, values):
+                task = task_of(row)
+                tasks.append(task)
+                size += task.weight()
+                if size > MAX_PAGE_BYTES:
+                    break
+            if len(tasks) == self._count or size > MAX_PAGE_BYTES:
+                self._tasks, self._complete = tasks, False
+                return
+        self._tasks, self._complete = tasks, until == self._until

@@ -1,0 +1,288 @@
+"""The SQLite engine: one file, one thread that writes, one that reads.
+
+Every acknowledged write is in SQLite's write-ahead log and, with ``synchronous`` ``full``, on disk. What may
+concern a million tasks works in slices, each a transaction of its own, and lets others in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ratus.engine import Engine, Health, Traits
+from ratus.errors import BadRequest, RatusError
+from ratus.records import (
+    MAX_PAGE_BYTES,
+    Claim,
+    CommitRecord,
+    TaskPage,
+    TaskQuery,
+    TaskRecord,
+    TopicInfo,
+)
+from ratus.transitions import RetryDefaults
+from ratus_engines.sqlite import queries
+from ratus_engines.sqlite.connections import check_library
+from ratus_engines.sqlite.operations import SLICE, Alone, Together
+from ratus_engines.sqlite.reader import Reader
+from ratus_engines.sqlite.watch import Watch
+from ratus_engines.sqlite.writer import Writer
+
+# Pages (of 4 KiB) that are given back in one transaction, some 5 ms of work, and in one round of chores.
+GIVEN_BACK_AT_ONCE = 128
+GIVEN_BACK_A_ROUND = 8_192
+
+# Free pages that stay in the file, this many and one in so many: new tasks would only ask for them again.
+KEPT_FREE = 512
+KEPT_FREE_SHARE = 8
+
+Result = TypeVar("Result")
+
+
+class SqliteEngine(Engine):
+    """Keeps everything in the file at ``path``.
+
+    ``synchronous``: ``full``, or ``normal`` to lose the last moments when the power fails. ``busy_timeout``:
+    microseconds that a write waits for other processes.
+    """
+
+    traits = Traits(name="sqlite", durable=True, shared=True)
+
+    def __init__(
+        self,
+        *,
+        path: str = "ratus.db",
+        synchronous: str = "full",
+        busy_timeout: int = 5_000_000,
+        retry: RetryDefaults | None = None,
+        random: Callable[[], float] | None = None,
+        nonces: Callable[[], str] | None = None,
+    ) -> None:
+        super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
+        if not path:
+            raise ValueError("--sqlite-path is empty: name the file that holds the tasks")
+        self._writer = Writer(
+            Path(path), synchronous=synchronous, busy_timeout=busy_timeout, listen=self._tell
+        )
+        self._reader = Reader(Path(path), busy_timeout=busy_timeout)
+        self._watch = Watch(self._reader, self._arrived)
+        self._together = Together(self.retry, self.random, self.nonces)
+        self._alone = Alone(self.retry, self.random, self.nonces)
+        self._is_open = False
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    async def open(self, now: int) -> None:
+        check_library()
+        await self._writer.start()
+        try:
+            await self._reader.start()
+            await self._watch.open()
+        except BaseException:
+            await self._reader.stop()
+            await self._writer.stop()
+            raise
+        self._is_open = True
+
+    async def close(self, now: int) -> None:
+        self._is_open = False
+        self._watch.stop()
+        await self._reader.stop()
+        await self._writer.stop()
+
+    async def health(self) -> Health:
+        if not self._is_open:
+            return Health(False, "the database is not open")
+        return Health(not self._writer.trouble, self._writer.trouble)
+
+    # ---- asking the threads ------------------------------------------------------------------------
+
+    def _read(self, query: Callable[..., Result], *arguments: Any) -> Awaitable[Result]:
+        return self._reader.submit(query, arguments)
+
+    def _write(
+        self,
+        operation: Callable[..., Result],
+        *arguments: Any,
+        weight: int = 1,
+        undo: Callable[[Any], None] | None = None,
+    ) -> Awaitable[Result]:
+        return self._writer.submit(operation, arguments, weight=weight, undo=undo)
+
+    def _write_together(
+        self,
+        order: int,
+        operation: Callable[..., list[Result]],
+        *arguments: Any,
+        weight: int,
+        undo: Callable[[Any], None] | None = None,
+    ) -> Awaitable[Result]:
+        """Operations of smaller order come first within a transaction."""
+        return self._writer.submit(operation, arguments, weight=weight, order=order, undo=undo)
+
+    async def _repeat(self, operation: Callable[..., int], *arguments: Any) -> int:
+        """Do slice after slice until there is nothing left. How many tasks that were."""
+        total = 0
+        while True:
+            count = await self._write(operation, *arguments, weight=SLICE)
+            total += count
+            if count < SLICE:
+                return total
+
+    def _tell(self, available: Iterable[str], settled: Sequence[str]) -> None:
+        listener = self.listener
+        if listener is not None:
+            for topic in available:
+                listener.available(topic)
+            for task_id in settled:
+                listener.settled(task_id)
+
+    # ---- tasks -----------------------------------------------------------------------------------
+
+    # What comes in is stored before claims are served, so that it can be claimed at once.
+
+    async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        return await self._write_together(1, self._together.insert, tasks, now, weight=len(tasks))
+
+    async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        return await self._write_together(2, self._together.upsert, tasks, now, weight=len(tasks))
+
+    async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
+        return await self._write_together(3, self._together.commit, commits, now, weight=len(commits))
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        return await self._read(queries.get, task_id)
+
+    async def list_tasks(self, query: TaskQuery) -> TaskPage:
+        after = 0
+        if query.after is not None:
+            if not (query.after.isascii() and query.after.isdecimal() and len(query.after) <= 15):
+                raise BadRequest("the cursor is not one that this server gave")
+            after = int(query.after)
+        found: list[TaskRecord] = []
+        skip, room = query.offset, MAX_PAGE_BYTES
+        while True:
+            part = await self._read(
+                queries.list_slice, query, after, skip, query.limit - len(found), room if found else None
+            )
+            found += part.tasks
+            after, skip, room = part.last, skip - part.skipped, room - part.size
+            if part.full or not part.more:
+                return TaskPage(found, str(after) if part.more else None)
+
+    async def delete_task(self, task_id: str) -> bool:
+        return await self._write(self._alone.delete_task, task_id)
+
+    async def delete_tasks(self, topic: str) -> int:
+        until = await self._write(self._alone.last)
+        return await self._repeat(self._alone.delete_of_topic, topic, until)
+
+    # ---- claims ----------------------------------------------------------------------------------
+
+    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        return await self._write_together(
+            4, self._together.claim, claim, now, weight=claim.limit, undo=self._give_back
+        )
+
+    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
+        return await self._write(
+            self._alone.claim_task, task_id, claim, now, force, undo=lambda task: self._give_back([task])
+        )
+
+    def _give_back(self, tasks: Iterable[TaskRecord]) -> None:
+        """Release what was claimed for a caller who is gone."""
+        for task in tasks:
+            self._writer.submit(self._alone.release, (task.id, task.nonce))
+
+    async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
+        return await self._write(self._alone.extend, task_id, nonce, deadline)
+
+    async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+        return await self._write(self._alone.release, task_id, nonce)
+
+    async def release_topic(self, topic: str, now: int) -> int:
+        until = await self._write(self._alone.last)
+        total, after = 0, 0
+        while True:
+            count, after = await self._write(self._alone.release_of_topic, topic, after, until, weight=SLICE)
+            total += count
+            if count < SLICE:
+                return total
+
+    async def next_due(self, topic: str) -> int | None:
+        return await self._read(queries.next_due, topic)
+
+    # ---- topics ----------------------------------------------------------------------------------
+
+    async def list_topics(self, limit: int, offset: int) -> list[str]:
+        return await self._read(queries.list_topics, limit, offset)
+
+    async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
+        try:
+            return await self._read(queries.get_topic, topic, now, False)
+        except queries.Uncounted:
+            while not await self._write(self._alone.count_due, topic, now, weight=SLICE):
+                pass
+            return await self._read(queries.get_topic, topic, now, True)
+
+    async def set_paused(self, topic: str, paused: bool) -> None:
+        await self._write(self._alone.set_paused, topic, paused)
+
+    async def delete_topic(self, topic: str) -> int:
+        await self.set_paused(topic, False)
+        return await self.delete_tasks(topic)
+
+    async def delete_topics(self) -> int:
+        await self._write(self._alone.resume_all)
+        until = await self._write(self._alone.last)
+        return await self._repeat(self._alone.delete_any, until)
+
+    # ---- chores ----------------------------------------------------------------------------------
+
+    async def recover(self, now: int) -> int:
+        return await self._in_topics(queries.topics_lapsed, self._alone.recover, now)
+
+    async def expire(self, now: int) -> int:
+        return await self._in_topics(queries.topics_expired, self._alone.expire, now)
+
+    async def _in_topics(
+        self, find: Callable[..., list[tuple[int, int]]], operation: Callable[..., int], now: int
+    ) -> int:
+        """Do an operation in every topic that has a task for it. How many tasks those were."""
+        total, after = 0, 0
+        while found := await self._read(find, after, now):
+            for topic, has_come in found:
+                if has_come:
+                    total += await self._repeat(operation, topic, now)
+            after = found[-1][0]
+        return total
+
+    async def purge(self, before: int) -> int:
+        return await self._repeat(self._alone.purge, before)
+
+    async def maintain(self, now: int) -> None:
+        if self._writer.trouble:
+            await self._write(self._alone.probe)
+        await self._give_space_back()
+
+    async def _give_space_back(self) -> None:
+        """Cut free pages off the file, little by little, until few are left or it is enough for this time."""
+        for _ in range(GIVEN_BACK_A_ROUND // GIVEN_BACK_AT_ONCE):
+            free, pages = await self._write(self._alone.free_pages)
+            spare = free - max(KEPT_FREE, pages // KEPT_FREE_SHARE)
+            if spare <= 0:
+                return
+            await self._write(self._alone.give_back, min(spare, GIVEN_BACK_AT_ONCE), weight=SLICE)
+
+    # ---- other processes -------------------------------------------------------------------------
+
+    def watch(self, waiting: bool) -> bool:
+        if waiting:
+            self._watch.start()
+        else:
+            self._watch.stop()
+        return True
+
+    def _arrived(self, topics: Iterable[str]) -> None:
+        self._tell(topics, ())

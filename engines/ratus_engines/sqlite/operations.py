@@ -1,0 +1,252 @@
+"""What writers do: from a request to rows. State changes come from `ratus.transitions`.
+
+An operation decides before it writes, so one that raises has changed nothing, and the others that share its
+transaction go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from ratus import transitions
+from ratus.errors import Conflict, NotFound, RatusError
+from ratus.records import ACTIVE, PENDING, Claim, CommitRecord, TaskRecord
+from ratus.transitions import RetryDefaults
+from ratus_engines.sqlite import statements
+from ratus_engines.sqlite.claims import Claims
+from ratus_engines.sqlite.rows import task_of
+from ratus_engines.sqlite.transaction import Transaction
+
+# Tasks a long operation handles in one transaction before others get their turn: a few milliseconds of work.
+SLICE = 500
+
+# Due tasks of a priority that are counted in one transaction: a millisecond of work.
+COUNTED = 10_000
+
+_OF_TOPIC = (
+    "tasks.topic = (SELECT topic FROM topics WHERE name = ?) AND state = ? "
+    "AND sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"
+)
+_PLACES = statements.places(_OF_TOPIC)
+_TASKS = statements.bare_tasks(_OF_TOPIC)
+_ANY_PLACES = statements.places("sequence <= ? ORDER BY sequence LIMIT ?")
+_PLACE = statements.places("id = ?")
+_OLD = statements.places("state = 2 AND committed <= ? ORDER BY committed LIMIT ?", "tasks_completed")
+_EXPIRED = statements.bare_tasks(
+    "state = 0 AND expires IS NOT NULL AND tasks.topic = ? AND expires <= ? ORDER BY expires LIMIT ?",
+    "tasks_expiring",
+)
+
+Tasks: TypeAlias = Sequence[TaskRecord]
+
+
+class Together:
+    """Operations that serve everybody who asks at the same time in one go.
+
+    They take the arguments of every request, in the order of arrival, and give the answers in that order.
+    """
+
+    def __init__(self, retry: RetryDefaults, random: Callable[[], float], nonces: Callable[[], str]) -> None:
+        self._retry = retry
+        self._random = random
+        self._nonces = nonces
+
+    def insert(self, transaction: Transaction, requests: Sequence[tuple[Tasks, int]]) -> list[list[bool]]:
+        together: list[TaskRecord] = []
+        for tasks, now in requests:
+            for task in tasks:
+                transitions.complete_on_insert(task, now)
+            together += tasks
+        created = iter(transaction.insert(together))
+        return [[next(created) for _ in tasks] for tasks, _ in requests]
+
+    def upsert(self, transaction: Transaction, requests: Sequence[tuple[Tasks, int]]) -> list[list[bool]]:
+        known = transaction.load(task.id for tasks, _ in requests for task in tasks)
+        fresh: dict[str, TaskRecord] = {}
+        answers = []
+        for tasks, now in requests:
+            created = []
+            for task in tasks:
+                transitions.complete_on_insert(task, now)
+                old = known.get(task.id)
+                created.append(old is None and task.id not in fresh)
+                if old is None:
+                    fresh[task.id] = task  # a second time it takes the place of the first
+                else:
+                    transaction.replace(old, task)
+                    known[task.id] = task
+            answers.append(created)
+        transaction.insert(list(fresh.values()))
+        return answers
+
+    def commit(
+        self, transaction: Transaction, requests: Sequence[tuple[Sequence[CommitRecord], int]]
+    ) -> list[list[TaskRecord | RatusError]]:
+        tasks = transaction.load(commit.id for commits, _ in requests for commit in commits)
+        answers = []
+        for commits, now in requests:
+            answer: list[TaskRecord | RatusError] = []
+            for commit in commits:
+                task = tasks.get(commit.id)
+                if task is None:
+                    answer.append(NotFound())
+                    continue
+                try:
+                    transitions.check_nonce(task, commit.nonce)
+                except Conflict as error:
+                    answer.append(error)
+                    continue
+                change = transitions.commit(task, commit, now, self._retry, self._random)
+                tasks[task.id] = task = transaction.change(task, change)
+                answer.append(task)
+            answers.append(answer)
+        return answers
+
+    def claim(
+        self, transaction: Transaction, requests: Sequence[tuple[Claim, int]]
+    ) -> list[list[TaskRecord]]:
+        return Claims(transaction, self._retry, self._random, self._nonces).serve(requests)
+
+
+class Alone:
+    """Operations that serve one request each. A slice answers with how many tasks it handled."""
+
+    def __init__(self, retry: RetryDefaults, random: Callable[[], float], nonces: Callable[[], str]) -> None:
+        self._retry = retry
+        self._random = random
+        self._nonces = nonces
+
+    # ---- one task --------------------------------------------------------------------------------
+
+    def delete_task(self, transaction: Transaction, task_id: str) -> bool:
+        return self._delete(transaction, transaction.read(_PLACE, (task_id,))) > 0
+
+    def claim_task(
+        self, transaction: Transaction, task_id: str, claim: Claim, now: int, force: bool
+    ) -> TaskRecord:
+        task = self._get(transaction, task_id)
+        if task.state == PENDING and task.expires is not None and task.expires <= now:
+            task = transaction.change(task, transitions.expire(task))
+        if task.state != PENDING and not force:
+            raise Conflict("the target task is not in pending state")
+        change = transitions.claim_forced(
+            task, consumer=claim.consumer, nonce=self._nonces(), deadline=claim.deadline, now=now
+        )
+        return transaction.change(task, change)
+
+    def extend(self, transaction: Transaction, task_id: str, nonce: str, deadline: int) -> TaskRecord:
+        task = self._get(transaction, task_id)
+        transitions.check_active(task, nonce)
+        return transaction.change(task, transitions.extend(nonce=nonce, deadline=deadline))
+
+    def release(self, transaction: Transaction, task_id: str, nonce: str | None) -> bool:
+        task = transaction.load([task_id]).get(task_id)
+        if task is None or task.state != ACTIVE or (nonce is not None and nonce != task.nonce):
+            return False
+        transaction.change(task, transitions.release(nonce))
+        return True
+
+    @staticmethod
+    def _get(transaction: Transaction, task_id: str) -> TaskRecord:
+        task = transaction.load([task_id]).get(task_id)
+        if task is None:
+            raise NotFound()
+        return task
+
+    # ---- topics ----------------------------------------------------------------------------------
+
+    def set_paused(self, transaction: Transaction, name: str, paused: bool) -> None:
+        transaction.pause(transaction.topic(name), paused)
+
+    def resume_all(self, transaction: Transaction) -> None:
+        for (name,) in transaction.read("SELECT name FROM topics WHERE paused"):
+            transaction.pause(transaction.topic(name), False)
+
+    def count_due(self, transaction: Transaction, name: str, now: int) -> bool:
+        """Count tasks that have fallen due since they were counted last, but not too many at once. Whether
+        all are counted now. Tasks that fall due at the same moment are counted together."""
+        topic = transaction.topic(name)
+        if not topic.number or topic.due_until == now:
+            return True
+        if topic.due_until > now:
+            # The clock of whoever counted last was ahead.
+            values = (topic.number, now, topic.due_until)
+            ((fewer,),) = transaction.read(statements.COUNT_DUE, values)
+            transaction.count_due(topic, now, -fewer)
+            return True
+        values = (topic.number, topic.due_until, now)
+        ((soon,),) = transaction.read(statements.SOON_DUE, (*values, COUNTED))
+        until = now if soon is None else soon
+        ((more,),) = transaction.read(statements.COUNT_DUE, (topic.number, topic.due_until, until))
+        transaction.count_due(topic, until, more)
+        return until == now
+
+    # ---- the file ----------------------------------------------------------------------------------
+
+    def probe(self, transaction: Transaction) -> None:
+        """Write something that means nothing, to see whether writing works again."""
+        transaction.touch()
+
+    def free_pages(self, transaction: Transaction) -> tuple[int, int]:
+        """How many pages of the file hold nothing, and how many there are."""
+        ((free,),) = transaction.read("PRAGMA freelist_count")
+        ((pages,),) = transaction.read("PRAGMA page_count")
+        return free, pages
+
+    def give_back(self, transaction: Transaction, pages: int) -> None:
+        """Cut so many free pages off the file."""
+        for _ in range(pages):
+            # Python's module stops after the first page, whatever number is given.
+            transaction.read("PRAGMA incremental_vacuum(1)")
+
+    # ---- slices of what may concern very many tasks ------------------------------------------------
+
+    def last(self, transaction: Transaction) -> int:
+        """The number that was given last: whatever has a larger one came later."""
+        return transaction.last
+
+    def delete_of_topic(self, transaction: Transaction, name: str, until: int) -> int:
+        """Delete tasks of a topic with numbers up to ``until``."""
+        places: list[Sequence[Any]] = []
+        for state in range(4):
+            places += transaction.read(_PLACES, (name, state, 0, until, SLICE - len(places)))
+        return self._delete(transaction, places)
+
+    def delete_any(self, transaction: Transaction, until: int) -> int:
+        """Delete tasks of any topic with numbers up to ``until``."""
+        return self._delete(transaction, transaction.read(_ANY_PLACES, (until, SLICE)))
+
+    def purge(self, transaction: Transaction, before: int) -> int:
+        """Delete completed tasks that were committed at or before a time."""
+        return self._delete(transaction, transaction.read(_OLD, (before, SLICE)))
+
+    def release_of_topic(
+        self, transaction: Transaction, name: str, after: int, until: int
+    ) -> tuple[int, int]:
+        """Give back active tasks with numbers after one and up to another; also answers with the last one."""
+        for row in (rows := transaction.read(_TASKS, (name, ACTIVE, after, until, SLICE))):
+            task = task_of(row)
+            transaction.change(task, transitions.release())
+            after = task.sequence
+        return len(rows), after
+
+    def recover(self, transaction: Transaction, topic: int, now: int) -> int:
+        """Let claims of the topic of this number lapse whose deadline has come."""
+        rows = transaction.read(statements.LAPSED, (topic, now, SLICE))
+        for task in map(task_of, rows):
+            transaction.change(task, transitions.lapse(task, self._retry, self._random))
+        return len(rows)
+
+    def expire(self, transaction: Transaction, topic: int, now: int) -> int:
+        """Archive pending tasks of the topic of this number that have expired."""
+        rows = transaction.read(_EXPIRED, (topic, now, SLICE))
+        for task in map(task_of, rows):
+            transaction.change(task, transitions.expire(task))
+        return len(rows)
+
+    @staticmethod
+    def _delete(transaction: Transaction, places: Sequence[Sequence[Any]]) -> int:
+        for place in places:
+            transaction.delete(*place)
+        return len(places)

@@ -1,0 +1,135 @@
+"""The tables, their indexes, and how a file of an older version gets them.
+
+The schema's version is SQLite's ``user_version``; ``application_id`` says that a file is ours. `MIGRATIONS`
+lead from each version to the next, each in a transaction of its own: a crash in the middle leaves a file
+that the next start goes on with.
+
+Times are integers of microseconds since 1970-01-01 UTC. Payload and result are JSON text as blobs and stand
+last, so that reading the other members never follows their overflow pages.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+APPLICATION_ID = int.from_bytes(b"Ratu")
+
+_TABLES = """
+-- Topics have numbers, so that a thousand bytes of name are not in every index entry of every task.
+-- How many tasks a topic has in each state is kept, not counted.
+CREATE TABLE topics (
+    topic INTEGER PRIMARY KEY,              -- from counters.last, never given twice; in order of creation
+    name TEXT NOT NULL UNIQUE,
+    paused INTEGER NOT NULL,
+    pending INTEGER NOT NULL,
+    active INTEGER NOT NULL,
+    completed INTEGER NOT NULL,
+    archived INTEGER NOT NULL,
+    due INTEGER NOT NULL,                   -- pending tasks whose scheduled is not after due_until
+    due_until INTEGER NOT NULL,
+    arrived INTEGER NOT NULL                -- counters.arrived as of when something became available last
+);
+-- Which topics have something new, for servers that wait for what other servers insert.
+CREATE INDEX topics_arrived ON topics (arrived);
+
+CREATE TABLE counters (
+    last INTEGER NOT NULL,                  -- the last number given to a task or a topic
+    arrived INTEGER NOT NULL
+);
+INSERT INTO counters VALUES (0, 0);
+
+CREATE TABLE tasks (
+    sequence INTEGER PRIMARY KEY,           -- from counters.last, never given twice; the order of creation
+    id TEXT NOT NULL UNIQUE,
+    topic INTEGER NOT NULL,
+    produced INTEGER NOT NULL,
+    scheduled INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    nonce TEXT NOT NULL DEFAULT '',
+    producer TEXT NOT NULL DEFAULT '',
+    consumer TEXT NOT NULL DEFAULT '',
+    consumed INTEGER,
+    deadline INTEGER,
+    committed INTEGER,
+    priority INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    retry TEXT,                             -- the policy as JSON
+    error TEXT NOT NULL DEFAULT '',
+    outcome TEXT NOT NULL DEFAULT '',
+    expires INTEGER,
+    implied INTEGER NOT NULL DEFAULT 0,
+    payload BLOB,
+    result BLOB
+);
+-- Every index ends in the rowid, which is sequence. Lists of a topic, by state:
+CREATE INDEX tasks_listed ON tasks (topic, state);
+-- Claims: the head of each priority is found without looking at anything that is not due.
+CREATE INDEX tasks_pending ON tasks (topic, priority, scheduled) WHERE state = 0;
+CREATE INDEX tasks_active ON tasks (topic, deadline) WHERE state = 1;
+CREATE INDEX tasks_expiring ON tasks (topic, expires) WHERE state = 0 AND expires IS NOT NULL;
+CREATE INDEX tasks_completed ON tasks (committed) WHERE state = 2;
+"""
+
+MIGRATIONS: Sequence[str] = (_TABLES,)
+"""What leads from version 0 (nothing) to 1, from 1 to 2, and so on: SQL that runs in one transaction."""
+
+
+class Foreign(Exception):
+    """The file is not ours to touch; the text says what it is and what to do, to be put behind its name."""
+
+
+def check(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> int:
+    """The schema version of the file, 0 for an empty one.
+
+    Raises `Foreign` for a database of another program and for one that a newer version of this program made.
+    """
+    version = _number(connection, "PRAGMA user_version")
+    application = _number(connection, "PRAGMA application_id")
+    if application != APPLICATION_ID and (
+        application or version or _number(connection, "SELECT count(*) FROM sqlite_schema")
+    ):
+        raise Foreign("is an SQLite database of another program; choose another path")
+    if version > len(migrations):
+        raise Foreign(
+            f"was written by a newer version of Ratus (schema {version}, this one knows up to "
+            f"{len(migrations)}); use that version, or restore a backup from before"
+        )
+    return version
+
+
+def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> None:
+    """Bring the file to the newest version. Raises `Foreign`, and `sqlite3.Error` if it fails."""
+    while check(connection, migrations) < len(migrations):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have been faster: what counts is the version under the lock.
+            version = check(connection, migrations)
+            if version < len(migrations):
+                for statement in _statements(migrations[version]):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _statements(script: str) -> list[str]:
+    """The statements of a script one by one: `executescript` would commit the transaction they run in."""
+    statements, begun = [], ""
+    for piece in script.split(";")[:-1]:
+        begun += piece + ";"
+        # A semicolon in a text or a comment ends nothing.
+        if sqlite3.complete_statement(begun):
+            statements.append(begun)
+            begun = ""
+    return statements
+
+
+def _number(connection: sqlite3.Connection, statement: str) -> int:
+    (value,) = connection.execute(statement).fetchone()
+    assert isinstance(value, int)
+    return value

@@ -1,0 +1,58 @@
+"""Hears of what other processes make available, by looking whether the file has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from ratus.errors import ServiceUnavailable
+from ratus_engines.sqlite import queries
+from ratus_engines.sqlite.reader import Reader
+
+logger = logging.getLogger("ratus.sqlite")
+
+# Seconds between two looks. One costs some microseconds, and whoever waits is to be woken within 250 ms.
+INTERVAL = 0.1
+
+
+class Watch:
+    """Tells which topics have something new, whoever wrote it, from the last look on.
+
+    Between `stop` and `start` nobody looks; the first look after that tells of all the time between.
+    """
+
+    def __init__(self, reader: Reader, tell: Callable[[Iterable[str]], None]) -> None:
+        self._reader = reader
+        self._tell = tell
+        self._task: asyncio.Task[None] | None = None
+        self._version = 0
+        self._arrived = 0
+
+    async def open(self) -> None:
+        """Begin to count: what comes from now on is new."""
+        self._arrived = await self._reader.submit(queries.last_arrived, ())
+
+    def start(self) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._look_again())
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _look_again(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except ServiceUnavailable as error:
+                logger.debug("looking for what other processes wrote failed: %s", error.detail)
+            await asyncio.sleep(INTERVAL)
+
+    async def _look(self) -> None:
+        version, found = await self._reader.submit(queries.news, (self._version, self._arrived))
+        self._version = version
+        if found:
+            self._arrived = found[-1][1]
+            self._tell([name for name, _ in found])

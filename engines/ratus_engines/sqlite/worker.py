@@ -1,0 +1,226 @@
+"""A thread that does what the event loop asks for: everything that waits, at once.
+
+What is asked for in one turn of the event loop is handed over together at the end of the turn, and what is
+done together is answered together: one wake-up in each direction, however many callers there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from ratus.errors import ServiceUnavailable
+
+logger = logging.getLogger("ratus.sqlite")
+
+# Tasks that one group may touch, about 20 ms of work. What is beyond waits for the next group, so that a
+# small request never waits for all the large ones.
+GROUP_WEIGHT = 2_000
+
+
+class Job:
+    """Something to do. The thread leaves the result, or the exception to be raised, in ``answer``.
+
+    ``weight`` is about how many tasks it touches. ``order``: 0 for work on its own; work of a larger order
+    gets the arguments of all jobs of that order at once. ``undo`` gets the result when the caller is gone.
+    """
+
+    __slots__ = ("answer", "arguments", "future", "order", "undo", "weight", "work")
+
+    def __init__(
+        self,
+        work: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        future: asyncio.Future[Any],
+        *,
+        weight: int = 1,
+        order: int = 0,
+        undo: Callable[[Any], None] | None = None,
+    ) -> None:
+        self.work = work
+        self.arguments = arguments
+        self.future = future
+        self.weight = weight
+        self.order = order
+        self.undo = undo
+        self.answer: Any = None
+
+
+class Worker(ABC):
+    """The thread and its queue; what it does is up to the methods that run in it."""
+
+    def __init__(self, name: str) -> None:
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
+        self._backlog: deque[Job] = deque()  # the thread's own
+        self._taken: list[Job] = []  # the thread's own
+        self._stopping = False  # the thread's own
+        self._turn: list[Job] = []  # what was asked for in this turn of the event loop
+        self._loop: asyncio.AbstractEventLoop
+        self._started: asyncio.Future[None]
+        self._is_open = False
+
+    # ---- on the event loop -------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Raises what `begin` raised."""
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.create_future()
+        self._thread.start()
+        try:
+            await self._started
+        except asyncio.CancelledError:
+            self._queue.put(None)
+            raise
+        self._is_open = True
+
+    async def stop(self) -> None:
+        """Do what was asked for, then end. Nothing can be asked for any more."""
+        if self._is_open:
+            self._is_open = False
+            self._hand_over()
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def submit(
+        self,
+        work: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        weight: int = 1,
+        order: int = 0,
+        undo: Callable[[Any], None] | None = None,
+    ) -> asyncio.Future[Any]:
+        """Have something done (see `Job`). Raises `ServiceUnavailable` before the start and after the end."""
+        if not self._is_open:
+            raise ServiceUnavailable("the database is not open")
+        future = self._loop.create_future()
+        if not self._turn:
+            self._loop.call_soon(self._hand_over)
+        self._turn.append(Job(work, arguments, future, weight=weight, order=order, undo=undo))
+        return future
+
+    def _hand_over(self) -> None:
+        turn, self._turn = self._turn, []
+        if turn:
+            self._queue.put(turn)
+
+    @abstractmethod
+    def tell(self, available: Iterable[str], settled: Sequence[str]) -> None:
+        """What was done together made these topics available and settled these tasks."""
+
+    def _deliver(self, jobs: list[Job], available: Iterable[str], settled: Sequence[str]) -> None:
+        for job in jobs:
+            answer, future = job.answer, job.future
+            if future.done():  # cancelled
+                if job.undo is not None and not isinstance(answer, BaseException):
+                    job.undo(answer)
+            elif isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+        self.tell(available, settled)
+
+    # ---- in the thread -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Comes first; what it raises is raised by `start`."""
+
+    @abstractmethod
+    def work(self) -> None:
+        """Something waits: `take` it, do it, `answer` it."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Comes last, unless `begin` failed."""
+
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        self._fetch()
+        return len(self._backlog)
+
+    def take(self, most: int | None = None) -> list[Job]:
+        """What waits, in the order of arrival, without those whose caller is gone.
+
+        So many jobs at most, or else as many as `GROUP_WEIGHT` allows.
+        """
+        self._fetch()
+        jobs = self._taken = []
+        weight = 0
+        while self._backlog:
+            job = self._backlog[0]
+            if (jobs and weight + job.weight > GROUP_WEIGHT) if most is None else most == 0:
+                break
+            self._backlog.popleft()
+            if most is not None:
+                most -= 1
+            if not job.future.done():
+                jobs.append(job)
+                weight += job.weight
+        return jobs
+
+    def answer(self, jobs: list[Job], available: Iterable[str] = (), settled: Sequence[str] = ()) -> None:
+        """Give the jobs their answers, and `tell` the rest."""
+        self._taken = []
+        if jobs:
+            self._call(self._deliver, jobs, available, settled)
+
+    def _main(self) -> None:
+        try:
+            self.begin()
+        except BaseException as error:
+            self._call(_settle, self._started, error)
+            return
+        self._call(_settle, self._started, None)
+        while self._backlog or self._wait():
+            try:
+                self.work()
+            except Exception as error:
+                # A defect. Whoever waits must not wait for ever, and those who come later may have more luck.
+                logger.critical("the thread %s failed", self._thread.name, exc_info=True)
+                for job in self._taken:
+                    job.answer = error
+                self.answer(self._taken)
+        self.end()
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; false when there will not be."""
+        if not self._stopping:
+            self._accept(self._queue.get())
+        self._fetch()
+        return bool(self._backlog)
+
+    def _fetch(self) -> None:
+        try:
+            while True:
+                self._accept(self._queue.get_nowait())
+        except Empty:
+            return
+
+    def _accept(self, turn: list[Job] | None) -> None:
+        if turn is None:
+            self._stopping = True
+        else:
+            self._backlog += turn
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            logger.debug("the event loop is closed; nobody is left to be answered")
+
+
+def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

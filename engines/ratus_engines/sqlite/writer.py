@@ -1,0 +1,230 @@
+"""The writer: group commit in one thread.
+
+Whatever waits becomes one transaction, and nobody is answered before it is on disk. While one group is being
+written the next one gathers, so a commit takes the longer the more are waiting, and no timer is needed.
+
+An operation that fails in an unforeseen way takes its whole group back; the operations are then done again,
+each in a transaction of its own, so that only the one that fails is told so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+
+from ratus.errors import RatusError, ServiceUnavailable, StartupError
+from ratus_engines.sqlite.connections import (
+    WriteLock,
+    as_answer,
+    check_place,
+    connect_writer,
+    explain,
+)
+from ratus_engines.sqlite.transaction import Transaction
+from ratus_engines.sqlite.worker import Job, Worker
+
+logger = logging.getLogger("ratus.sqlite")
+
+Tell = Callable[[Iterable[str], Sequence[str]], None]
+
+
+class CommitFailed(Exception):
+    """The group could not be put on disk, and is taken back as a whole."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+class Writer(Worker):
+    """See the module's text. ``listen`` is told on the event loop what a group made available and settled.
+
+    ``trouble`` says why the last writes failed; it is empty while they succeed.
+    """
+
+    def __init__(self, path: Path, *, synchronous: str, busy_timeout: int, listen: Tell) -> None:
+        super().__init__("ratus-sqlite-writer")
+        self._path = path
+        self._synchronous = synchronous
+        self._lock = WriteLock(path, busy_timeout)
+        self._listen = listen
+        self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
+        self.trouble = ""
+
+    def tell(self, available: Iterable[str], settled: Sequence[str]) -> None:
+        self._listen(available, settled)
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Raises `StartupError`."""
+        try:
+            check_place(self._path)
+            self._lock.open()
+            self._lock.acquire()
+            try:
+                self._connect()
+            finally:
+                self._lock.release()
+        except (sqlite3.Error, OSError, ServiceUnavailable) as error:
+            self._lock.close()
+            reason = error.detail if isinstance(error, ServiceUnavailable) else explain(error)
+            raise StartupError(f"cannot keep tasks in {self._path}: {reason}") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = connect_writer(self._path, self._synchronous, self._lock)
+            self._file = _identity(self._path)
+        return connection
+
+    def end(self) -> None:
+        # Whoever closes a file last copies the log back into it.
+        try:
+            self._lock.acquire()
+        except ServiceUnavailable:
+            logger.debug("closing beside another process that writes")
+        if self._connection is not None:
+            self._connection.close()
+        self._lock.close()
+
+    # ---- work ------------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        waiting = self.waiting()
+        try:
+            self._lock.acquire()
+        except ServiceUnavailable as error:
+            # Whoever came meanwhile has not waited that long yet.
+            jobs = self.take(waiting)
+            self._fail(jobs, error)
+            self.answer(jobs)
+            return
+        try:
+            jobs = self.take()
+            available, settled = self._carry_out(jobs)
+        finally:
+            self._lock.release()
+        self.answer(jobs, available, settled)
+
+    def _carry_out(self, jobs: list[Job]) -> tuple[Iterable[str], Sequence[str]]:
+        """Do the jobs, in one transaction if that is possible; what is available and settled by that."""
+        try:
+            return self._commit(jobs)
+        except CommitFailed as failure:
+            self._fail(jobs, failure.reason)
+            return (), ()
+        except Exception as error:
+            if len(jobs) == 1:
+                self._fail(jobs, error)
+                return (), ()
+        available: dict[str, None] = {}
+        settled: list[str] = []
+        for job in jobs:
+            more_available, more_settled = self._carry_out([job])
+            available |= dict.fromkeys(more_available)
+            settled += more_settled
+        return available, settled
+
+    def _commit(self, jobs: list[Job]) -> tuple[Iterable[str], Sequence[str]]:
+        try:
+            connection = self._connect()
+            self._check_file()
+            changes = connection.total_changes
+            self._lock.begin(connection)
+        except (sqlite3.Error, OSError, ServiceUnavailable, StartupError) as error:
+            raise CommitFailed(error) from error
+        try:
+            transaction = Transaction(connection)
+            _perform(transaction, jobs)
+            transaction.finish()
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back(connection)
+            self._overwrite()
+            raise CommitFailed(error) from error
+        if self.trouble and connection.total_changes > changes:
+            logger.info("writing to %s works again", self._path)
+            self.trouble = ""
+        return transaction.available, transaction.settled
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            # What it has in memory is worth nothing any more; the file is as it was.
+            self._connection = None
+            connection.close()
+
+    def _overwrite(self) -> None:
+        """Write something else in the place of a transaction that failed.
+
+        It may lie in the log, whole but for its sync. SQLite has forgotten it, but if the process died now,
+        the next one would find it there and take it for committed, although its callers were told otherwise.
+        """
+        connection = self._connection
+        if connection is None:
+            return
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            # A number is left out: SQLite writes nothing where nothing changes.
+            connection.execute("UPDATE counters SET last = last + 1")
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            # Even if its sync fails, too, what it wrote has broken the chain of checksums.
+            self._roll_back(connection)
+
+    def _check_file(self) -> None:
+        """Nobody would ever find what is written to a file that has no name any more."""
+        if _identity(self._path) != self._file:
+            raise ServiceUnavailable(
+                "the database file was moved, replaced or deleted while the server runs; "
+                "put it back, or restart the server"
+            )
+
+    def _fail(self, jobs: Iterable[Job], error: Exception) -> None:
+        for job in jobs:
+            job.answer = as_answer(error)
+        answer = as_answer(error)
+        if isinstance(answer, ServiceUnavailable) and answer.detail != self.trouble:
+            self.trouble = answer.detail
+            logger.error("writing to %s fails: %s", self._path, answer.detail)
+
+
+def _perform(transaction: Transaction, jobs: Iterable[Job]) -> None:
+    """Do the jobs in the order of their `order`, those that share one together."""
+    for order, group in groupby(sorted(jobs, key=_order), key=_order):
+        if order:
+            together = list(group)
+            answers = together[0].work(transaction, [job.arguments for job in together])
+            for job, answer in zip(together, answers, strict=True):
+                job.answer = answer
+            continue
+        for job in group:
+            try:
+                job.answer = job.work(transaction, *job.arguments)
+            except RatusError as error:
+                job.answer = error
+
+
+_order = attrgetter("order")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file has this name."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

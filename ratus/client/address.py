@@ -1,0 +1,57 @@
+"""Where the server is: its URL taken apart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server: scheme, host and port, and the path it is found under behind a proxy."""
+
+    secure: bool
+    host: str
+    port: int
+    prefix: str
+    authority: str
+    """What goes into the `Host` header."""
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Take a URL such as `http://127.0.0.1:8000` apart. Raises `ValueError` that says what is wrong."""
+        # The password that a URL may hold must not end up in an error message.
+        shown = re.sub(r"//[^/@]*@", "//…@", url)
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise ValueError(f"the URL {shown} cannot be read: {error}") from None
+        if parts.scheme not in _DEFAULT_PORTS or not host:
+            raise ValueError(
+                f"the URL {shown} is not one such as http://127.0.0.1:8000 or https://example.com"
+            )
+        if parts.username is not None:
+            raise ValueError(f"the URL {shown} holds a user name; give a token instead")
+        if parts.query or parts.fragment:
+            raise ValueError(f"the URL {shown} has a query or a fragment; give scheme, host, port and path")
+        prefix = parts.path.rstrip("/")
+        if not _PREFIX.fullmatch(prefix):
+            raise ValueError(f"the path of the URL {shown} has characters that must be percent-encoded")
+        default = _DEFAULT_PORTS[parts.scheme]
+        try:
+            name = host if ":" in host else host.encode("idna").decode("ascii")
+        except UnicodeError:
+            raise ValueError(f"the host of the URL {shown} is not a valid name") from None
+        authority = f"[{name}]" if ":" in name else name
+        if port not in (None, default):
+            authority = f"{authority}:{port}"
+        return cls(parts.scheme == "https", name, port or default, prefix, authority)
+
+    def __str__(self) -> str:
+        return f"{'https' if self.secure else 'http'}://{self.authority}{self.prefix}"

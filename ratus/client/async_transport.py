@@ -1,0 +1,225 @@
+"""Connections of the asynchronous client: an asyncio protocol, kept and used again."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Final, cast
+
+from ratus.client.address import Address
+from ratus.client.http1 import Answer, AnswerReader
+from ratus.client.sync_transport import IDLE_SECONDS, MAX_IDLE, reason
+from ratus.errors import TransportError
+
+MAX_CONNECTIONS: Final = 100
+"""Requests in flight at once, beside those that wait on purpose: a thousand coroutines that insert a task
+each should not open a thousand connections."""
+
+
+class AsyncInterrupt:
+    """Ends one waiting request, in such a way that no task is lost on the way; see `Interrupt`."""
+
+    def __init__(self) -> None:
+        self._connection: _Connection | None = None
+        self.begun = False
+
+    def begin(self) -> None:
+        """End the request; its answer may still come."""
+        self.begun = True
+        if self._connection is not None:
+            self._connection.half_close()
+
+    def cut(self) -> None:
+        """Do not wait for the answer any longer."""
+        self.begun = True
+        if self._connection is not None:
+            self._connection.close()
+
+    def attach(self, connection: _Connection) -> None:
+        """This connection carries the request. Raises `TransportError` when it is not to be sent at all."""
+        if self.begun:
+            raise TransportError("interrupted", sent=False)
+        self._connection = connection
+
+    def detach(self) -> None:
+        """The request is over."""
+        self._connection = None
+
+
+class AsyncTransport:
+    """Sends requests to one server and waits for their answers, on one event loop at a time."""
+
+    def __init__(self, address: Address, *, tls: ssl.SSLContext | None, connect_seconds: float) -> None:
+        self._address = address
+        self._tls = (tls or ssl.create_default_context()) if address.secure else None
+        self._connect_seconds = connect_seconds
+        self._idle: deque[_Connection] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self._closed = False
+
+    async def close(self) -> None:
+        """Close the idle connections; those in use are closed when their answers are there."""
+        self._closed = True
+        idle, self._idle = self._idle, deque()
+        if self._loop is asyncio.get_running_loop():
+            for connection in idle:
+                connection.close()
+            # The event loop closes a transport in its next turn; a loop that ends before that complains.
+            await asyncio.sleep(0)
+
+    async def exchange(
+        self, data: bytes, seconds: float, *, waits: bool = False, interrupt: AsyncInterrupt | None = None
+    ) -> Answer:
+        """Send a request and return its answer, which must be whole within `seconds`.
+
+        Raises `TransportError`, and nothing else but the cancellation of its task.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            # Connections belong to the loop they were made on, which may be closed by now.
+            self._loop = loop
+            self._idle = deque()
+            self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        if waits:
+            return await self._exchange(data, seconds, interrupt)
+        async with self._slots:
+            return await self._exchange(data, seconds, interrupt)
+
+    async def _exchange(self, data: bytes, seconds: float, interrupt: AsyncInterrupt | None) -> Answer:
+        connection = await self._take()
+        try:
+            if interrupt is not None:
+                interrupt.attach(connection)
+            answer, reusable = await connection.exchange(data, seconds)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            if interrupt is not None:
+                interrupt.detach()
+        if reusable and not self._closed and not (interrupt is not None and interrupt.begun):
+            connection.idle_since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+            if len(self._idle) > MAX_IDLE:
+                self._idle.popleft().close()
+        else:
+            connection.close()
+        return answer
+
+    async def _take(self) -> _Connection:
+        if self._closed:
+            raise TransportError("the client is closed", sent=False)
+        loop = asyncio.get_running_loop()
+        oldest = loop.time() - IDLE_SECONDS
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable and connection.idle_since >= oldest:
+                return connection
+            connection.close()
+        address = self._address
+        try:
+            async with asyncio.timeout(self._connect_seconds):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(address, loop),
+                    address.host,
+                    address.port,
+                    ssl=self._tls,
+                    server_hostname=address.host if self._tls is not None else None,
+                )
+        except TimeoutError:
+            raise TransportError(
+                f"cannot connect to {address} within {self._connect_seconds:g} s", sent=False
+            ) from None
+        except (OSError, ValueError) as error:
+            raise TransportError(f"cannot connect to {address}: {reason(error)}", sent=False) from error
+        return connection
+
+
+class _Connection(asyncio.Protocol):
+    """One connection to the server."""
+
+    def __init__(self, address: Address, loop: asyncio.AbstractEventLoop) -> None:
+        self.idle_since = 0.0
+        self.usable = True
+        """Whether it is open and in step, with nothing heard since the last answer."""
+        self._address = address
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._reader: AnswerReader | None = None
+        self._answered: asyncio.Future[None] | None = None
+
+    async def exchange(self, data: bytes, seconds: float) -> tuple[Answer, bool]:
+        """Send and receive; the answer, and whether the connection can be used again."""
+        if self._transport is None or not self.usable:
+            raise TransportError(f"lost the connection to {self._address}", sent=False)
+        reader = self._reader = AnswerReader()
+        answered = self._answered = self._loop.create_future()
+        alarm = self._loop.call_later(seconds, self._give_up, seconds)
+        try:
+            self._transport.write(data)
+            await answered
+        finally:
+            alarm.cancel()
+            self._reader = self._answered = None
+        return reader.answer(), reader.reusable and self.usable
+
+    def half_close(self) -> None:
+        """Say that nothing more will be sent."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self._transport.close()
+
+    def close(self) -> None:
+        """End it; whoever waits for the answer gives up."""
+        self.usable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _give_up(self, seconds: float) -> None:
+        self._fail(TransportError(f"no whole answer from {self._address} within {seconds:g} s"))
+
+    def _fail(self, error: TransportError) -> None:
+        self.usable = False
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(error)
+
+    # The transport calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        # uvloop's transports are not instances of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the answer; or stray ones, after which nothing on this connection can be trusted."""
+        if self._reader is None or self._reader.complete:
+            self.usable = False
+            return
+        try:
+            complete = self._reader.feed(data)
+        except TransportError as error:
+            self._fail(error)
+            return
+        if complete and self._answered is not None and not self._answered.done():
+            self._answered.set_result(None)
+
+    def eof_received(self) -> None:
+        """The server sends nothing more."""
+        self.usable = False
+        if self._reader is None or self._answered is None or self._answered.done():
+            return
+        if self._reader.end():
+            self._answered.set_result(None)
+        else:
+            self._fail(TransportError(f"{self._address} ended the connection before its whole answer came"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is closed."""
+        if exc is not None:
+            self._fail(TransportError(f"lost the connection to {self._address}: {reason(exc)}"))
+        self.eof_received()

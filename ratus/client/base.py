@@ -1,0 +1,107 @@
+"""What both clients are made of besides their connections."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Final, TypeVar
+
+from ratus import __version__
+from ratus.client import answers
+from ratus.client.address import Address
+from ratus.client.http1 import Answer, Requests
+from ratus.client.inputs import DurationLike, seconds
+from ratus.client.requests import Request
+from ratus.client.retrying import Attempts, Backoff
+from ratus.errors import Conflict, NotFound, RatusError
+from ratus.models import TaskState
+
+T = TypeVar("T")
+
+DEFAULT_RETRIES: Final = 5
+"""Repetitions of a call: with the pauses between them about three seconds, a server's restart."""
+
+SETTLED: Final = (TaskState.COMPLETED, TaskState.ARCHIVED)
+"""The states in which nothing more is going to happen to a task by itself."""
+
+WAIT_SLICE: Final = 20.0
+"""Seconds that one request of `wait_for_task` waits: proxies often end requests after 30 or 60."""
+
+WAIT_PAUSE: Final = 0.25
+"""Seconds before asking again, where an answer came at once that should have waited."""
+
+_MAYBE_DONE: Final = "an earlier attempt of this call lost its answer and may have been carried out"
+
+
+class BaseClient:
+    """Settings of a client, and how requests are written and answers read."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str,
+        consumer: str | None,
+        request_timeout: DurationLike,
+        connect_timeout: DurationLike,
+        retries: int,
+        compress: bool,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._address = Address.parse(url)
+        self._requests = Requests(
+            self._address, token=token, agent=f"ratus-python/{__version__}", compress=compress
+        )
+        self._consumer = socket.gethostname() if consumer is None else consumer
+        self._request_seconds = _positive(request_timeout, "request_timeout")
+        self._connect_seconds = _positive(connect_timeout, "connect_timeout")
+        if retries < 0:
+            raise ValueError(f"retries: none is the least there can be, not {retries}")
+        if tls is not None and not self._address.secure:
+            raise ValueError("tls: the URL says http; with a TLS context it should begin with https")
+        self._retries = retries
+        self._backoff = Backoff()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._address}>"
+
+    @property
+    def url(self) -> str:
+        """The address of the server."""
+        return str(self._address)
+
+    @property
+    def consumer(self) -> str:
+        """Under which name tasks are claimed where none is given."""
+        return self._consumer
+
+    def _attempts(self, request: Request[T]) -> Attempts:
+        return Attempts(request.repeat, self._retries, self._backoff)
+
+    def _bytes(self, request: Request[T]) -> bytes:
+        return self._requests.write(request.method, request.target, request.body)
+
+    def _seconds(self, request: Request[T]) -> float:
+        """How long the whole answer may take."""
+        return self._request_seconds + request.wait
+
+
+def conclude(request: Request[T], answer: Answer) -> T:
+    """What an answer means. Raises the error that it stands for."""
+    if 200 <= answer.status < 300:
+        return request.read(answer.body)
+    if answer.status == NotFound.status and request.absent is not None and answers.is_ours(answer):
+        return request.absent()
+    raise answers.error_of(answer)
+
+
+def explain(error: RatusError, attempts: Attempts) -> None:
+    """Let a refusal of a repeated call say that the first may have been the one that did it."""
+    if attempts.lost and isinstance(error, Conflict | NotFound):
+        error.detail = f"{error.detail}; {_MAYBE_DONE}" if error.detail else _MAYBE_DONE
+
+
+def _positive(value: DurationLike, name: str) -> float:
+    if (number := seconds(value, name)) <= 0:
+        raise ValueError(f"{name}: it must be longer than 0s")
+    return number

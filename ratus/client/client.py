@@ -1,0 +1,472 @@
+"""The synchronous client: one method for each endpoint, and `subscribe`."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+from ratus.client import requests
+from ratus.client.answers import TaskPage
+from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, WAIT_SLICE, BaseClient, conclude, explain
+from ratus.client.claims import Claimed
+from ratus.client.delivery import Delivery, lease_of
+from ratus.client.inputs import DurationLike, TimeLike, Topics, seconds
+from ratus.client.requests import BATCH_ITEMS, Request
+from ratus.client.retrying import Attempts
+from ratus.client.sync_transport import Interrupt, SyncTransport
+from ratus.client.worker.options import DEFAULT_PREFETCH, Handler
+from ratus.client.worker.threads import Worker
+from ratus.errors import Conflict, NotFound, RatusError
+from ratus.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+
+T = TypeVar("T")
+
+
+class Client(BaseClient):
+    """A client of one Ratus server. Threads may share it; it keeps its connections until it is closed.
+
+    - `url`: where the server is, such as `"http://127.0.0.1:8000"`; with a path behind a proxy.
+    - `token`: sent as `Authorization: Bearer`; none by default.
+    - `consumer`: under which name tasks are claimed; the host's name by default.
+    - `request_timeout`, `connect_timeout`: how long an answer, beside the time it was asked to wait, and a
+      connection may take.
+    - `retries`: how often a call is repeated when the connection is lost or the server says 503, with pauses
+      that grow from 0.1 s to 5 s. Only calls for which that is safe are repeated.
+    - `compress`: ask for compressed answers; pays on slow networks with large payloads.
+    - `tls`: the TLS settings for `https`; by default those of the system.
+
+    All calls raise a `RatusError` when they fail: the kind that the server answered, or `TransportError`.
+    A wrong argument is a `ValueError` or `TypeError`, and nothing is sent.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str = "",
+        consumer: str | None = None,
+        request_timeout: DurationLike = "30s",
+        connect_timeout: DurationLike = "10s",
+        retries: int = DEFAULT_RETRIES,
+        compress: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(
+            url,
+            token=token,
+            consumer=consumer,
+            request_timeout=request_timeout,
+            connect_timeout=connect_timeout,
+            retries=retries,
+            compress=compress,
+            tls=tls,
+        )
+        self._transport = SyncTransport(self._address, tls=tls, connect_seconds=self._connect_seconds)
+        self._workers: set[Worker] = set()
+        self._workers_lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Calls made afterwards raise `TransportError`."""
+        self._transport.close()
+
+    # ---- topics ------------------------------------------------------------------------------------
+
+    def list_topics(self, *, limit: int | None = None, offset: int | None = None) -> list[Topic]:
+        """A page of the topics, by default the first ten; only their names."""
+        return self._call(requests.list_topics(limit, offset))
+
+    def get_topic(self, topic: str) -> Topic:
+        """One topic: how many tasks it has in which state, how many are due, whether it is paused.
+
+        Raises `NotFound` when it has neither tasks nor a setting.
+        """
+        return self._call(requests.get_topic(topic))
+
+    def patch_topic(self, topic: str, *, paused: bool | None = None) -> Topic:
+        """Pause a topic (it then hands out nothing) or let it go on; the topic as it is then."""
+        return self._call(requests.patch_topic(topic, paused))
+
+    def delete_topic(self, topic: str) -> int:
+        """Delete a topic: its tasks and its setting. How many tasks that were."""
+        return self._call(requests.delete_topic(topic))
+
+    def delete_topics(self) -> int:
+        """Delete everything. How many tasks that were."""
+        return self._call(requests.delete_topics())
+
+    # ---- tasks -------------------------------------------------------------------------------------
+
+    def list_tasks(
+        self,
+        topic: str,
+        *,
+        limit: int | None = None,
+        offset: int | None = None,
+        after: str | None = None,
+        state: TaskState | None = None,
+        outcome: Literal["failed", "expired"] | None = None,
+        producer: str | None = None,
+        consumer: str | None = None,
+    ) -> TaskPage:
+        """A page of a topic's tasks in order of creation, by default the first ten.
+
+        `after` walks by cursor: `""` for the first page, then the page's `next`; it never skips a task that
+        stays. The other arguments leave out tasks that differ. See also `iter_tasks`.
+        """
+        return self._call(
+            requests.list_tasks(
+                topic,
+                limit=limit,
+                offset=offset,
+                after=after,
+                state=state,
+                outcome=outcome,
+                producer=producer,
+                consumer=consumer,
+            )
+        )
+
+    def iter_tasks(
+        self,
+        topic: str,
+        *,
+        state: TaskState | None = None,
+        outcome: Literal["failed", "expired"] | None = None,
+        producer: str | None = None,
+        consumer: str | None = None,
+        page_size: int = 100,
+    ) -> Iterator[Task]:
+        """All tasks of a topic in order of creation, fetched page by page; filtered as by `list_tasks`."""
+        after = ""
+        while True:
+            page = self.list_tasks(
+                topic,
+                limit=page_size,
+                after=after,
+                state=state,
+                outcome=outcome,
+                producer=producer,
+                consumer=consumer,
+            )
+            yield from page
+            if not (after := page.next):
+                return
+
+    def insert_tasks(
+        self, tasks: Iterable[Task], *, topic: str | None = None, batch_size: int = BATCH_ITEMS
+    ) -> Updated:
+        """Insert many tasks, ignoring those whose id exists. How many are new.
+
+        `topic` is that of the tasks that have none of their own. They are sent in batches of at most
+        `batch_size` tasks and about 1 MiB, so there may be any number, from a generator too. When an error
+        ends it, earlier batches are in. After a lost answer a batch is sent again, and what the first
+        attempt had inserted then does not count as new.
+        """
+        return self._write("POST", tasks, topic, batch_size)
+
+    def upsert_tasks(
+        self, tasks: Iterable[Task], *, topic: str | None = None, batch_size: int = BATCH_ITEMS
+    ) -> Updated:
+        """Insert or replace many tasks; as `insert_tasks` otherwise. How many are new and were replaced."""
+        return self._write("PUT", tasks, topic, batch_size)
+
+    def _write(
+        self, method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int
+    ) -> Updated:
+        created = updated = 0
+        for request in requests.write_tasks(method, tasks, topic, batch_size):
+            written = self._call(request)
+            created += written.created
+            updated += written.updated
+        return Updated(created=created, updated=updated)
+
+    def patch_tasks(
+        self, commits: Iterable[CommitItem], *, batch_size: int = BATCH_ITEMS
+    ) -> list[CommitResult]:
+        """Commit many tasks, of any topics. Each commit stands alone and has its own result, in order."""
+        results: list[CommitResult] = []
+        for request in requests.patch_tasks(commits, batch_size):
+            batch = self._call(request)
+            results += batch
+        return results
+
+    def delete_tasks(self, topic: str) -> int:
+        """Delete all tasks of a topic. How many that were."""
+        return self._call(requests.delete_tasks(topic))
+
+    def get_task(self, task_id: str, *, wait: DurationLike | None = None) -> Task:
+        """One task. With `wait`, as soon as it is completed or archived, or as it is when the wait ends.
+
+        The server bounds the wait (60 s by default); `wait_for_task` is not bound. Raises `NotFound`.
+        """
+        return self._call(requests.get_task(task_id, wait))
+
+    def wait_for_task(self, task_id: str, wait: DurationLike | None = None) -> Task:
+        """The task once it is completed or archived; as it is when the wait ends, if one was given.
+
+        Look at its `state` to tell the two apart. Raises `NotFound` when there is no such task.
+        """
+        until = None if wait is None else time.monotonic() + seconds(wait, "wait")
+        while True:
+            begun = time.monotonic()
+            left = WAIT_SLICE if until is None else min(WAIT_SLICE, max(until - begun, 0.0))
+            task = self.get_task(task_id, wait=left)
+            now = time.monotonic()
+            if task.state in SETTLED or (until is not None and now >= until):
+                return task
+            if now - begun < left / 2:
+                time.sleep(WAIT_PAUSE)
+
+    def insert_task(self, task: Task) -> Updated:
+        """Insert a task. Raises `Conflict` when its id exists, in whatever topic."""
+        return self._call(requests.write_task("POST", task))
+
+    def upsert_task(self, task: Task) -> Updated:
+        """Insert a task, or replace the one with its id, whatever its state."""
+        return self._call(requests.write_task("PUT", task))
+
+    def patch_task(self, task_id: str, commit: Commit | None = None) -> Task:
+        """Commit a task; the task as it is then. Without a nonce in the commit it is forced.
+
+        Raises `Conflict` when the nonce is not the task's, and `NotFound`.
+        """
+        return self._call(requests.patch_task(task_id, commit))
+
+    def delete_task(self, task_id: str) -> int:
+        """Delete a task, whatever its state. 1, or 0 when there was none."""
+        return self._call(requests.delete_task(task_id))
+
+    # ---- promises ----------------------------------------------------------------------------------
+
+    def poll(
+        self,
+        topics: Topics,
+        *,
+        timeout: DurationLike | None = None,
+        deadline: TimeLike | None = None,
+        wait: DurationLike | None = None,
+        consumer: str | None = None,
+    ) -> Delivery | None:
+        """Claim the next task that is due, or `None`.
+
+        Of several topics, one is only looked into while none before it has a task that is due. The claim
+        lapses after `timeout` (10 minutes by default) or at the `deadline`. `wait` is how long to wait for a
+        task, bounded by the server (60 s by default).
+        """
+        found = self.poll_many(topics, 1, timeout=timeout, deadline=deadline, wait=wait, consumer=consumer)
+        return found[0] if found else None
+
+    def poll_many(
+        self,
+        topics: Topics,
+        limit: int,
+        *,
+        timeout: DurationLike | None = None,
+        deadline: TimeLike | None = None,
+        wait: DurationLike | None = None,
+        consumer: str | None = None,
+    ) -> list[Delivery]:
+        """Claim up to `limit` tasks that are due; none is an empty list. As `poll` otherwise.
+
+        With `wait` it returns as soon as there is any, however few.
+        """
+        name = self._consumer if consumer is None else consumer
+        request = requests.poll(
+            topics, limit=limit, consumer=name, timeout=timeout, deadline=deadline, wait=wait
+        )
+        return [self._deliver(claimed, timeout, deadline) for claimed in self._call(request)]
+
+    def list_promises(
+        self, topic: str, *, limit: int | None = None, offset: int | None = None
+    ) -> list[Promise]:
+        """A page of the running claims of a topic, by default the first ten."""
+        return self._call(requests.list_promises(topic, limit, offset))
+
+    def delete_promises(self, topic: str) -> int:
+        """Release all claims of a topic. How many that were."""
+        return self._call(requests.delete_promises(topic))
+
+    def get_promise(self, task_id: str) -> Promise:
+        """The running claim of a task. Raises `NotFound` when it is not claimed."""
+        return self._call(requests.get_promise(task_id))
+
+    def insert_promise(
+        self,
+        task_id: str,
+        *,
+        timeout: DurationLike | None = None,
+        deadline: TimeLike | None = None,
+        consumer: str | None = None,
+    ) -> Delivery:
+        """Claim this very task, even before it is due. Raises `Conflict` unless it is pending; `NotFound`."""
+        return self._claim("POST", task_id, timeout, deadline, consumer)
+
+    def upsert_promise(
+        self,
+        task_id: str,
+        *,
+        timeout: DurationLike | None = None,
+        deadline: TimeLike | None = None,
+        consumer: str | None = None,
+    ) -> Delivery:
+        """Claim this very task whatever its state, even from somebody else. Raises `NotFound`."""
+        return self._claim("PUT", task_id, timeout, deadline, consumer)
+
+    def _claim(
+        self,
+        method: Literal["POST", "PUT"],
+        task_id: str,
+        timeout: DurationLike | None,
+        deadline: TimeLike | None,
+        consumer: str | None,
+    ) -> Delivery:
+        name = self._consumer if consumer is None else consumer
+        claimed = self._call(requests.claim_task(method, task_id, name, timeout, deadline))
+        return self._deliver(claimed, timeout, deadline)
+
+    def extend_promise(
+        self,
+        task_id: str,
+        *,
+        nonce: str = "",
+        timeout: DurationLike | None = None,
+        deadline: TimeLike | None = None,
+    ) -> Promise:
+        """Move the deadline of a claim: `timeout` from now (10 minutes by default), or to `deadline`.
+
+        Raises `Conflict` when the task is not claimed under this nonce (without one it is forced), and
+        `NotFound`.
+        """
+        return self._call(requests.extend_promise(task_id, nonce, timeout, deadline))
+
+    def delete_promise(self, task_id: str) -> int:
+        """Release a claim, whoever holds it; `Delivery.release` only gives back one's own. 1, or 0."""
+        return self._call(requests.delete_promise(task_id))
+
+    # ---- operation ---------------------------------------------------------------------------------
+
+    def get_liveness(self) -> None:
+        """Return when the server is up. Raises `RatusError` when it is not; never repeated."""
+        self._call(requests.get_liveness())
+
+    def get_readiness(self) -> None:
+        """Return when the server can serve. Raises `ServiceUnavailable` or `TransportError`; not repeated."""
+        self._call(requests.get_readiness())
+
+    def get_metrics(self) -> str:
+        """The server's metrics, in the text format of Prometheus."""
+        return self._call(requests.get_metrics())
+
+    # ---- working -----------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        topics: Topics,
+        handler: Handler,
+        *,
+        concurrency: int = 1,
+        timeout: DurationLike = "60s",
+        wait: DurationLike = "20s",
+        grace: DurationLike = "30s",
+        prefetch: int = DEFAULT_PREFETCH,
+        consumer: str | None = None,
+        signals: bool = True,
+    ) -> None:
+        """Work on the tasks of one topic, or of several by preference, until stopped; see `Worker`.
+
+        Returns after `stop`, SIGTERM or Ctrl-C, once it has drained. Raises the server's error when going on
+        is of no use, such as `Unauthorized`.
+        """
+        worker = Worker(
+            self,
+            topics,
+            handler,
+            concurrency=concurrency,
+            timeout=timeout,
+            wait=wait,
+            grace=grace,
+            prefetch=prefetch,
+            consumer=consumer,
+            signals=signals,
+        )
+        with self._workers_lock:
+            self._workers.add(worker)
+        try:
+            worker.run()
+        finally:
+            with self._workers_lock:
+                self._workers.discard(worker)
+
+    def stop(self) -> None:
+        """Have every `subscribe` of this client drain and return. From any thread, a handler's included."""
+        with self._workers_lock:
+            workers = list(self._workers)
+        for worker in workers:
+            worker.stop()
+
+    # ---- underneath --------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        request: Request[T],
+        attempts: Attempts | None = None,
+        interrupt: Interrupt | None = None,
+    ) -> T:
+        attempts = attempts or self._attempts(request)
+        data, patience = self._bytes(request), self._seconds(request)
+        while True:
+            try:
+                return conclude(request, self._transport.exchange(data, patience, interrupt))
+            except RatusError as error:
+                explain(error, attempts)
+                pause = attempts.pause(error)
+                if pause is None:
+                    raise
+            time.sleep(pause)
+
+    def _deliver(self, claimed: Claimed, timeout: DurationLike | None, deadline: TimeLike | None) -> Delivery:
+        return Delivery(self, claimed, lease_of(claimed, timeout, deadline), timeout)
+
+    def _settle(self, delivery: Delivery, request: Request[Task]) -> Task:
+        """Commit or release a delivery."""
+        attempts = self._attempts(request)
+        try:
+            task = self._call(request, attempts)
+        except RatusError as error:
+            # The lost attempt may have done it, and cleared the nonce that the second one came with.
+            found = self._find(delivery) if attempts.lost and isinstance(error, Conflict) else None
+            if found is None:
+                delivery._refused(error)
+                raise
+            task = found
+        delivery._done()
+        return task
+
+    def _find(self, delivery: Delivery) -> Task | None:
+        """The task, when it was committed under this very claim."""
+        try:
+            task = self.get_task(delivery.id)
+        except NotFound:
+            return None
+        return task if delivery._is_mine(task) else None
+
+    def _extend(self, delivery: Delivery, request: Request[Promise]) -> Promise:
+        try:
+            promise = self._call(request)
+        except RatusError as error:
+            delivery._refused(error)
+            raise
+        delivery._extended(promise)
+        return promise

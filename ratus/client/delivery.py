@@ -1,0 +1,409 @@
+"""A claimed task in a consumer's hands, and what is to become of it."""
+
+# ruff: noqa: ASYNC109 - a `timeout` here is how long a claim holds; the server keeps it, not the event loop
+
+from __future__ import annotations
+
+import contextlib
+import time
+from datetime import datetime
+from functools import lru_cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+import msgspec
+from pydantic import TypeAdapter
+
+from ratus.client import requests
+from ratus.client.claims import Claimed, committed_under
+from ratus.client.failures import describe, shorten
+from ratus.client.inputs import (
+    DurationLike,
+    TimeLike,
+    checked_json,
+    duration_text,
+    json_bytes,
+    microseconds,
+    time_text,
+)
+from ratus.client.requests import Request
+from ratus.errors import Conflict, NotFound, RatusError
+from ratus.models import Commit, Promise, Task, TaskState
+from ratus.times import parse_time
+
+if TYPE_CHECKING:
+    from ratus.client.async_client import AsyncClient
+    from ratus.client.client import Client
+
+T = TypeVar("T")
+
+DEFAULT_LEASE: Final = 600.0
+"""Seconds for which a claim holds that gave neither a timeout nor a deadline."""
+
+_UNREAD: Final = object()
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class BaseDelivery:
+    """What `Delivery` and `AsyncDelivery` have in common: everything that needs no server.
+
+    The methods that set something give the delivery back, so that they can be chained; nothing is sent
+    before `commit`. A commit of which nothing was set completes the task.
+    """
+
+    __slots__ = (
+        "_changes",
+        "_claimed",
+        "_deadline",
+        "_expires",
+        "_lost",
+        "_nonce",
+        "_payload",
+        "_received",
+        "_renewed",
+        "_settled",
+        "_task",
+        "_timeout",
+    )
+
+    def __init__(self, claimed: Claimed, lease: float, timeout: DurationLike | None) -> None:
+        self._claimed = claimed
+        # Seconds of the monotonic clock; the server's own clock may differ from ours.
+        self._received = self._renewed = time.monotonic()
+        self._expires = self._received + lease
+        self._timeout = timeout
+        self._deadline = claimed.deadline
+        self._nonce = claimed.nonce
+        self._changes: dict[str, Any] | None = None
+        self._payload: Any = _UNREAD
+        self._task: Task | None = None
+        self._settled = False
+        self._lost = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of task {self.id!r} in {self.topic!r}>"
+
+    # ---- what was claimed --------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The id of the task."""
+        return self._claimed.id
+
+    @property
+    def topic(self) -> str:
+        """The topic that the task was claimed from."""
+        return self._claimed.topic
+
+    @property
+    def attempts(self) -> int:
+        """Which attempt this is: 1 is the first."""
+        return self._claimed.attempts
+
+    @property
+    def nonce(self) -> str:
+        """The nonce of the claim, which proves that it is still held."""
+        return self._claimed.nonce
+
+    @property
+    def task(self) -> Task:
+        """The whole task, as it was claimed."""
+        if self._task is None:
+            self._task = self._claimed.to_task(self.payload)
+        return self._task
+
+    @property
+    def payload(self) -> Any:
+        """The payload as plain Python values; `None` when there is none."""
+        if self._payload is _UNREAD:
+            raw = self._claimed.payload
+            self._payload = msgspec.json.decode(raw) if raw else None
+        return self._payload
+
+    def decode(self, model: type[T]) -> T:
+        """The payload as a `model`: a pydantic model, a dataclass, a TypedDict, or any other type with hints.
+
+        A TypedDict is that of `typing_extensions` before Python 3.12. Raises `pydantic.ValidationError`, a
+        `ValueError`, when the payload does not fit.
+        """
+        raw = self._claimed.payload
+        adapter: TypeAdapter[T] = _adapter(model)
+        return adapter.validate_json(bytes(raw) or b"null")
+
+    # ---- the claim ---------------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the claim lapses by the server's clock, extensions included."""
+        if self._deadline is None:
+            return None
+        return Promise(deadline=self._deadline).deadline
+
+    @property
+    def lost(self) -> bool:
+        """Whether the claim is no longer held, so that the work is in vain.
+
+        The server said so, or the deadline has passed by this machine's clock. Somebody else may be at the
+        task by now. A long-running handler should look at this now and then.
+        """
+        return self._lost or (not self._settled and time.monotonic() >= self._expires)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it was committed or released."""
+        return self._settled
+
+    # ---- what is to become of it -------------------------------------------------------------------
+
+    def set_payload(self, payload: Any) -> Self:
+        """Replace the payload, by any JSON value but `None`. Raises `ValueError` for anything else."""
+        return self._set("payload", checked_json(_given(payload, "payload"), "payload"))
+
+    def set_result(self, result: Any) -> Self:
+        """Leave a result with the task: any JSON value but `None`. Raises `ValueError` for anything else."""
+        return self._set("result", checked_json(_given(result, "result"), "result"))
+
+    def set_topic(self, topic: str) -> Self:
+        """Move the task to another topic. Raises `ValueError` for an empty name or one that is too long."""
+        if not topic:
+            raise ValueError("topic: the name must not be empty")
+        return self._set("topic", Commit(topic=topic).topic)
+
+    def set_state(self, state: TaskState) -> Self:
+        """The state that the task is to have."""
+        return self._set("state", int(TaskState(state)))
+
+    def set_scheduled(self, scheduled: TimeLike) -> Self:
+        """When the task is due again. Replaces what `set_defer` said."""
+        self._drop("defer")
+        return self._set("scheduled", time_text(scheduled, "scheduled"))
+
+    def set_defer(self, defer: DurationLike) -> Self:
+        """How long after the commit the task is due again. Replaces what `set_scheduled` said."""
+        self._drop("scheduled")
+        return self._set("defer", duration_text(defer, "defer"))
+
+    def set_nonce(self, nonce: str) -> Self:
+        """Commit under this nonce instead of the claim's own."""
+        self._nonce = nonce
+        return self
+
+    def force(self) -> Self:
+        """Commit without a nonce: whatever has happened to the task meanwhile is overwritten."""
+        return self.set_nonce("")
+
+    def abstain(self) -> Self:
+        """Give the task back: pending again, and this attempt does not count."""
+        return self.set_state(TaskState.PENDING)
+
+    def archive(self) -> Self:
+        """Set the task aside: never handed out, never purged."""
+        return self.set_state(TaskState.ARCHIVED)
+
+    def reschedule(self, scheduled: TimeLike) -> Self:
+        """Give the task back until a time; this attempt does not count."""
+        return self.abstain().set_scheduled(scheduled)
+
+    def retry(self, defer: DurationLike) -> Self:
+        """Give the task back for a while; this attempt does not count."""
+        return self.abstain().set_defer(defer)
+
+    def fail(self, error: str | BaseException) -> Self:
+        """Report a failure: tried again by the task's retry policy, or archived when no attempts are left.
+
+        The first 8 KiB of a text are kept; an exception leaves its traceback. `set_defer` and
+        `set_scheduled` replace the policy's delay.
+        """
+        text = describe(error) if isinstance(error, BaseException) else shorten(error)
+        self._drop("state")
+        return self._set("error", text)
+
+    def reset(self) -> Self:
+        """Forget all that was set."""
+        self._changes = None
+        self._nonce = self._claimed.nonce
+        return self
+
+    # ---- for the clients and their workers ---------------------------------------------------------
+
+    def _set(self, name: str, value: Any) -> Self:
+        if self._changes is None:
+            self._changes = {}
+        self._changes[name] = value
+        return self
+
+    def _drop(self, name: str) -> None:
+        if self._changes is not None:
+            self._changes.pop(name, None)
+
+    def _item(self) -> msgspec.Raw:
+        """The commit as one item of a batch."""
+        item = {"_id": self._claimed.id, "nonce": self._nonce}
+        return msgspec.Raw(_encode(item if self._changes is None else item | self._changes))
+
+    def _release_item(self) -> msgspec.Raw:
+        """A commit that gives the claim back, and only this claim."""
+        item = {"_id": self._claimed.id, "nonce": self._claimed.nonce, "state": int(TaskState.PENDING)}
+        return msgspec.Raw(_encode(item))
+
+    def _commit_request(self) -> Request[Task]:
+        members = dict(self._changes or {})
+        if self._nonce:
+            members["nonce"] = self._nonce
+        return requests.commit_raw(self.id, json_bytes(members), fenced=bool(self._nonce))
+
+    def _release_request(self) -> Request[Task]:
+        members = {"nonce": self._claimed.nonce, "state": int(TaskState.PENDING)}
+        return requests.commit_raw(self.id, json_bytes(members), fenced=True)
+
+    def _extend_request(self, timeout: DurationLike | None, deadline: TimeLike | None) -> Request[Promise]:
+        if timeout is None and deadline is None:
+            timeout = self._timeout
+        return requests.extend_promise(self.id, self._claimed.nonce, timeout, deadline)
+
+    def _extended(self, promise: Promise) -> None:
+        """The claim holds longer: as much later than it was received as the server says it lapses later."""
+        self._renewed = time.monotonic()
+        if promise.deadline is not None and self._claimed.consumed is not None:
+            self._deadline = promise.to_wire()["deadline"]
+            self._expires = self._received + _seconds_between(self._claimed.consumed, self._deadline)
+
+    def _done(self) -> None:
+        self._settled = True
+
+    def _refused(self, error: RatusError) -> None:
+        """The server says that the claim is not ours any more."""
+        if isinstance(error, Conflict | NotFound):
+            self._lost = True
+
+    def _is_mine(self, task: Task) -> bool:
+        return committed_under(task, self._claimed)
+
+
+class Delivery(BaseDelivery):
+    """A claimed task, as `Client.poll` and `Client.subscribe` hand it out.
+
+    A context manager as well: leaving it commits, leaving it by an exception reports the failure (and by
+    Ctrl-C or exit gives the task back). What was committed or released within stays so.
+    """
+
+    __slots__ = ("_client",)
+
+    def __init__(self, client: Client, claimed: Claimed, lease: float, timeout: DurationLike | None) -> None:
+        super().__init__(claimed, lease, timeout)
+        self._client = client
+
+    def commit(self) -> Task:
+        """Say what has become of the task; the task as it is then.
+
+        Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
+        """
+        return self._client._settle(self, self._commit_request())
+
+    def release(self) -> None:
+        """Give the task back as if it had not been claimed. Raises as `commit` does."""
+        self._client._settle(self, self._release_request())
+
+    def extend(self, timeout: DurationLike | None = None, *, deadline: TimeLike | None = None) -> Promise:
+        """Hold the claim for longer: `timeout` from now, by default as long as it was claimed for.
+
+        Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
+        """
+        return self._client._extend(self, self._extend_request(timeout, deadline))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._settled:
+            return
+        if error is None:
+            self.commit()
+            return
+        # The error that is on its way matters more than one on telling the server about it.
+        with contextlib.suppress(RatusError):
+            if isinstance(error, Exception):
+                self.reset().fail(error).commit()
+            else:
+                self.release()
+
+
+class AsyncDelivery(BaseDelivery):
+    """A claimed task, as `AsyncClient.poll` and `AsyncClient.subscribe` hand it out; see `Delivery`."""
+
+    __slots__ = ("_client",)
+
+    def __init__(
+        self, client: AsyncClient, claimed: Claimed, lease: float, timeout: DurationLike | None
+    ) -> None:
+        super().__init__(claimed, lease, timeout)
+        self._client = client
+
+    async def commit(self) -> Task:
+        """As `Delivery.commit`."""
+        return await self._client._settle(self, self._commit_request())
+
+    async def release(self) -> None:
+        """As `Delivery.release`."""
+        await self._client._settle(self, self._release_request())
+
+    async def extend(
+        self, timeout: DurationLike | None = None, *, deadline: TimeLike | None = None
+    ) -> Promise:
+        """As `Delivery.extend`."""
+        return await self._client._extend(self, self._extend_request(timeout, deadline))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._settled:
+            return
+        if error is None:
+            await self.commit()
+            return
+        with contextlib.suppress(RatusError):
+            if isinstance(error, Exception):
+                await self.reset().fail(error).commit()
+            else:
+                await self.release()
+
+
+def lease_of(claimed: Claimed, timeout: DurationLike | None, deadline: TimeLike | None) -> float:
+    """Seconds for which a claim that was just answered holds."""
+    if deadline is not None and claimed.deadline is not None and claimed.consumed is not None:
+        return _seconds_between(claimed.consumed, claimed.deadline)
+    return DEFAULT_LEASE if timeout is None else microseconds(timeout, "timeout") / 1_000_000
+
+
+def _seconds_between(first: str, second: str) -> float:
+    return (parse_time(second) - parse_time(first)) / 1_000_000
+
+
+def _given(value: Any, name: str) -> Any:
+    if value is None:
+        raise ValueError(f"{name}: None would leave it as it is; give another JSON value")
+    return value
+
+
+@lru_cache(maxsize=256)
+def _cached_adapter(model: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
+def _adapter(model: Any) -> TypeAdapter[Any]:
+    try:
+        return _cached_adapter(model)
+    except TypeError:  # not hashable, such as an Annotated type with a list in it
+        return TypeAdapter(model)

@@ -1,0 +1,148 @@
+"""HTTP/1.1 without any input or output: requests become bytes, bytes become answers.
+
+The parser is httptools (llhttp), the same that the server stands on; this is only the little around it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+import httptools
+
+from ratus.client.address import Address
+from ratus.errors import TransportError
+
+# 31: a gzip header, as HTTP's "gzip" has.
+_GZIP_WINDOW: Final = 31
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: status, the value of `Allow` (often empty) and the body."""
+
+    status: int
+    body: bytes
+    allow: str = ""
+
+
+class Requests:
+    """Writes requests to one server; what is the same in all of them is put together once."""
+
+    def __init__(self, address: Address, *, token: str, agent: str, compress: bool) -> None:
+        lines = [f"host: {address.authority}", f"user-agent: {agent}"]
+        if token:
+            if not token.isascii() or not token.isprintable() or " " in token:
+                raise ValueError("the token holds characters that no token has")
+            lines.append(f"authorization: Bearer {token}")
+        if compress:
+            lines.append("accept-encoding: gzip")
+        self._prefix = address.prefix.encode("ascii")
+        self._common = "".join(f"{line}\r\n" for line in lines).encode("ascii")
+
+    def write(self, method: str, target: str, body: bytes) -> bytes:
+        """The bytes of a request. `target` is percent-encoded already and begins with a slash."""
+        head = b"%b %b%b HTTP/1.1\r\n%b" % (
+            method.encode("ascii"),
+            self._prefix,
+            target.encode("ascii"),
+            self._common,
+        )
+        if body or method not in ("GET", "DELETE"):
+            framing = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+            return head + framing + body
+        return head + b"\r\n"
+
+
+class AnswerReader:
+    """Puts one answer together from the bytes of a connection, in pieces of any size."""
+
+    __slots__ = (
+        "_allow",
+        "_encoding",
+        "_framed",
+        "_headed",
+        "_parser",
+        "_parts",
+        "complete",
+        "reusable",
+    )
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._parts: list[bytes] = []
+        self._encoding = b""
+        self._allow = b""
+        self._headed = False
+        self._framed = False
+        self.complete = False
+        self.reusable = False
+        """Whether the connection may carry another request; known once the answer is complete."""
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes; whether the answer is complete. Raises `TransportError` for what is not HTTP."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.complete:
+                raise TransportError(f"the answer is not HTTP/1.1: {error}") from None
+            # The answer is whole; what follows it was not asked for.
+            self.reusable = False
+        return self.complete
+
+    def end(self) -> bool:
+        """The connection has ended; whether that completes the answer: it does where no length was given."""
+        if self._headed and not self._framed:
+            self.complete = True
+        return self.complete
+
+    def answer(self) -> Answer:
+        """The complete answer. Raises `TransportError` when its body cannot be unpacked."""
+        body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        if self._encoding == b"gzip":
+            try:
+                body = zlib.decompress(body, _GZIP_WINDOW)
+            except zlib.error as error:
+                raise TransportError(f"the answer cannot be unpacked: {error}") from None
+        elif self._encoding not in (b"", b"identity"):
+            raise TransportError(f"the answer has the encoding {self._encoding.decode('latin-1')}, unasked")
+        return Answer(self._status(), body, self._allow.decode("latin-1"))
+
+    def _status(self) -> int:
+        status: int = self._parser.get_status_code()
+        return status
+
+    # The parser calls
+
+    def on_message_begin(self) -> None:
+        """A second answer to one request: the connection is out of step."""
+        if self.complete:
+            self.reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; few matter."""
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self._framed = True
+        elif name == b"content-encoding":
+            self._encoding = value.strip().lower()
+        elif name == b"allow":
+            self._allow = value
+
+    def on_headers_complete(self) -> None:
+        """The end of the headers."""
+        self._headed = self._status() >= 200
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if not self.complete:
+            self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        """The end of an answer, or of a note that one will follow (1xx)."""
+        if self._status() < 200:
+            self._framed = False
+        elif not self.complete:
+            self.complete = True
+            self.reusable = self._parser.should_keep_alive()

@@ -1,0 +1,328 @@
+"""Every call as a request: what is sent, how its answer is read, whether it may be repeated.
+
+Both clients send these and nothing else, so that they cannot differ in what they ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Literal, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from ratus.client import answers
+from ratus.client.answers import TaskPage
+from ratus.client.claims import Claimed, CommitStatus
+from ratus.client.inputs import DurationLike, TimeLike, Topics, duration_text, json_bytes, seconds, time_text
+from ratus.client.inputs import topic_names as names_of
+from ratus.client.retrying import Repeat
+from ratus.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+
+T = TypeVar("T")
+
+BATCH_ITEMS: Final = 1_000
+"""Tasks or commits in one request at most: enough to make the request's own cost vanish."""
+
+BATCH_BYTES: Final = 1024 * 1024
+"""Bytes in one request before another is begun: a quarter of the server's default limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[T]):
+    """One request and how to read its answer."""
+
+    method: str
+    target: str
+    read: Callable[[bytes], T]
+    body: bytes = b""
+    repeat: Repeat = Repeat.ALWAYS
+    wait: float = 0.0
+    """Seconds that the server may take on purpose, beside the usual time."""
+
+    absent: Callable[[], T] | None = None
+    """What 404 means; without it, it is an error."""
+
+
+def _path(*segments: str) -> str:
+    return "/v1/" + "/".join(_segment(segment) for segment in segments)
+
+
+def _segment(name: str) -> str:
+    try:
+        # Proxies would take a segment of one or two dots for a step within the path.
+        return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
+    except UnicodeEncodeError:
+        raise ValueError("an id or topic holds a lone surrogate, which UTF-8 cannot write") from None
+
+
+def _task_path(task_id: str, topic: str = "") -> str:
+    if not task_id:
+        raise ValueError("a task is addressed by its id, and this one is empty")
+    return _path("topics", topic, "tasks", task_id)
+
+
+def _promise_path(task_id: str) -> str:
+    if not task_id:
+        raise ValueError("a claim is addressed by the id of its task, and this one is empty")
+    return _path("topics", "", "promises", task_id)
+
+
+def _named_topic(topic: str) -> str:
+    if not topic:
+        raise ValueError("the name of a topic must not be empty")
+    return topic
+
+
+def _with_query(path: str, parameters: dict[str, Any]) -> str:
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+# ---- topics ---------------------------------------------------------------------------------------
+
+
+def list_topics(limit: int | None, offset: int | None) -> Request[list[Topic]]:
+    return Request(
+        "GET", _with_query(_path("topics"), {"limit": limit, "offset": offset}), answers.read_topics
+    )
+
+
+def delete_topics() -> Request[int]:
+    return Request("DELETE", _path("topics"), answers.read_deleted)
+
+
+def get_topic(topic: str) -> Request[Topic]:
+    return Request("GET", _path("topics", _named_topic(topic)), answers.read_topic)
+
+
+def patch_topic(topic: str, paused: bool | None) -> Request[Topic]:
+    members = {} if paused is None else {"paused": paused}
+    return Request(
+        "PATCH", _path("topics", _named_topic(topic)), answers.read_topic, body=json_bytes(members)
+    )
+
+
+def delete_topic(topic: str) -> Request[int]:
+    return Request("DELETE", _path("topics", _named_topic(topic)), answers.read_deleted)
+
+
+# ---- tasks ----------------------------------------------------------------------------------------
+
+
+def list_tasks(
+    topic: str,
+    *,
+    limit: int | None,
+    offset: int | None,
+    after: str | None,
+    state: TaskState | None,
+    outcome: Literal["failed", "expired"] | None,
+    producer: str | None,
+    consumer: str | None,
+) -> Request[TaskPage]:
+    parameters = {
+        "limit": limit,
+        "offset": offset,
+        "after": after,
+        "state": None if state is None else int(state),
+        "outcome": outcome,
+        "producer": producer,
+        "consumer": consumer,
+    }
+    path = _with_query(_path("topics", _named_topic(topic), "tasks"), parameters)
+    return Request("GET", path, answers.read_tasks)
+
+
+def write_tasks(
+    method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int
+) -> Iterator[Request[Updated]]:
+    """Requests that insert (`POST`) or replace (`PUT`) tasks, as many as their sizes ask for."""
+    path = _path("topics", topic or "", "tasks")
+    for body in _batches((json_bytes(task.to_wire()) for task in tasks), batch_size):
+        yield Request(method, path, answers.read_updated, body=body)
+
+
+def patch_tasks(commits: Iterable[CommitItem], batch_size: int) -> Iterator[Request[list[CommitResult]]]:
+    """Requests that commit many tasks. Only batches that carry a nonce with each commit may be repeated."""
+    path = _path("topics", "", "tasks")
+    for fenced, items in _runs(commits):
+        repeat = Repeat.ALWAYS if fenced else Repeat.UNSENT
+        for body in _batches((json_bytes(item.to_wire()) for item in items), batch_size):
+            yield Request("PATCH", path, answers.read_commit_results, body=body, repeat=repeat)
+
+
+def _runs(commits: Iterable[CommitItem]) -> Iterator[tuple[bool, list[CommitItem]]]:
+    """The commits in their order, those with a nonce apart from those without."""
+    run: list[CommitItem] = []
+    for commit in commits:
+        if run and bool(run[0].nonce) != bool(commit.nonce):
+            yield bool(run[0].nonce), run
+            run = []
+        run.append(commit)
+    if run:
+        yield bool(run[0].nonce), run
+
+
+def commit_statuses(items: Sequence[msgspec.Raw]) -> Request[list[CommitStatus]]:
+    """A batch of commits that each carry their nonce, answered in short."""
+    body = msgspec.json.encode({"data": items})
+    return Request("PATCH", _path("topics", "", "tasks"), answers.read_statuses, body=body)
+
+
+def _batches(items: Iterable[bytes], batch_size: int) -> Iterator[bytes]:
+    if batch_size < 1:
+        raise ValueError(f"batch_size: at least one item goes into a request, not {batch_size}")
+    batch: list[bytes] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) >= batch_size or size + len(item) > BATCH_BYTES):
+            yield b'{"data":[%b]}' % b",".join(batch)
+            batch, size = [], 0
+        batch.append(item)
+        size += len(item) + 1
+    if batch:
+        yield b'{"data":[%b]}' % b",".join(batch)
+
+
+def delete_tasks(topic: str) -> Request[int]:
+    return Request("DELETE", _path("topics", _named_topic(topic), "tasks"), answers.read_deleted)
+
+
+def get_task(task_id: str, wait: DurationLike | None) -> Request[Task]:
+    text = None if wait is None else duration_text(wait, "wait")
+    path = _with_query(_task_path(task_id), {"wait": text})
+    return Request("GET", path, answers.read_task, wait=0.0 if wait is None else seconds(wait, "wait"))
+
+
+def write_task(method: Literal["POST", "PUT"], task: Task) -> Request[Updated]:
+    path = _task_path(task.id, task.topic)
+    return Request(method, path, answers.read_updated, body=json_bytes(task.to_wire()))
+
+
+def patch_task(task_id: str, commit: Commit | None) -> Request[Task]:
+    if commit is None:
+        return commit_raw(task_id, b"", fenced=False)
+    return commit_raw(task_id, json_bytes(commit.to_wire()), fenced=bool(commit.nonce))
+
+
+def commit_raw(task_id: str, body: bytes, *, fenced: bool) -> Request[Task]:
+    """A commit that is JSON already. `fenced`: it carries a nonce."""
+    repeat = Repeat.ALWAYS if fenced else Repeat.UNSENT
+    return Request("PATCH", _task_path(task_id), answers.read_task, body=body, repeat=repeat)
+
+
+def delete_task(task_id: str) -> Request[int]:
+    return Request("DELETE", _task_path(task_id), answers.read_deleted)
+
+
+# ---- promises -------------------------------------------------------------------------------------
+
+
+def list_promises(topic: str, limit: int | None, offset: int | None) -> Request[list[Promise]]:
+    path = _path("topics", _named_topic(topic), "promises")
+    return Request("GET", _with_query(path, {"limit": limit, "offset": offset}), answers.read_promises)
+
+
+def delete_promises(topic: str) -> Request[int]:
+    path = _path("topics", _named_topic(topic), "promises")
+    return Request("DELETE", path, answers.read_deleted, repeat=Repeat.UNSENT)
+
+
+def get_promise(task_id: str) -> Request[Promise]:
+    return Request("GET", _promise_path(task_id), answers.read_promise)
+
+
+def _claim_members(consumer: str, timeout: DurationLike | None, deadline: TimeLike | None) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    if consumer:
+        members["consumer"] = consumer
+    if deadline is not None:
+        members["deadline"] = time_text(deadline, "deadline")
+    elif timeout is not None:
+        members["timeout"] = duration_text(timeout, "timeout")
+    return members
+
+
+def claim_task(
+    method: Literal["POST", "PUT"],
+    task_id: str,
+    consumer: str,
+    timeout: DurationLike | None,
+    deadline: TimeLike | None,
+) -> Request[Claimed]:
+    return Request(
+        method,
+        _promise_path(task_id),
+        answers.read_claimed,
+        body=json_bytes(_claim_members(consumer, timeout, deadline)),
+        repeat=Repeat.CLAIM if method == "POST" else Repeat.UNSENT,
+    )
+
+
+def poll(
+    topics: Topics,
+    *,
+    limit: int,
+    consumer: str,
+    timeout: DurationLike | None,
+    deadline: TimeLike | None,
+    wait: DurationLike | None,
+    repeat: Repeat = Repeat.CLAIM,
+) -> Request[list[Claimed]]:
+    """A claim on up to `limit` tasks that are due; an empty list when there was none."""
+    if limit < 1:
+        raise ValueError(f"limit: at least one task can be asked for, not {limit}")
+    names = names_of(topics)
+    members = _claim_members(consumer, timeout, deadline) | {"limit": limit}
+    if wait is not None:
+        members["wait"] = duration_text(wait, "wait")
+    if len(names) > 1:
+        members["topics"] = list(names)
+        path = _path("promises")
+    else:
+        path = _path("topics", names[0], "promises")
+    return Request(
+        "POST",
+        path,
+        answers.read_claimed_list,
+        body=json_bytes(members),
+        repeat=repeat,
+        wait=0.0 if wait is None else seconds(wait, "wait"),
+        absent=list,
+    )
+
+
+def extend_promise(
+    task_id: str, nonce: str, timeout: DurationLike | None, deadline: TimeLike | None
+) -> Request[Promise]:
+    members = _claim_members("", timeout, deadline)
+    if nonce:
+        members["nonce"] = nonce
+    return Request(
+        "PATCH",
+        _promise_path(task_id),
+        answers.read_promise,
+        body=json_bytes(members),
+        repeat=Repeat.ALWAYS if nonce else Repeat.UNSENT,
+    )
+
+
+def delete_promise(task_id: str) -> Request[int]:
+    return Request("DELETE", _promise_path(task_id), answers.read_deleted, repeat=Repeat.UNSENT)
+
+
+# ---- operation ------------------------------------------------------------------------------------
+
+
+def get_liveness() -> Request[None]:
+    return Request("GET", "/livez", answers.read_nothing, repeat=Repeat.NEVER)
+
+
+def get_readiness() -> Request[None]:
+    return Request("GET", "/readyz", answers.read_nothing, repeat=Repeat.NEVER)
+
+
+def get_metrics() -> Request[str]:
+    return Request("GET", "/metrics", answers.read_text)

@@ -1,0 +1,77 @@
+"""Which calls are repeated, and when.
+
+A call fails in one of three ways: it surely never arrived, the server refused it, or its answer was lost and
+nobody knows whether it was carried out. What may be repeated after which is a property of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from random import random
+from typing import Final
+
+from ratus.errors import RatusError, ServiceUnavailable, TransportError
+
+FIRST_PAUSE: Final = 0.1
+"""Seconds before the first repetition: a server that is restarted takes a few tenths."""
+
+LONGEST_PAUSE: Final = 5.0
+"""Seconds; a server that is away for longer is looked for this often."""
+
+
+class Repeat(Enum):
+    """How a request may be repeated."""
+
+    ALWAYS = "always"
+    """Carrying it out twice is the same as once, or the second time is refused by its nonce or id."""
+
+    CLAIM = "claim"
+    """A lost answer leaves a claim behind until its deadline: repeated only where the server said 503."""
+
+    UNSENT = "unsent"
+    """Twice could undo what somebody did in between: repeated only if it surely never arrived."""
+
+    NEVER = "never"
+    """The caller wants to know how it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Pauses that grow, so that a server is not overrun by its clients the moment it is back."""
+
+    random: Callable[[], float] = random
+
+    def pause(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row (1 is the first): half of it is left to chance."""
+        longest: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 16))
+        return longest * (1 - self.random() / 2)
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What became of one call so far."""
+
+    repeat: Repeat
+    limit: int
+    backoff: Backoff
+    failures: int = 0
+    lost: bool = False
+    """Whether an attempt may have been carried out although its answer did not come."""
+
+    def pause(self, error: RatusError) -> float | None:
+        """Seconds until the next attempt, or `None` when there is to be none."""
+        self.failures += 1
+        if isinstance(error, TransportError):
+            again = self.repeat is Repeat.ALWAYS or (not error.sent and self.repeat is not Repeat.NEVER)
+            self.lost = self.lost or error.sent
+        elif isinstance(error, ServiceUnavailable):
+            again = self.repeat in (Repeat.ALWAYS, Repeat.CLAIM)
+            # A database that did not answer in time may have done it nevertheless.
+            self.lost = True
+        else:
+            again = False
+        if not again or self.failures > self.limit:
+            return None
+        return self.backoff.pause(self.failures)

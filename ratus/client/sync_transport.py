@@ -1,0 +1,220 @@
+"""Connections of the synchronous client: blocking sockets, kept and used again, safe between threads."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from typing import Final
+
+from ratus.client.address import Address
+from ratus.client.http1 import Answer, AnswerReader
+from ratus.errors import TransportError
+
+_RECEIVED: Final = 256 * 1024
+"""Bytes asked for at once: a batch of a few hundred tasks."""
+
+IDLE_SECONDS: Final = 60.0
+"""A connection that was idle for longer is not used again: servers and the boxes in between drop them
+without a word after a minute or two."""
+
+MAX_IDLE: Final = 32
+"""Idle connections that are kept."""
+
+
+class Interrupt:
+    """Ends one waiting request from another thread, in such a way that no task is lost on the way.
+
+    The sending half of the connection is closed. The server then answers at once, and hands out nothing any
+    more; what it had handed out before still arrives. TLS knows no half-closed connections: there the whole
+    connection is closed, and a claim that was on its way lapses at its deadline.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: _Connection | None = None
+        self._begun = False
+        self._cut = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was asked for."""
+        return self._begun
+
+    def begin(self) -> None:
+        """End the request; its answer may still come."""
+        with self._lock:
+            self._begun = True
+            if self._connection is not None:
+                self._connection.half_close()
+
+    def cut(self) -> None:
+        """Do not wait for the answer any longer."""
+        with self._lock:
+            self._begun = self._cut = True
+            if self._connection is not None:
+                self._connection.cut()
+
+    def attach(self, connection: _Connection) -> None:
+        """This connection carries the request. Raises `TransportError` when it is not to be sent at all."""
+        with self._lock:
+            if self._begun:
+                raise TransportError("interrupted", sent=False)
+            self._connection = connection
+
+    def detach(self) -> None:
+        """The request is over."""
+        with self._lock:
+            self._connection = None
+
+
+class SyncTransport:
+    """Sends requests to one server and waits for their answers. Threads share it."""
+
+    def __init__(self, address: Address, *, tls: ssl.SSLContext | None, connect_seconds: float) -> None:
+        self._address = address
+        self._tls = (tls or ssl.create_default_context()) if address.secure else None
+        self._connect_seconds = connect_seconds
+        self._idle: deque[_Connection] = deque()
+        self._process = os.getpid()
+        self._closed = False
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when their answers are there."""
+        self._closed = True
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:  # another thread was faster
+                break
+
+    def exchange(self, data: bytes, seconds: float, interrupt: Interrupt | None = None) -> Answer:
+        """Send a request and return its answer, which must be whole within `seconds`.
+
+        Raises `TransportError`, and nothing else.
+        """
+        connection = self._take()
+        try:
+            if interrupt is not None:
+                interrupt.attach(connection)
+            answer, reusable = connection.exchange(data, seconds)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            if interrupt is not None:
+                interrupt.detach()
+        if reusable and not self._closed and not (interrupt is not None and interrupt.begun):
+            self._keep(connection)
+        else:
+            connection.close()
+        return answer
+
+    def _take(self) -> _Connection:
+        if self._closed:
+            raise TransportError("the client is closed", sent=False)
+        if self._process != os.getpid():
+            # This process was forked; its parent goes on using the connections.
+            self._idle = deque()
+            self._process = os.getpid()
+        oldest = time.monotonic() - IDLE_SECONDS
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return _Connection(self._address, self._tls, self._connect_seconds)
+            if connection.idle_since >= oldest and connection.is_quiet():
+                return connection
+            connection.close()
+
+    def _keep(self, connection: _Connection) -> None:
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+        if len(self._idle) > MAX_IDLE:
+            try:
+                self._idle.popleft().close()
+            except IndexError:  # other threads took all of them meanwhile
+                pass
+
+
+class _Connection:
+    """One connection to the server."""
+
+    def __init__(self, address: Address, tls: ssl.SSLContext | None, seconds: float) -> None:
+        self.idle_since = 0.0
+        self._address = address
+        try:
+            plain = socket.create_connection((address.host, address.port), timeout=seconds)
+        except (OSError, UnicodeError) as error:
+            raise TransportError(f"cannot connect to {address}: {reason(error)}", sent=False) from error
+        try:
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname=address.host)
+        except (OSError, ValueError) as error:
+            plain.close()
+            raise TransportError(f"cannot connect to {address}: {reason(error)}", sent=False) from error
+
+    def exchange(self, data: bytes, seconds: float) -> tuple[Answer, bool]:
+        """Send and receive; the answer, and whether the connection can be used again."""
+        until = time.monotonic() + seconds
+        try:
+            self._socket.settimeout(seconds)
+            self._socket.sendall(data)
+            reader = AnswerReader()
+            while True:
+                received = self._socket.recv(_RECEIVED)
+                if not received:
+                    if reader.end():
+                        return reader.answer(), False
+                    raise TransportError(f"{self._address} ended the connection before its whole answer came")
+                if reader.feed(received):
+                    return reader.answer(), reader.reusable
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                self._socket.settimeout(left)
+        except TimeoutError:
+            raise TransportError(f"no whole answer from {self._address} within {seconds:g} s") from None
+        except (OSError, ValueError) as error:
+            raise TransportError(f"lost the connection to {self._address}: {reason(error)}") from error
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come since the last answer: neither the end of it nor stray bytes."""
+        try:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            return not poll.poll(0)
+        except (OSError, ValueError):
+            return False
+
+    def half_close(self) -> None:
+        """Say that nothing more will be sent."""
+        self._shut(socket.SHUT_RDWR if isinstance(self._socket, ssl.SSLSocket) else socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """End it; a thread that waits for the answer gives up."""
+        self._shut(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+    def _shut(self, how: int) -> None:
+        try:
+            # Not `shutdown` of a TLS socket, which would forget its encryption while another thread reads.
+            socket.socket.shutdown(self._socket, how)
+        except OSError:
+            pass  # it has ended already
+
+
+def reason(error: Exception) -> str:
+    """What went wrong with a connection, in the system's words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

@@ -1,0 +1,170 @@
+"""The thread of a worker that commits: collects outcomes for a moment, sends them in batches."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from ratus.client import requests
+from ratus.client.delivery import Delivery
+from ratus.client.worker.commits import (
+    FULL,
+    LINGER_SECONDS,
+    Outcome,
+    instead,
+    is_hopeless,
+    is_too_much,
+    logger,
+    note_lost,
+    sort_statuses,
+    take_batch,
+)
+from ratus.errors import NotFound, RatusError
+
+if TYPE_CHECKING:
+    from ratus.client.client import Client
+
+_Outcome: TypeAlias = Outcome[Delivery]
+
+
+class ThreadCommitter:
+    """Commits what handlers leave, for as long as it takes; a server that is away is waited for.
+
+    `on_progress` is called after each batch, `on_hopeless` when the server will never take what it is given.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        on_progress: Callable[[], None],
+        on_hopeless: Callable[[RatusError], None],
+    ) -> None:
+        self._client = client
+        self._on_progress = on_progress
+        self._on_hopeless = on_hopeless
+        self._waiting: deque[_Outcome] = deque()
+        self._sending: list[_Outcome] = []
+        self._some = threading.Event()
+        self._full = threading.Event()
+        self._finishing = False
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="ratus-commits", daemon=True)
+
+    def __len__(self) -> int:
+        """How many outcomes wait to be sent."""
+        return len(self._waiting)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def put(self, outcome: _Outcome) -> None:
+        """Commit this soon."""
+        self._waiting.append(outcome)
+        # Both are asked before they are set: setting takes a lock, and nearly always somebody has done it.
+        if not self._some.is_set():
+            self._some.set()
+        if len(self._waiting) >= FULL and not self._full.is_set():
+            self._full.set()
+
+    def finish(self, seconds: float) -> None:
+        """Send what is left, for at most so long; what is not sent by then lapses at its deadline."""
+        self._finishing = True
+        self._full.set()
+        self._some.set()
+        self._thread.join(seconds)
+        if self._thread.is_alive():
+            self._given_up.set()
+            self._thread.join()
+        if left := len(self._waiting) + len(self._sending):
+            logger.warning("stopped with %d outcomes uncommitted; their tasks will run again", left)
+
+    def _run(self) -> None:
+        while True:
+            self._some.wait()
+            if not self._finishing:
+                self._full.wait(LINGER_SECONDS)
+            self._some.clear()
+            self._full.clear()
+            while self._waiting and not self._given_up.is_set():
+                self._sending = take_batch(self._waiting)
+                self._send(self._sending)
+                if not self._given_up.is_set():
+                    self._sending = []
+                self._on_progress()
+            if self._finishing or self._given_up.is_set():
+                return
+
+    def _send(self, batch: list[_Outcome]) -> None:
+        fenced = [outcome for outcome in batch if outcome.delivery._nonce]
+        for outcome in batch:
+            if not outcome.delivery._nonce:
+                self._send_forced(outcome)
+        failures = 0
+        while fenced and not self._given_up.is_set():
+            request = requests.commit_statuses([outcome.item for outcome in fenced])
+            attempts = self._client._attempts(request)
+            try:
+                statuses = self._client._call(request, attempts)
+                done, refused, again = sort_statuses(fenced, statuses)
+            except RatusError as error:
+                if is_too_much(error):
+                    self._divide(fenced, error)
+                    return
+                if is_hopeless(error):
+                    self._on_hopeless(error)
+                    self._given_up.set()
+                    return
+                if failures == 0:
+                    logger.warning("outcomes cannot be committed, trying again: %s", error)
+                failures += 1
+                self._pause(failures)
+                continue
+            for outcome in done:
+                outcome.delivery._done()
+            for outcome, reason in refused:
+                self._examine(outcome, reason, lost_answer=attempts.lost)
+            fenced = again
+            if again:
+                failures += 1
+                self._pause(failures)
+
+    def _pause(self, failures: int) -> None:
+        self._given_up.wait(self._client._backoff.pause(failures))
+
+    def _divide(self, batch: list[_Outcome], error: RatusError) -> None:
+        """A batch was refused as a whole: find the commit that is the reason."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            self._send(batch[:middle])
+            self._send(batch[middle:])
+            return
+        (outcome,) = batch
+        logger.error("the outcome of task %r was refused: %s", outcome.delivery.id, error)
+        other = instead(outcome, error)
+        if other is not None:
+            self._send([other])
+
+    def _examine(self, outcome: _Outcome, reason: str, *, lost_answer: bool) -> None:
+        """One commit was refused; after a lost answer it may be the second of two that meant the same."""
+        delivery = outcome.delivery
+        try:
+            if lost_answer and self._client._find(delivery) is not None:
+                delivery._done()
+                return
+        except RatusError as error:
+            logger.warning("what became of task %r could not be found out: %s", delivery.id, error)
+        note_lost(delivery, reason)
+
+    def _send_forced(self, outcome: _Outcome) -> None:
+        """A commit without a nonce must not be sent twice, so it goes alone."""
+        delivery = outcome.delivery
+        try:
+            delivery.commit()
+        except NotFound as error:
+            note_lost(delivery, error.message)
+        except RatusError as error:
+            logger.error("the forced commit of task %r failed: %s", delivery.id, error)

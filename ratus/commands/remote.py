@@ -1,0 +1,144 @@
+"""What the commands that talk to a server have in common: flags, connection, errors and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn
+
+from ratus.client import Client
+from ratus.client.address import Address
+from ratus.errors import RatusError
+from ratus.logs import printable
+from ratus.models import TaskState
+
+EXIT_FAILURE: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NOTHING: Final = 3
+"""Nothing was due: told apart from a failure, so that scripts can loop until there is nothing left."""
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+
+STATES: Final = {state.name.lower(): state for state in TaskState}
+
+_COMMON: Final = """\
+The server is that of --url, else of the environment variable RATUS_URL, else
+{default}. A token is given by RATUS_TOKEN, or by --token, which
+others on the machine can see. Exit codes: 0 done, 1 the server refused or was
+not reached, 2 wrong arguments{more}."""
+
+
+class Problem(Exception):
+    """What went wrong, for the user, in one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags of one command, with those that all have; what is wrong is one line and exit code 2."""
+
+    def __init__(self, name: str, description: str, examples: str, *, exit_codes: str = "") -> None:
+        common = _COMMON.format(default=DEFAULT_URL, more=exit_codes)
+        super().__init__(
+            prog=f"ratus {name}",
+            description=f"{description}\n\n{common}",
+            epilog=f"Examples:\n{examples}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("--url", metavar="URL", help="where the server is [RATUS_URL]")
+        self.add_argument("--token", metavar="TOKEN", help="a token of the server [RATUS_TOKEN]")
+        self.add_argument(
+            "--output",
+            choices=("json", "table"),
+            help="a table for people, or one JSON object on each line; default: a table on a terminal",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line."""
+        raise UsageProblem(message)
+
+
+class UsageProblem(Problem):
+    """The command line is wrong."""
+
+
+def run(parser: Parser, work: Callable[[Client, argparse.Namespace], int], arguments: Sequence[str]) -> int:
+    """Read the flags, connect, work; the exit code. Nothing but Ctrl-C is raised."""
+    try:
+        given = parser.parse_args(arguments)
+        url = given.url or os.environ.get("RATUS_URL") or DEFAULT_URL
+        token = os.environ.get("RATUS_TOKEN", "") if given.token is None else given.token
+        try:
+            Address.parse(url)
+            client = Client(url, token=token)
+        except ValueError as error:
+            raise UsageProblem(str(error)) from None
+        with client:
+            code = work(client, given)
+        sys.stdout.flush()
+    except SystemExit as done:  # argparse has shown the help
+        return int(done.code or 0)
+    except UsageProblem as problem:
+        return _complain(parser, f"{problem} (see {parser.prog} --help)", EXIT_USAGE)
+    except (Problem, RatusError) as problem:
+        return _complain(parser, str(problem), EXIT_FAILURE)
+    except BrokenPipeError:
+        # Who reads has seen enough. What is left in the buffer would fail once more at exit.
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _complain(parser: Parser, message: str, code: int) -> int:
+    print(f"{parser.prog}: {printable(message)}", file=sys.stderr)
+    return code
+
+
+# ---- reading --------------------------------------------------------------------------------------
+
+
+def read_json(text: str, name: str) -> Any:
+    """The JSON value of a flag; `-` stands for standard input. `null` is no value."""
+    if text == "-":
+        text = sys.stdin.read()
+    try:
+        value = json.loads(text, parse_constant=_no_constant)
+    except ValueError as error:
+        hint = "" if text[:1] in '{["' else f"; a text stands in quotes, as in {name} '\"hello\"'"
+        raise UsageProblem(f"{name}: not JSON: {error}{hint}") from None
+    if value is None:
+        raise UsageProblem(f"{name}: null is no value; leave the flag out")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def read_state(text: str) -> TaskState:
+    """A state by its name or number, for argparse."""
+    try:
+        return STATES[text] if text in STATES else TaskState(int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(STATES)}") from None
+
+
+def given_value(call: Callable[[], Any]) -> Any:
+    """The value of a call on what the user gave; a `ValueError` of it is the user's."""
+    try:
+        return call()
+    except ValueError as error:
+        raise UsageProblem(explain(error)) from None
+
+
+def explain(error: ValueError) -> str:
+    """A `ValueError` in one line; of pydantic's, the first thing that was wrong and where."""
+    errors = getattr(error, "errors", None)
+    if errors is None:
+        return str(error)
+    first = errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg'].removeprefix('Value error, ')}"

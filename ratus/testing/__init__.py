@@ -1,0 +1,27 @@
+"""Help for testing programs that use Ratus.
+
+- `RatusServer`: a real server within the test's process, on a free port, in memory, with a clock that the
+  test moves.
+- `ratus.testing.fixtures`: the same as fixtures of pytest, `ratus_server` and `ratus_client`.
+- `ManualClock`: that clock by itself, for tests that build the server from its parts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ratus.testing.clock import START, ManualClock, ManualTimer
+
+if TYPE_CHECKING:
+    from ratus.testing.server import RatusServer
+
+__all__ = ["START", "ManualClock", "ManualTimer", "RatusServer"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded late: who only needs the clock should not wait for the whole server.
+    if name == "RatusServer":
+        from ratus.testing.server import RatusServer
+
+        return RatusServer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,54 @@
+"""What is imported from where, and how much that loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ratus
+from ratus import client, errors, models
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_name_is_there_and_from_one_place() -> None:
+    assert ratus.__all__ == sorted(ratus.__all__)
+    for name in ratus.__all__:
+        value = getattr(ratus, name)
+        homes = [place for place in (errors, models, client) if getattr(place, name, None) is value]
+        assert homes or name == "__version__", name
+    assert set(client.__all__) <= set(ratus.__all__)
+    assert set(ratus.__all__) <= set(dir(ratus))
+    with pytest.raises(AttributeError, match="no attribute 'Clients'"):
+        ratus.Clients  # noqa: B018 - asking is the point
+
+
+def test_every_error_a_server_can_answer_is_there() -> None:
+    def kinds(kind: type) -> set[str]:
+        return {kind.__name__}.union(*map(kinds, kind.__subclasses__()))
+
+    assert {name for name in kinds(errors.RatusError) if hasattr(errors, name)} <= set(ratus.__all__)
+
+
+def loaded_by(code: str) -> set[str]:
+    """The modules that are loaded after this code, in a process of its own."""
+    show = "import sys; print(*sys.modules)"
+    command = [sys.executable, "-c", f"{code}\n{show}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    loaded = loaded_by("import ratus")
+    assert not loaded & {"pydantic", "msgspec", "httptools", "asyncio", "ratus.client", "ratus.models"}
+
+
+def test_the_client_loads_nothing_of_the_server() -> None:
+    loaded = loaded_by("from ratus import Client, AsyncClient, Task")
+    servers = ("ratus.api", "ratus.server", "ratus.app", "ratus.engine", "ratus.config", "ratus_engines")
+    strangers = {"uvicorn", "starlette", "prometheus_client", "uvloop"}
+    assert not [name for name in loaded if name.startswith(servers)]
+    assert not loaded & strangers

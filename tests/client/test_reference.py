@@ -1,0 +1,47 @@
+"""The page on the client is true: its examples run, and its reference is what the docstrings say."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import ratus
+from ratus.commands import CLIENT_COMMANDS
+from ratus.testing import RatusServer
+from scripts import client_reference
+
+PAGE = (Path(__file__).parents[2] / "docs/client.md").read_text(encoding="utf-8")
+
+
+def test_the_reference_is_that_of_the_docstrings() -> None:
+    assert client_reference.page(PAGE) == PAGE, "run: python scripts/client_reference.py"
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    reference = PAGE.partition(client_reference.MARK)[2]
+    for name in ratus.__all__:
+        if name != "__version__":
+            assert re.search(rf"^(#### {name}|\| `{name}` \|)", reference, re.MULTILINE), name
+
+
+def test_every_command_is_on_the_page() -> None:
+    assert re.findall(r"^ratus (\w+) ", PAGE, re.MULTILINE) == list(CLIENT_COMMANDS)
+
+
+def test_the_examples_run_one_after_the_other(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 6
+    page = ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", page)
+    with RatusServer(real_clock=True) as server:
+        for block in blocks:
+            code = block.replace("http://127.0.0.1:8000", server.url)
+            exec(compile(code, "docs/client.md", "exec"), vars(page))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["ann", "42", "409 conflict: a task with the same ID already exists"]

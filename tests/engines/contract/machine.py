@@ -1,0 +1,414 @@
+"""Random operations of several consumers on an engine and on the model, compared after every step.
+
+Everything is drawn from one source of randomness: the tests hand in one that Hypothesis controls, so that a
+difference shrinks to a few steps, or a seeded one for long runs. The clock only goes forward.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
+from ratus.engine import Engine
+from ratus.errors import RatusError
+from ratus.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
+from ratus.testing import START
+from ratus.transitions import RetryDefaults
+from tests.engines.contract.desk import fixed, members, value
+from tests.engines.contract.engines import Make
+from tests.engines.contract.model import Model, Task
+
+# Few of each, so that operations meet the same task again and again.
+IDS = [f"task {number}" for number in range(12)]
+TOPICS = ["a", "b", "c"]
+CONSUMERS = ["", "first", "second", "third"]
+JSON = [None, b"1", b"null", b'{"b":[],"a":{}}']
+ERRORS = [None, None, "", "boom"]
+# A coarse grid of time, so that things often fall due at the very moment at which somebody looks.
+STEP = 10_000
+DEFAULTS = RetryDefaults(max_attempts=4, delay=2 * STEP, max_delay=20 * STEP)
+RANDOM = 0.75
+# Delays times 1 + jitter / 2 are whole milliseconds, as the engines and the model keep them.
+POLICIES = [
+    None,
+    RetryPolicy(),
+    RetryPolicy(max_attempts=2, backoff="constant", delay=4 * STEP),
+    RetryPolicy(max_attempts=0, backoff="linear", delay=STEP, max_delay=3 * STEP, jitter=0.2),
+    RetryPolicy(backoff="exponential", delay=0, jitter=1.0),
+    RetryPolicy(max_attempts=1),
+]
+
+# How often each operation is drawn. Claims and commits most, so that tasks live a little.
+WEIGHTS = {
+    "advance": 8,
+    "insert": 8,
+    "upsert": 3,
+    "claim": 16,
+    "commit": 14,
+    "claim_task": 4,
+    "extend": 3,
+    "release": 3,
+    "delete_task": 2,
+    "recover": 2,
+    "expire": 2,
+    "purge": 2,
+    "pages": 2,
+    "set_paused": 2,
+    "release_topic": 1,
+    "delete_tasks": 0.3,
+    "delete_topic": 0.3,
+    "delete_topics": 0.1,
+    "reopen": 0.2,
+}
+
+
+class Machine:
+    """``draw`` decides everything. ``trace`` holds the steps made, for the message of a failure."""
+
+    engine: Engine
+
+    def __init__(self, make: Make, draw: Random) -> None:
+        self._make = make
+        self.draw = draw
+        self.now = START
+        self.model = Model(DEFAULTS.max_attempts, DEFAULTS.delay, DEFAULTS.max_delay, RANDOM)
+        self.claims: list[tuple[str, str]] = []  # ids and nonces that consumers hold, stale ones among them
+        self.nonces: set[str] = set()
+        self.trace: list[str] = []
+        self._steps: dict[str, Callable[[], Awaitable[None]]] = {
+            name: getattr(self, f"_{name}") for name in WEIGHTS
+        }
+
+    async def open(self) -> None:
+        """Open an engine. The machine closes none but to open another on the same data."""
+        self.engine = self._make(retry=DEFAULTS, random=fixed(RANDOM))
+        await self.engine.open(self.now)
+
+    async def run(self, steps: int) -> None:
+        """So many random steps. Raises `AssertionError`, with the steps as a note, at a difference."""
+        names, weights = list(WEIGHTS), list(WEIGHTS.values())
+        try:
+            for _ in range(steps):
+                (name,) = self.draw.choices(names, weights)
+                await self._steps[name]()
+                await self._compare()
+        except Exception as error:
+            error.add_note("\n".join(self.trace[-200:]))
+            raise
+
+    # ---- drawing ---------------------------------------------------------------------------------
+
+    def _say(self, *what: object) -> None:
+        self.trace.append(" ".join(map(repr, what)))
+        del self.trace[:-400]
+
+    def _one(self, choices: Any) -> Any:
+        return self.draw.choice(choices)
+
+    def _rarely(self) -> bool:
+        return self.draw.random() < 0.2
+
+    def _time(self, low: int, high: int) -> int:
+        return self.now + self.draw.randint(low, high) * STEP
+
+    def _task(self) -> TaskRecord:
+        odd = self._rarely()  # copied from another server, say: in any state
+        return TaskRecord(
+            id=self._one(IDS),
+            topic=self._one(TOPICS),
+            produced=self.now,
+            scheduled=self._time(-2, 2) if self._rarely() else self.now,
+            state=self._one((0, 1, 2, 3)) if odd else 0,
+            nonce=self._one(("", "A" * 16)) if odd else "",
+            producer=self._one(("", "p")),
+            consumer=self._one(CONSUMERS) if odd else "",
+            consumed=self._time(-3, 0) if odd else None,
+            deadline=self._time(-2, 4) if odd and self._rarely() else None,
+            committed=self._time(-3, 0) if odd and self._rarely() else None,
+            payload=self._one(JSON),
+            priority=self._one((0, 0, 0, -9, 1, 9)),
+            attempts=self._one((0, 1, 3)) if odd else 0,
+            retry=self._one(POLICIES),
+            error=self._one(("", "boom")) if odd else "",
+            outcome=self._one(("", "failed", "expired")) if odd else "",
+            expires=self._time(-1, 5) if self._one((False, False, True)) else None,
+        )
+
+    def _claimed(self) -> tuple[str, str]:
+        """A claim that somebody holds or held, or a task without one."""
+        if self.claims and not self._rarely():
+            return self._one(self.claims[-8:])  # type: ignore[no-any-return]  # the lists above hold anything
+        return self._one(IDS), self._one(("", "", "A" * 16, "Z" * 16))
+
+    # ---- what producers do -------------------------------------------------------------------------
+
+    async def _advance(self) -> None:
+        self.now += self.draw.randint(1, 4) * STEP
+        self._say("advance to", self.now - START)
+
+    async def _insert(self) -> None:
+        await self._store(self.engine.insert, self.model.insert)
+
+    async def _upsert(self) -> None:
+        await self._store(self.engine.upsert, self.model.put)
+
+    async def _store(
+        self,
+        store: Callable[[list[TaskRecord], int], Awaitable[list[bool]]],
+        say: Callable[[Task, int], bool],
+    ) -> None:
+        tasks = [self._task() for _ in range(self._one((1, 1, 2, 5)))]
+        self._say(store.__name__, tasks)
+        expected = [say(as_model(task), self.now) for task in tasks]
+        assert await store(tasks, self.now) == expected
+
+    # ---- what consumers do -------------------------------------------------------------------------
+
+    async def _claim(self) -> None:
+        topics = tuple(self._one(TOPICS) for _ in range(self._one((1, 1, 2, 3))))
+        claim = Claim(topics, self._time(1, 6), self._one(CONSUMERS), self._one((1, 1, 2, 20)))
+        self._say("claim", claim)
+        expected = self.model.due(topics, self.now)[: claim.limit]
+        tasks = [copy.copy(task) for task in await self.engine.claim(claim, self.now)]
+        assert [task.id for task in tasks] == expected
+        for task in tasks:
+            self._took(task, claim)
+        # How much a claim does beside its task (which topics it reaches, how many expired tasks it meets)
+        # is the engine's business.
+        await self.engine.recover(self.now)
+        await self.engine.expire(self.now)
+        self.model.recover(self.now)
+        self.model.expire(self.now)
+
+    def _took(self, task: TaskRecord, claim: Claim) -> None:
+        assert task.nonce not in self.nonces
+        assert len(task.nonce) == 16
+        self.nonces.add(task.nonce)
+        self.claims.append((task.id, task.nonce))
+        del self.claims[:-20]
+        expected = self.model.claim(task.id, task.nonce, claim.consumer, claim.deadline, self.now)
+        assert members(task) == seen(expected)
+
+    async def _claim_task(self) -> None:
+        # An expired one now and then: others of its kind are rarely met before a claim or a chore met them.
+        expired = [name for name, task in self.model.tasks.items() if self.model.expired(task, self.now)]
+        task_id = self._one(expired if expired and self._rarely() else IDS)
+        force = self._one((False, True))
+        claim = Claim((), self._time(1, 6), self._one(CONSUMERS))
+        self._say("claim", task_id, force, claim)
+        task = self.model.tasks.get(task_id)
+        if task is not None and self.model.expired(task, self.now):
+            task.update(state=3, outcome="expired")
+        refusal = ""
+        if task is None:
+            refusal = "NotFound"
+        elif task["state"] != 0 and not force:
+            refusal = "Conflict"
+        answer = await attempt(self.engine.claim_task(task_id, claim, self.now, force=force))
+        if isinstance(answer, RatusError):
+            assert type(answer).__name__ == refusal
+        else:
+            assert not refusal
+            self._took(copy.copy(answer), claim)
+        # Whether a refused claim archives an expired task at once is the engine's business.
+        await self.engine.expire(self.now)
+        self.model.expire(self.now)
+
+    async def _commit(self) -> None:
+        commits = []
+        for _ in range(self._one((1, 1, 1, 3))):
+            task_id, nonce = self._claimed()
+            plain = self.draw.random() < 0.4
+            commits.append(
+                CommitRecord(
+                    task_id,
+                    "" if self._rarely() else nonce,
+                    topic="" if plain else self._one(("", "", *TOPICS)),
+                    state=None if plain else self._one((None, 0, 1, 2, 3)),
+                    scheduled=self._time(-2, 4) if not plain and self._rarely() else None,
+                    payload=None if plain else self._one(JSON),
+                    error=self._one(ERRORS),
+                    result=None if plain else self._one(JSON),
+                )
+            )
+        self._say("commit", commits)
+        expected = [
+            self.model.commit({n: getattr(commit, n) for n in commit.__struct_fields__}, self.now)
+            for commit in commits
+        ]
+        answers = await self.engine.commit(commits, self.now)
+        # Several for one task: what the first of them answered may be the record that the last one changed.
+        last = {commit.id: number for number, commit in enumerate(commits)}
+        assert len(answers) == len(expected)
+        for number, (commit, answer, right) in enumerate(zip(commits, answers, expected, strict=True)):
+            if isinstance(answer, RatusError) or isinstance(right, str):
+                assert type(answer).__name__ == right
+            elif number == last[commit.id]:
+                assert members(answer) == seen(right)
+            else:
+                assert answer.id == commit.id
+
+    async def _extend(self) -> None:
+        task_id, nonce = self._claimed()
+        deadline = self._time(1, 6)
+        self._say("extend", task_id, nonce, deadline)
+        task = self.model.tasks.get(task_id)
+        refusal = ""
+        if task is None:
+            refusal = "NotFound"
+        elif task["state"] != 1 or (nonce and task["nonce"] != nonce):
+            refusal = "Conflict"
+        answer = await attempt(self.engine.extend(task_id, nonce, deadline, self.now))
+        if isinstance(answer, RatusError):
+            assert type(answer).__name__ == refusal
+        else:
+            assert not refusal
+            assert task is not None
+            task.update(deadline=deadline, implied=False)
+            assert members(answer) == seen(task)
+
+    async def _release(self) -> None:
+        task_id, nonce = self._claimed()
+        given = self._one((None, nonce))
+        self._say("release", task_id, given)
+        tasks = [t for t in self.model.tasks.values() if t["id"] == task_id and t["state"] == 1]
+        done = self.model.release([t for t in tasks if given in (None, t["nonce"])])
+        assert await self.engine.release(task_id, self.now, given) is bool(done)
+
+    async def _release_topic(self) -> None:
+        topic = self._one(TOPICS)
+        self._say("release all of", topic)
+        expected = self.model.release(self.model.of(topic, 1))
+        assert await self.engine.release_topic(topic, self.now) == expected
+
+    # ---- what operators and chores do ----------------------------------------------------------------
+
+    async def _delete_task(self) -> None:
+        task_id = self._one(IDS)
+        self._say("delete", task_id)
+        task = self.model.tasks.pop(task_id, None)
+        assert await self.engine.delete_task(task_id) is (task is not None)
+
+    async def _delete_tasks(self) -> None:
+        topic = self._one(TOPICS)
+        self._say("delete the tasks of", topic)
+        assert await self.engine.delete_tasks(topic) == self.model.delete(self.model.of(topic))
+
+    async def _delete_topic(self) -> None:
+        topic = self._one(TOPICS)
+        self._say("delete topic", topic)
+        self.model.paused.discard(topic)
+        assert await self.engine.delete_topic(topic) == self.model.delete(self.model.of(topic))
+
+    async def _delete_topics(self) -> None:
+        self._say("delete everything")
+        self.model.paused.clear()
+        count = self.model.delete(list(self.model.tasks.values()))
+        assert await self.engine.delete_topics() == count
+
+    async def _set_paused(self) -> None:
+        topic, paused = self._one(TOPICS), self._rarely()
+        self._say("pause" if paused else "resume", topic)
+        (self.model.paused.add if paused else self.model.paused.discard)(topic)
+        await self.engine.set_paused(topic, paused)
+
+    async def _recover(self) -> None:
+        self._say("recover")
+        assert await self.engine.recover(self.now) == self.model.recover(self.now)
+
+    async def _expire(self) -> None:
+        self._say("expire")
+        assert await self.engine.expire(self.now) == self.model.expire(self.now)
+
+    async def _purge(self) -> None:
+        before = self._time(-6, 0)
+        self._say("purge", before)
+        assert await self.engine.purge(before) == self.model.purge(before)
+
+    async def _reopen(self) -> None:
+        self._say("close and open again")
+        await self.engine.close(self.now)
+        await self.open()
+
+    async def _pages(self) -> None:
+        """Follow the pages of a filtered list."""
+        topic, limit = self._one(TOPICS), self._one((1, 2, 3))
+        filters = {
+            "state": self._one((None, 0, 1, 2, 3)),
+            "outcome": self._one((None, None, "", "failed", "expired")),
+            "producer": self._one((None, None, "", "p")),
+            "consumer": self._one((None, None, "", "first")),
+        }
+        self._say("pages of", topic, limit, filters)
+        found, after = [], None
+        while True:
+            page = await self.engine.list_tasks(TaskQuery(topic, limit, after=after, **filters))
+            assert len(page.tasks) <= limit
+            found += [task.id for task in page.tasks]
+            after = page.next
+            if after is None:
+                break
+        matching = [
+            t["id"]
+            for t in self.model.of(topic)
+            if all(wanted is None or t[name] == wanted for name, wanted in filters.items())
+        ]
+        assert sorted(found) == sorted(matching)
+
+    # ---- comparing -----------------------------------------------------------------------------------
+
+    async def _compare(self) -> None:
+        """Everything that can be seen of the engine is what the model says."""
+        count = 0
+        for topic in TOPICS:
+            page = await self.engine.list_tasks(TaskQuery(topic, 1000))
+            right = self.model.of(topic)
+            assert {t.id: members(t) for t in page.tasks} == {t["id"]: seen(t) for t in right}
+            assert len(page.tasks) == len(right)
+            count += len(right)
+            assert await self.engine.get_topic(topic, self.now) == self._info(topic)
+            assert await self.engine.next_due(topic) == self.model.next_due(topic)
+        assert count == len(self.model.tasks)
+        assert set(await self.engine.list_topics(100, 0)) == self.model.topics()
+        task_id = self._one(IDS)
+        task = await self.engine.get(task_id)
+        assert (None if task is None else task.topic) == self.model.tasks.get(task_id, {}).get("topic")
+
+    def _info(self, topic: str) -> TopicInfo | None:
+        if topic not in self.model.topics():
+            return None
+        counts = [len(self.model.of(topic, state)) for state in range(4)]
+        due = [t["scheduled"] for t in self.model.of(topic, 0) if t["scheduled"] <= self.now]
+        return TopicInfo(
+            topic,
+            (counts[0], counts[1], counts[2], counts[3]),
+            len(due),
+            min(due, default=None),
+            topic in self.model.paused,
+        )
+
+
+async def attempt(step: Awaitable[TaskRecord]) -> TaskRecord | RatusError:
+    """What a step answers, be it an error."""
+    try:
+        return await step
+    except RatusError as error:
+        return error
+
+
+def as_model(task: TaskRecord) -> Task:
+    """A record as the model keeps it."""
+    found = {name: getattr(task, name) for name in TaskRecord.__struct_fields__ if name != "sequence"}
+    if task.retry is not None:
+        policy = task.retry
+        names = [name for name in policy.__struct_fields__ if getattr(policy, name) is not None]
+        found["retry"] = {name: getattr(policy, name) for name in names}
+    return found
+
+
+def seen(task: Task) -> dict[str, Any]:
+    """A task of the model as `members` shows the engine's."""
+    retry = None if task["retry"] is None else RetryPolicy(**task["retry"])
+    return {**task, "retry": retry, "payload": value(task["payload"]), "result": value(task["result"])}

@@ -1,0 +1,299 @@
+"""Commit: the nonce is checked and cleared, each commit stands alone."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from ratus.errors import Conflict, NotFound, RatusError
+from ratus.records import (
+    ACTIVE,
+    ARCHIVED,
+    COMPLETED,
+    DEFAULT_TIMEOUT,
+    FAILED,
+    PENDING,
+    CommitRecord,
+    TaskRecord,
+)
+from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, members
+
+pytestmark = pytest.mark.anyio
+
+STATES = [PENDING, ACTIVE, COMPLETED, ARCHIVED]
+
+
+async def test_a_plain_commit_completes(desk: Desk) -> None:
+    await desk.add("1", payload=b"[1]", attempts=1, error="boom")
+    claimed = (await desk.claim(consumer="me"))[0]
+    desk.now += SECOND
+    task = await desk.commit("1", claimed.nonce)
+    assert members(task) == {
+        **members(claimed),
+        "state": COMPLETED,
+        "nonce": "",
+        "committed": desk.now,
+        "error": "",
+        "attempts": 2,
+    }
+    assert members(await desk.get("1")) == members(task)
+    assert (await desk.info()).counts == (0, 0, 1, 0)
+
+
+async def test_all_given_members_are_applied(desk: Desk) -> None:
+    await desk.add("1", payload=b"[1]", result=b"[2]")
+    claimed = await desk.claim_one()
+    task = await desk.commit(
+        "1",
+        claimed.nonce,
+        topic="other",
+        state=ARCHIVED,
+        scheduled=desk.now + HOUR,
+        payload=b"[3]",
+        result=b"[4]",
+        error="why",
+    )
+    assert (task.topic, task.state, task.scheduled) == ("other", ARCHIVED, desk.now + HOUR)
+    assert (task.payload, task.result, task.error, task.outcome) == (b"[3]", b"[4]", "why", "")
+    assert await desk.ids() == []
+    assert await desk.ids("other") == ["1"]
+    assert await desk.topics() == ["other"]
+
+
+@pytest.mark.parametrize("text", [b"null", b'""', b"0", b"false", b"[]", b"{}"])
+async def test_empty_values_replace_payload_and_result(desk: Desk, text: bytes) -> None:
+    await desk.add("1", payload=b"[1]", result=b"[2]")
+    task = await desk.commit("1", payload=text, result=text)
+    assert (task.payload, task.result) == (text, text)
+
+
+async def test_what_is_not_given_stays(desk: Desk) -> None:
+    await desk.add("1", payload=b"[1]", result=b"[2]", priority=3, scheduled=desk.now - HOUR, producer="p")
+    before = members(await desk.get("1"))
+    task = members(await desk.commit("1"))
+    assert {name for name in task if task[name] != before[name]} == {"state", "committed"}
+
+
+async def test_a_task_that_is_not_there(desk: Desk) -> None:
+    for nonce in ("", "AAAABBBBCCCCDDDD"):
+        with pytest.raises(NotFound):
+            await desk.commit("1", nonce)
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("commit", [{}, {"state": PENDING}, {"state": ACTIVE}, {"error": "boom"}])
+async def test_another_nonce_is_a_conflict(desk: Desk, state: int, commit: dict[str, Any]) -> None:
+    await desk.add("1", state=state, nonce="AAAABBBBCCCCDDDD" if state == ACTIVE else "")
+    before = members(await desk.get("1"))
+    with pytest.raises(Conflict):
+        await desk.commit("1", "ZZZZBBBBCCCCDDDD", payload=b"[9]", **commit)
+    assert members(await desk.get("1")) == before
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("target", [None, *STATES])
+async def test_without_a_nonce_it_is_forced_from_any_state(
+    desk: Desk, state: int, target: int | None
+) -> None:
+    await desk.add("1", state=state, nonce="AAAABBBBCCCCDDDD")
+    task = await desk.commit("1", state=target)
+    assert (task.state, task.nonce) == (COMPLETED if target is None else target, "")
+    counts = [0, 0, 0, 0]
+    counts[task.state] = 1
+    assert (await desk.info()).counts == tuple(counts)
+
+
+async def test_a_nonce_counts_once(desk: Desk) -> None:
+    await desk.add("1")
+    claimed = await desk.claim_one()
+    await desk.commit("1", claimed.nonce)
+    with pytest.raises(Conflict):
+        await desk.commit("1", claimed.nonce)
+
+
+@pytest.mark.parametrize("how", ["release", "release_topic", "recover", "claim", "force"])
+async def test_a_lost_claim_cannot_be_committed(desk: Desk, how: str) -> None:
+    await desk.add("1")
+    claimed = await desk.claim_one(timeout=SECOND)
+    desk.now += SECOND
+    if how == "release":
+        await desk.engine.release("1", desk.now)
+    elif how == "release_topic":
+        await desk.engine.release_topic("t", desk.now)
+    elif how == "recover":
+        await desk.engine.recover(desk.now)
+    elif how == "claim":
+        await desk.claim()
+    else:
+        await desk.claim_task("1", force=True)
+    before = members(await desk.get("1"))
+    with pytest.raises(Conflict):
+        await desk.commit("1", claimed.nonce)
+    assert members(await desk.get("1")) == before
+
+
+async def test_a_late_commit_counts_until_somebody_noticed(desk: Desk) -> None:
+    await desk.add("1")
+    claimed = await desk.claim_one(timeout=SECOND)
+    desk.now += HOUR
+    assert (await desk.commit("1", claimed.nonce)).state == COMPLETED
+
+
+async def test_a_nonce_that_was_inserted_is_one(desk: Desk) -> None:
+    """That is how tasks are copied between servers, claims included."""
+    await desk.add("1", state=ACTIVE, nonce="AAAABBBBCCCCDDDD", deadline=desk.now + MINUTE)
+    with pytest.raises(Conflict):
+        await desk.commit("1", "ZZZZBBBBCCCCDDDD")
+    assert (await desk.commit("1", "AAAABBBBCCCCDDDD")).state == COMPLETED
+
+
+async def test_made_active_without_a_deadline_it_lapses_after_ten_minutes(desk: Desk) -> None:
+    await desk.add("1")
+    task = await desk.commit("1", state=ACTIVE)
+    assert (task.deadline, task.implied) == (desk.now + DEFAULT_TIMEOUT, True)
+    desk.now += DEFAULT_TIMEOUT
+    assert await desk.claim_ids() == ["1"]
+
+
+async def test_made_active_with_a_deadline_it_keeps_it(desk: Desk) -> None:
+    await desk.add("1")
+    claimed = await desk.claim_one(timeout=MINUTE)
+    task = await desk.commit("1", claimed.nonce, state=ACTIVE)
+    assert (task.deadline, task.implied, task.attempts) == (claimed.deadline, False, 1)
+
+
+async def test_a_commit_to_pending_at_a_later_time(desk: Desk) -> None:
+    await desk.add("1")
+    claimed = await desk.claim_one()
+    await desk.commit("1", claimed.nonce, state=PENDING, scheduled=desk.now + MINUTE)
+    assert await desk.claim() == []
+    desk.now += MINUTE
+    assert await desk.claim_ids() == ["1"]
+
+
+async def test_each_commit_of_a_batch_stands_alone(desk: Desk) -> None:
+    await desk.add("1", "2", "3", "4")
+    one, two, three = await desk.claim(limit=3)
+    answers = await desk.engine.commit(
+        [
+            CommitRecord("1", one.nonce),
+            CommitRecord("missing"),
+            CommitRecord("2", one.nonce),
+            CommitRecord("3", three.nonce, error="boom"),
+            CommitRecord("4", state=ARCHIVED),
+        ],
+        desk.now,
+    )
+    states = [a.state if isinstance(a, TaskRecord) else type(a) for a in answers]
+    assert states == [COMPLETED, NotFound, Conflict, PENDING, ARCHIVED]
+    assert members(await desk.get("2")) == members(two)
+    assert (await desk.info()).counts == (1, 1, 1, 1)
+
+
+async def test_the_commits_of_a_batch_are_applied_in_order(desk: Desk) -> None:
+    await desk.add("1", payload=b"[0]")
+    claimed = await desk.claim_one()
+    answers = await desk.engine.commit(
+        [
+            CommitRecord("1", claimed.nonce, state=PENDING, payload=b"[1]"),
+            CommitRecord("1", claimed.nonce, payload=b"[2]"),
+            CommitRecord("1", state=ARCHIVED),
+            CommitRecord("1", "", topic="other", state=PENDING),
+        ],
+        desk.now,
+    )
+    assert [isinstance(answer, RatusError) for answer in answers] == [False, True, False, False]
+    task = await desk.get("1")
+    assert (task.topic, task.state, task.payload) == ("other", PENDING, b"[1]")
+
+
+async def test_a_large_batch(desk: Desk) -> None:
+    await desk.add(*map(str, range(1000)))
+    claimed = await desk.claim(limit=1000)
+    answers = await desk.engine.commit(
+        [CommitRecord(task.id, task.nonce, result=b"[1]") for task in claimed], desk.now
+    )
+    assert all(isinstance(answer, TaskRecord) and answer.state == COMPLETED for answer in answers)
+    assert (await desk.info()).counts == (0, 0, 1000, 0)
+
+
+# ---- attempts --------------------------------------------------------------------------------------------
+
+
+async def test_giving_back_is_not_failing(desk: Desk) -> None:
+    await desk.add("1", attempts=2, error="boom")
+    claimed = await desk.claim_one()
+    assert claimed.attempts == 3
+    task = await desk.commit("1", claimed.nonce, state=PENDING)
+    assert (task.attempts, task.error, task.scheduled) == (2, "boom", claimed.scheduled)
+
+
+async def test_giving_back_with_an_error_counts(desk: Desk) -> None:
+    await desk.add("1")
+    claimed = await desk.claim_one()
+    task = await desk.commit("1", claimed.nonce, state=PENDING, error="boom")
+    assert (task.state, task.attempts, task.error, task.scheduled) == (
+        PENDING,
+        1,
+        "boom",
+        claimed.scheduled,
+    )
+
+
+async def test_giving_back_never_falls_below_zero(desk: Desk) -> None:
+    await desk.add("1", state=ACTIVE, attempts=0)
+    assert (await desk.commit("1", state=PENDING)).attempts == 0
+
+
+@pytest.mark.parametrize("state", [PENDING, COMPLETED, ARCHIVED])
+async def test_to_pending_from_any_other_state_starts_afresh(desk: Desk, state: int) -> None:
+    await desk.add("1", state=state, attempts=5, error="boom", outcome=FAILED, result=b"[2]")
+    task = await desk.commit("1", state=PENDING)
+    assert (task.state, task.attempts, task.error, task.outcome) == (PENDING, 0, "", "")
+    assert task.result == b"[2]"
+    assert await desk.claim_ids() == ["1"]
+
+
+async def test_afresh_with_an_error_keeps_that_error(desk: Desk) -> None:
+    await desk.add("1", state=ARCHIVED, attempts=5, error="boom", outcome=FAILED)
+    task = await desk.commit("1", state=PENDING, error="again")
+    assert (task.attempts, task.error, task.outcome) == (0, "again", "")
+
+
+@pytest.mark.parametrize("state", [ACTIVE, ARCHIVED])
+async def test_other_states_leave_attempts_and_error(desk: Desk, state: int) -> None:
+    await desk.add("1", state=ARCHIVED, attempts=5, error="boom", outcome=FAILED)
+    task = await desk.commit("1", state=state)
+    assert (task.state, task.attempts, task.error, task.outcome) == (state, 5, "boom", "")
+
+
+@pytest.mark.parametrize("target", [ACTIVE, COMPLETED, ARCHIVED])
+async def test_an_error_with_a_state_is_kept(desk: Desk, target: int) -> None:
+    await desk.add("1", error="old")
+    claimed = await desk.claim_one()
+    task = await desk.commit("1", claimed.nonce, state=target, error="new")
+    assert (task.state, task.error, task.outcome, task.attempts) == (target, "new", "", 1)
+
+
+@pytest.mark.parametrize("target", [None, COMPLETED])
+async def test_a_success_clears_error_and_outcome(desk: Desk, target: int | None) -> None:
+    await desk.add("1", state=ARCHIVED, error="boom", outcome=FAILED, attempts=3)
+    task = await desk.commit("1", state=target)
+    assert (task.state, task.error, task.outcome, task.attempts) == (COMPLETED, "", "", 3)
+
+
+async def test_an_empty_error_is_an_error(desk: Desk) -> None:
+    """That a text was given decides, not whether it says anything."""
+    await desk.add("1")
+    claimed = await desk.claim_one()
+    assert (await desk.fail("1", claimed.nonce, error="")).state == PENDING
+
+
+async def test_a_commit_handed_in_is_not_changed(desk: Desk) -> None:
+    await desk.add("1")
+    commit = CommitRecord("1", error="boom", payload=b"[1]")
+    before = copy.copy(commit)
+    await desk.engine.commit([commit], desk.now)
+    assert commit == before
