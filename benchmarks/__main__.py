@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import engines, http, snapshots, waiting
+from benchmarks import batches, engines, http, snapshots, waiting
 from benchmarks.table import save, show
 
 Rows = list[dict[str, Any]]
@@ -21,6 +21,7 @@ QUICK: dict[str, Callable[[], Rows]] = {
     "engines": lambda: engines.run((10_000, 100_000, 1_000_000)),
     "snapshots": lambda: snapshots.run((100_000, 1_000_000)),
     "waiting": lambda: waiting.run(1000),
+    "batches": batches.run,
     "http": lambda: http.run((64,), rounds=1, seconds=2.0),
 }
 FULL: dict[str, Callable[[], Rows]] = QUICK | {

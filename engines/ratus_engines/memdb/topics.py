@@ -27,7 +27,7 @@ class PendingTasks:
 
     def __init__(self) -> None:
         self._levels: dict[int, tuple[SortedMap[TaskRecord], SortedMap[TaskRecord]]] = {}
-        self._order: list[int] = []  # priorities that have a task, the larger ones first
+        self._order: list[int] = []  # priorities that have had a task, the larger ones first
 
     def add(self, task: TaskRecord, now: int) -> None:
         level = self._levels.get(task.priority)
@@ -43,9 +43,6 @@ class PendingTasks:
             due.remove(key)
         except KeyError:
             later.remove(key)
-        if not due and not later:
-            del self._levels[task.priority]
-            self._order.remove(task.priority)
 
     def head(self, now: int) -> TaskRecord | None:
         """The task to be claimed next, or ``None`` when none is due."""

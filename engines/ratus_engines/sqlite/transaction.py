@@ -50,6 +50,7 @@ class Transaction:
         self._connection = connection
         self._topics: dict[str, Topic] = {}
         self._numbers: list[int] | None = None  # last and arrived of the table counters
+        self._counted = False  # whether they changed
         self._run: list[Sequence[Any]] = []
         self._run_statement = ""
         self.available: dict[str, None] = {}
@@ -85,13 +86,12 @@ class Transaction:
             if topic.changed:
                 self._store(topic)
         self._flush()
-        if self._numbers is not None:
+        if self._counted:
             self._connection.execute("UPDATE counters SET last = ?, arrived = ?", self._numbers)
 
     # ---- numbers ---------------------------------------------------------------------------------
 
     def _counters(self) -> list[int]:
-        """The numbers; who looks at them changes them, so they are written at the end."""
         if self._numbers is None:
             self._numbers = list(self._connection.execute("SELECT last, arrived FROM counters").fetchone())
         return self._numbers
@@ -110,6 +110,7 @@ class Transaction:
         numbers = self._counters()
         first = numbers[0] + 1
         numbers[0] += count
+        self._counted = True
         return first
 
     # ---- topics ----------------------------------------------------------------------------------
@@ -157,6 +158,7 @@ class Transaction:
         if topic.arrived:
             numbers = self._counters()
             numbers[1] += 1
+            self._counted = True
             self._write(_STORE_ARRIVED, [*values, numbers[1], topic.number])
         else:
             self._write(_STORE, [*values, topic.number])
