@@ -67,7 +67,7 @@ class RetryDefaults(Struct, frozen=True):
     max_delay: int = 3_600_000_000
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, gc=False):
     """A guard and the members to set.
 
     ``require``: members that must have these values, else the change does not apply. ``set``: new values.

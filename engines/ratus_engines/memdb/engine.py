@@ -111,7 +111,8 @@ class MemdbEngine(Engine):
         self.changes += 1
         state = task.state
         if state == COMPLETED:
-            self._committed.add(self._committed_key(task), task)
+            assert task.committed is not None, "a completed task has the time of its commit"
+            self._committed.add(time_key(task.committed, task.sequence), task)
         listener = self.listener
         if listener is not None:
             if state < COMPLETED:  # an active one, too: it can be claimed again at its deadline
@@ -122,12 +123,8 @@ class MemdbEngine(Engine):
     def _detach(self, task: TaskRecord, topic: Topic) -> None:
         topic.detach(task)
         if task.state == COMPLETED:
-            self._committed.remove(self._committed_key(task))
-
-    @staticmethod
-    def _committed_key(task: TaskRecord) -> int:
-        assert task.committed is not None, "a completed task has the time of its commit"
-        return time_key(task.committed, task.sequence)
+            assert task.committed is not None, "a completed task has the time of its commit"
+            self._committed.remove(time_key(task.committed, task.sequence))
 
     def _forget_if_empty(self, topic: Topic) -> None:
         """A topic exists while it has a task or a setting."""

@@ -36,9 +36,9 @@ class SortedMap(Generic[V]):
         """Put a value under a key that is not there yet."""
         self._size += 1
         largest = self._largest
-        if not largest or key > largest[-1]:
-            if largest and len(self._keys[-1]) < CHUNK:
-                self._keys[-1].append(key)
+        if not largest or key > largest[-1]:  # the usual case
+            if largest and len(keys := self._keys[-1]) < CHUNK:
+                keys.append(key)
                 self._values[-1].append(value)
                 largest[-1] = key
             else:
