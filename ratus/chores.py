@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from ratus.clock import SECOND, Clock
 from ratus.engine import Engine
@@ -21,6 +21,9 @@ from ratus.memory import tidy
 from ratus.metrics import Metrics
 
 logger = logging.getLogger("ratus.chores")
+
+# How often a process without chores does what concerns only itself.
+OWN_INTERVAL = 10 * SECOND
 
 Chore = Callable[[int], Awaitable[object]]
 
@@ -50,15 +53,14 @@ class Chores:
             "expire": engine.expire,
             "purge": lambda now: engine.purge(now - retention),
             "maintain": engine.maintain,
-            "metrics": self._drop_metrics,
-            "memory": _tidy_memory,
         }
+        # What every process does for itself, also one that leaves the engine's chores to others.
+        self._own: dict[str, Chore] = {"metrics": self._drop_metrics, "memory": _tidy_memory}
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, unless the interval is 0: then this instance does no chores."""
-        if self._interval:
-            self._task = asyncio.get_running_loop().create_task(self._loop())
+        """Begin. With an interval of 0 this instance does no chores but those of its own process."""
+        self._task = asyncio.get_running_loop().create_task(self._loop())
 
     async def stop(self) -> None:
         """Stop, in the middle of a round if need be."""
@@ -70,13 +72,19 @@ class Chores:
     async def _loop(self) -> None:
         await asyncio.sleep(self._delay / SECOND)
         while True:
-            await self.run()
-            await asyncio.sleep(self._interval / SECOND)
+            if self._interval:
+                await self.run()
+            await self._do(self._own)
+            await asyncio.sleep((self._interval or OWN_INTERVAL) / SECOND)
 
     async def run(self) -> None:
-        """One round."""
+        """One round of the engine's chores."""
         started = time.perf_counter()
-        for name, chore in self._chores.items():
+        await self._do(self._chores)
+        self._metrics.observe_chore(time.perf_counter() - started)
+
+    async def _do(self, chores: Mapping[str, Chore]) -> None:
+        for name, chore in chores.items():
             try:
                 done = await chore(self._clock.now())
             except ServiceUnavailable as error:
@@ -86,7 +94,6 @@ class Chores:
             else:
                 if done:
                     logger.debug("chore %s done", name, extra=fields(tasks=done))
-        self._metrics.observe_chore(time.perf_counter() - started)
 
     async def _drop_metrics(self, now: int) -> None:
         """Forget the metrics of topics that are gone."""

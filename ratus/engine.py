@@ -27,8 +27,8 @@ from ratus.errors import RatusError
 from ratus.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
 from ratus.transitions import Nonces, RetryDefaults
 
-# How many lapsed or expired tasks a claim takes care of before it looks for a task: so that one poll never
-# pays for a million others. The chore takes care of the rest.
+# How many lapsed or expired tasks a claim takes care of in one step: so that one poll never pays for a
+# million others, and others have their turn. The chore takes care of the rest.
 CLAIM_CHORES = 1000
 
 
@@ -144,8 +144,9 @@ class Engine(ABC):
 
         Topics in the order given; within one by priority (larger first), then ``scheduled``, then creation.
         Paused topics give nothing. Two callers never get the same claim. Lapsed claims of these topics
-        are taken back first, expired tasks archived (up to `CLAIM_CHORES` of each). Ends early, after at
-        least one task, at `MAX_PAGE_BYTES`. Empty when nothing is due.
+        are taken back first, up to about `CLAIM_CHORES`; expired tasks that stand before a due one are
+        archived, however many. Ends early, after at least one task, at `MAX_PAGE_BYTES` or when much had to
+        be taken care of. Empty when nothing is due.
         """
 
     @abstractmethod

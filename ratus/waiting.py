@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
+from typing import Any
 
 from msgspec import Struct
 
@@ -26,6 +27,8 @@ logger = logging.getLogger("ratus")
 _PAUSE = SECOND // 20
 # Other servers on the same data may change it unseen: then waiting is looking now and then.
 _SHARED_PAUSE = SECOND // 2
+# Topics that somebody who just came is looked after before others have their turn.
+_TOPICS_AT_ONCE = 64
 
 
 class Want(Struct, frozen=True):
@@ -44,10 +47,11 @@ class Want(Struct, frozen=True):
 
 
 class _Waiter:
-    __slots__ = ("busy", "future", "missed", "want")
+    __slots__ = ("busy", "future", "missed", "rank", "want")
 
     def __init__(self, want: Want) -> None:
         self.want = want
+        self.rank = {topic: rank for rank, topic in enumerate(want.topics)}
         self.future: asyncio.Future[list[TaskRecord]] = asyncio.get_running_loop().create_future()
         self.busy = False
         self.missed: set[str] = set()  # topics that could not be served because it was busy
@@ -123,9 +127,13 @@ class WaitingRoom:
         waiter = _Waiter(want)
         if not self._queues:
             self._told = self._engine.watch(True)
+        first = []
         for topic in want.topics:
-            self._queues.setdefault(topic, {})[waiter] = None
-            self._wake(topic)
+            queue = self._queues.setdefault(topic, {})
+            if not queue:
+                first.append(topic)
+            queue[waiter] = None
+        self._start(self._receive(waiter, first))
         alarm = _Alarm(self._clock, until, waiter.end)
         watch(waiter.end)
         try:
@@ -155,14 +163,34 @@ class WaitingRoom:
                     if not self._queues:
                         self._engine.watch(False)
 
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _receive(self, waiter: _Waiter, topics: list[str]) -> None:
+        """Look once for somebody who just came, where nobody came before; then set the timers."""
+        looked = self._clock.now()
+        try:
+            done = bool(topics) and await self._claim_for(waiter, tuple(topics))
+            for count, topic in enumerate(topics, 1):
+                if done:
+                    self.available(topic)  # whoever came behind has not looked yet
+                elif topic not in self._serving and topic not in self._timers:
+                    await self._look_again(topic, looked)
+                if count % _TOPICS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        except Exception:
+            logger.exception("looking for tasks for a request that waits failed; trying again")
+            for topic in topics:
+                self._arm(topic, self._clock.now() + SECOND)
+
     def _wake(self, topic: str) -> None:
         if topic in self._serving:
             self._serving[topic] = True
-            return
-        self._serving[topic] = False
-        task = asyncio.get_running_loop().create_task(self._serve(topic))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        else:
+            self._serving[topic] = False
+            self._start(self._serve(topic))
 
     async def _serve(self, topic: str) -> None:
         """Claim for the waiters of a topic, one after the other, until nothing is due."""
@@ -172,13 +200,8 @@ class WaitingRoom:
                 looked = self._clock.now()
                 if await self._serve_first(topic) or self._serving[topic]:
                     continue
-                due = await self._next_due(topic)
-                now = self._clock.now()
-                if due is not None and looked < due <= now:
-                    continue  # its time came while we looked
-                if due is not None and topic in self._queues:
-                    self._arm(topic, due if due > now else now + _PAUSE)
-                break
+                if not await self._look_again(topic, looked):
+                    break
         except Exception:
             # A waiter that nobody serves would wait until its time is over: try again soon.
             logger.exception("serving the requests that wait for tasks failed; trying again")
@@ -187,29 +210,38 @@ class WaitingRoom:
             if self._serving.pop(topic):
                 self.available(topic)
 
+    async def _look_again(self, topic: str, looked: int) -> bool:
+        """Set the timer for when the next task falls due; true when that was since we last looked."""
+        due = await self._next_due(topic)
+        now = self._clock.now()
+        if due is None or topic not in self._queues:
+            return False
+        if looked < due <= now:
+            self._wake(topic)
+            return True
+        self._arm(topic, due if due > now else now + _PAUSE)
+        return False
+
     async def _serve_first(self, topic: str) -> bool:
         """Claim for the waiter that came first; whether it is worth going on."""
-        waiter = next(iter(self._queues.get(topic, ())), None)
+        waiter = self._first(topic)
         if waiter is None:
             return False
         if waiter.busy:
             # Another of its topics is being served. Nobody overtakes it meanwhile.
             waiter.missed.add(topic)
             return False
-        waiter.busy = True
-        try:
-            return await self._serve_waiter(waiter)
-        finally:
-            waiter.busy = False
-            for missed in waiter.missed:
-                self.available(missed)
-            waiter.missed.clear()
+        # What became available at the same time in other topics is taken by preference, but not where
+        # somebody else came first.
+        topics = [other for other in self._serving if other in waiter.rank and self._first(other) is waiter]
+        return await self._claim_for(waiter, tuple(sorted(topics, key=waiter.rank.__getitem__)))
 
-    async def _serve_waiter(self, waiter: _Waiter) -> bool:
-        # In a topic where somebody else came first it takes nothing, whatever it prefers.
-        topics = tuple(
-            topic for topic in waiter.want.topics if next(iter(self._queues.get(topic, ())), None) is waiter
-        )
+    def _first(self, topic: str) -> _Waiter | None:
+        return next(iter(self._queues.get(topic, ())), None)
+
+    async def _claim_for(self, waiter: _Waiter, topics: tuple[str, ...]) -> bool:
+        """Claim in these topics; whether the waiter is done with."""
+        waiter.busy = True
         try:
             tasks = await self._engine.claim(waiter.want.claim(topics, now := self._clock.now()), now)
         except RatusError as error:
@@ -217,17 +249,19 @@ class WaitingRoom:
                 waiter.future.set_exception(error)
             self._leave(waiter)
             return True
-        if not tasks:
-            if waiter.future.done():
-                self._leave(waiter)
-                return True
-            return False
-        self._leave(waiter)
+        finally:
+            waiter.busy = False
+            missed, waiter.missed = waiter.missed, set()
+            for topic in missed:
+                self.available(topic)
+        if tasks or waiter.future.done():
+            self._leave(waiter)
         if waiter.future.done():  # gone while the engine was at work
             await self.give_back(tasks)
-        else:
+            return True
+        if tasks:
             waiter.future.set_result(tasks)
-        return True
+        return bool(tasks)
 
     async def _next_due(self, topic: str) -> int | None:
         """When to look again, unless the engine says that something changed."""

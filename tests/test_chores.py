@@ -155,23 +155,23 @@ async def test_a_round_is_measured() -> None:
     assert "ratus_chore_duration_seconds_count 2.0" in text
 
 
-async def test_metrics_of_topics_that_are_gone_are_forgotten() -> None:
-    setting = Setting()
-    now = setting.clock.now()
-    await setting.engine.open(now)
-    await setting.engine.insert([TaskRecord("1", "here", now, now)], now)
-    setting.metrics.admit_topic("here")
-    setting.metrics.admit_topic("gone")
-    await setting.chores.run()
-    assert setting.metrics.topics() == ["here"]
+@pytest.mark.parametrize("interval", [0, SECOND])
+async def test_a_process_forgets_the_metrics_of_topics_that_are_gone(sleeper: Sleeper, interval: int) -> None:
+    async with running(sleeper, interval=interval) as setting:
+        now = setting.clock.now()
+        await setting.engine.insert([TaskRecord("1", "here", now, now)], now)
+        setting.metrics.admit_topic("here")
+        setting.metrics.admit_topic("gone")
+        await sleeper.end()
+        assert setting.metrics.topics() == ["here"]
 
 
-async def test_what_lives_long_is_frozen_without_its_garbage() -> None:
-    setting = Setting()
-    await setting.engine.open(0)
+@pytest.mark.parametrize("interval", [0, SECOND])
+async def test_a_process_keeps_its_memory_in_order(sleeper: Sleeper, interval: int) -> None:
     before = gc.get_freeze_count()
-    await setting.chores.run()
-    assert gc.get_freeze_count() > before
+    async with running(sleeper, interval=interval):
+        await sleeper.end()
+        assert gc.get_freeze_count() > before
 
 
 @pytest.mark.parametrize("name", ORDER)
@@ -240,13 +240,13 @@ async def test_the_delay_may_be_spread(sleeper: Sleeper, random: float, seconds:
         assert sleeper.asked == [pytest.approx(seconds, abs=0.001)]
 
 
-async def test_an_instance_without_chores(sleeper: Sleeper) -> None:
-    setting = Setting(interval=0)
-    setting.chores.start()
-    for _ in range(10):
-        await really_sleep(0)
-    assert (sleeper.asked, setting.ran) == ([], [])
-    await setting.chores.stop()
+async def test_an_instance_without_chores_leaves_the_engine_alone(sleeper: Sleeper) -> None:
+    async with running(sleeper, interval=0) as setting:
+        await sleeper.end()
+        assert sleeper.asked == [0, 10]
+        assert setting.ran == []
+        text = (await setting.metrics.render()).decode()
+        assert "ratus_chore_duration_seconds_count 0.0" in text
 
 
 async def test_stopping_while_it_sleeps(sleeper: Sleeper) -> None:

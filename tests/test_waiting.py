@@ -390,3 +390,40 @@ async def test_closing_sends_everybody_away(hall: Hall) -> None:
         assert isinstance(late.exception(), ServiceUnavailable)
     assert await hall.state("2") == PENDING
     await hall.assert_empty()
+
+
+# ---- many topics -------------------------------------------------------------------------------------
+
+
+class Counting(MemdbEngine):
+    """Counts the topics that claims look at."""
+
+    looked = 0
+
+    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        self.looked += len(claim.topics)
+        return await super().claim(claim, now)
+
+
+async def test_waiting_for_many_topics_looks_at_each_once() -> None:
+    engine = Counting()
+    hall = await Hall(engine).open()
+    topics = [str(number) for number in range(300)]
+    waits = [hall.wait(*topics) for _ in range(20)]
+    await hall.settle()
+    assert engine.looked == len(topics)
+    await hall.insert("1", topic="7")
+    await hall.settle()
+    assert waits[0].result() == ["1"]
+    assert engine.looked <= len(topics) + 2  # the topic of the task, for the first waiter and for the second
+    await hall.advance(10 * SECOND)
+    assert all(wait.result() == [] for wait in waits[1:])
+    await hall.assert_empty()
+
+
+async def test_who_came_behind_gets_what_the_first_left() -> None:
+    hall = await Hall(MemdbEngine()).open()
+    await hall.insert("1", "2")
+    waits = [hall.wait(), hall.wait()]
+    await hall.settle()
+    assert [wait.result() for wait in waits] == [["1"], ["2"]]

@@ -86,6 +86,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         self.gone = self._closing = True
         self._waiting.clear()
+        self._receiving = None
         if self._current is not None:
             self._current.disconnect()
             self._alert()

@@ -23,7 +23,7 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
-@pytest.mark.parametrize("path", ["/wait", "/leave", "/answer"])
+@pytest.mark.parametrize("path", ["/wait", "/leave", "/answer", "/half"])
 @pytest.mark.parametrize("leave", [Client.reset, Client.half_close, lambda client: client.sock.close()])
 def test_a_connection_goes_with_its_peer(path: str, leave: Callable[[Client], None]) -> None:
     kept: list[weakref.ref[object]] = []
@@ -31,6 +31,10 @@ def test_a_connection_goes_with_its_peer(path: str, leave: Callable[[Client], No
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         connection = scope["ratus.connection"]
         kept.append(weakref.ref(connection))
+        if scope["path"] == "/half":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
         if scope["path"] != "/answer":
             gone = asyncio.Event()
             connection.watch(gone.set)
@@ -41,7 +45,8 @@ def test_a_connection_goes_with_its_peer(path: str, leave: Callable[[Client], No
     with running(app) as server:
         clients = [Client(server.port) for _ in range(10)]
         for client in clients:
-            client.send(f"GET {path} HTTP/1.1\r\n\r\n".encode())
+            length = "content-length: 9\r\n\r\nhalf" if path == "/half" else "\r\n"
+            client.send(f"POST {path} HTTP/1.1\r\n{length}".encode())
         if path == "/answer":
             assert all(client.answer().body == b"ok" for client in clients)
         eventually(lambda: len(kept) == len(clients))

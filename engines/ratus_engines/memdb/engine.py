@@ -8,6 +8,7 @@ slices and lets requests in between.
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -231,7 +232,10 @@ class MemdbEngine(Engine):
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
         self._check_open()
-        return [self._commit(commit, now) for commit in commits]
+        if len({commit.id for commit in commits}) == len(commits):
+            return [self._commit(commit, now) for commit in commits]
+        # A task is one object: a later commit to it would change what an earlier one is answered with.
+        return [copy.copy(self._commit(commit, now)) for commit in commits]
 
     def _commit(self, commit: CommitRecord, now: int) -> TaskRecord | RatusError:
         task = self._tasks.get(commit.id)
@@ -248,34 +252,42 @@ class MemdbEngine(Engine):
 
     async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
         self._check_open()
+        while True:
+            claimed, all_done = self._claim(claim, now)
+            if claimed or all_done:
+                return claimed
+            # Nothing is due yet but there is more to take care of, behind which something may be.
+            await asyncio.sleep(0)
+            self._check_open()
+
+    def _claim(self, claim: Claim, now: int) -> tuple[list[TaskRecord], bool]:
+        """Claim what is due; and whether all that lapsed or expired before it was taken care of."""
         claimed: list[TaskRecord] = []
-        size = 0
+        size, chores = 0, CLAIM_CHORES
         # One change serves the whole batch; only the nonce differs.
         change = transitions.claim(consumer=claim.consumer, nonce="", deadline=claim.deadline, now=now)
         for name in claim.topics:
             topic = self._topics.get(name)
             if topic is None or topic.paused:
                 continue
-            for _ in range(CLAIM_CHORES):
-                if (lapsed := topic.lapsed(now)) is None:
-                    break
-                self._lapse(lapsed, now)
-            expired = 0
+            while (task := topic.lapsed(now)) is not None and chores:
+                chores -= 1
+                self._lapse(task, now)
             while (task := topic.pending.head(now)) is not None:
                 if task.expires is not None and task.expires <= now:
-                    if expired == CLAIM_CHORES:
-                        break
-                    expired += 1
+                    if not chores:
+                        return claimed, False
+                    chores -= 1
                     self._expire(task, now)
                     continue
                 size += task.weight()
                 if claimed and size > MAX_PAGE_BYTES:
-                    return claimed
+                    return claimed, True
                 change.set["nonce"] = self.nonces()
                 claimed.append(self._change(task, change, now))
                 if len(claimed) == claim.limit:
-                    return claimed
-        return claimed
+                    return claimed, True
+        return claimed, chores > 0
 
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
         self._check_open()

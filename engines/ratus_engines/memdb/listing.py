@@ -42,13 +42,16 @@ async def list_page(
                 return TaskPage(found, str(after) if more else None)
         if len(walked) < count:
             return TaskPage(found)
-        # Tasks found before this pause may change or go in it. A page shows each as it is when the page is
-        # answered, and leaves out what is gone or no longer fits the filter.
+        # Tasks found before this pause may change, be replaced or go in it. A page shows each as it is when
+        # the page is answered, and leaves out what is gone or no longer fits the filter.
         await asyncio.sleep(0)
         found = [
-            task
+            current
             for task in found
-            if tasks.get(task.id) is task and task.topic == query.topic and query.matches(task)
+            if (current := tasks.get(task.id)) is not None
+            and current.sequence == task.sequence
+            and current.topic == query.topic
+            and query.matches(current)
         ]
 
 

@@ -65,7 +65,7 @@ class Snapshots:
     """
 
     def __init__(self, path: str, interval: int) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve()  # what a link points to is replaced, not the link
         self.interval = interval
         self.trouble = ""
         self._saved_at = 0
@@ -88,9 +88,9 @@ class Snapshots:
 
         ``changes`` is the engine's count of writes.
         """
-        if changes == self._saved_changes:
-            return False
-        return bool(self.trouble) or not 0 <= now - self._saved_at < self.interval
+        if self.trouble:
+            return True
+        return changes != self._saved_changes and not 0 <= now - self._saved_at < self.interval
 
     async def save(
         self, now: int, changes: int, header: Header, slices: Iterable[Sequence[TaskRecord]]

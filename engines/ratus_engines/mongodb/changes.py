@@ -37,9 +37,9 @@ class Changes:
         self._fallbacks = fallbacks
 
     async def read(self, task_id: str, *, whole: bool = True) -> TaskRecord | None:
-        """The task, with payload and result or without."""
+        """The task as it is at this moment, with payload and result or without."""
         projection = None if whole else WITHOUT_VALUES
-        found = await self._deployment.tasks.find_one({"_id": task_id}, projection)
+        found = await self._deployment.current.find_one({"_id": task_id}, projection)
         return None if found is None else record(found)
 
     async def change(
@@ -61,13 +61,13 @@ class Changes:
 
         async def optimistic() -> TaskRecord | None:
             for _ in range(ATTEMPTS):
-                seen = await tasks.find_one({"_id": task_id}, {"topic": 1})
+                seen = await self._deployment.current.find_one({"_id": task_id}, {"topic": 1})
                 if seen is None:
                     return None
                 condition["topic"] = seen["topic"]
                 if (task := await atomic()) is not None:
                     return task
-                again = await tasks.find_one({"_id": task_id}, {"topic": 1})
+                again = await self._deployment.current.find_one({"_id": task_id}, {"topic": 1})
                 if again is None or again["topic"] == condition["topic"]:
                     return None
             raise busy()

@@ -121,7 +121,7 @@ class Claims:
 
         A query for them would walk over all that expired.
         """
-        tasks = await self._deployment.tasks.find(
+        tasks = await self._deployment.current.find(
             {name: value for name, value in due.items() if name != "expires"},
             {"expires": 1},
             sort=indexes.CLAIM_ORDER,
@@ -187,7 +187,7 @@ class Claims:
     ) -> TaskRecord | None:
         for attempt in range(ATTEMPTS):
             # Whoever was too late looks a little further, at random, or all would go for the same one again.
-            candidates = await self._deployment.tasks.find(
+            candidates = await self._deployment.current.find(
                 due,
                 {"nonce": 1},
                 sort=indexes.CLAIM_ORDER,
@@ -212,7 +212,7 @@ class Claims:
     async def _batch(self, due: Document, claim: Claim, now: int, count: int, room: int) -> list[TaskRecord]:
         claimed: list[TaskRecord] = []
         for _ in range(_ROUNDS):
-            candidates = await self._deployment.tasks.find(
+            candidates = await self._deployment.current.find(
                 due,
                 {"size": {"$bsonSize": "$$ROOT"}},
                 sort=indexes.CLAIM_ORDER,
@@ -251,7 +251,7 @@ class Claims:
             self._lost.give_back(nonces.keys() - {task.nonce for task in tasks}, topic=topic)
         else:
             try:
-                found = await self._deployment.tasks.find({"_id": {"$in": list(ids)}}).to_list()
+                found = await self._deployment.current.find({"_id": {"$in": list(ids)}}).to_list()
             except BaseException:
                 self._lost.give_back(nonces, topic=topic)
                 raise

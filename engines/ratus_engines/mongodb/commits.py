@@ -124,7 +124,7 @@ class Commits:
         if not commits:
             return {}
         ids = [commit.id for commit in commits.values()]
-        cursor = self._deployment.tasks.find({"_id": {"$in": ids}})
+        cursor = self._deployment.current.find({"_id": {"$in": ids}})
         found = {task.id: task for task in map(record, await cursor.to_list())}
         answers: dict[int, Answer] = {}
         decided: dict[int, tuple[TaskRecord, Change]] = {}
@@ -151,7 +151,7 @@ class Commits:
     ) -> dict[int, TaskRecord]:
         """Those of the tasks that carry the commit, as they are in the database."""
         ids = [task.id for task in written.values()]
-        cursor = self._deployment.tasks.find({"_id": {"$in": ids}})
+        cursor = self._deployment.current.find({"_id": {"$in": ids}})
         found = {task.id: task for task in map(record, await cursor.to_list())}
         return {
             number: found[task.id]

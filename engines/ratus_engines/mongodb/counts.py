@@ -18,7 +18,7 @@ from pymongo.errors import PyMongoError
 from ratus.errors import ServiceUnavailable
 from ratus.records import ARCHIVED, PENDING, TopicInfo
 from ratus_engines.mongodb import indexes
-from ratus_engines.mongodb.deployment import Deployment, background
+from ratus_engines.mongodb.deployment import Deployment, background, stop
 from ratus_engines.mongodb.documents import Document, date, record
 from ratus_engines.mongodb.errors import reason
 
@@ -59,11 +59,8 @@ class Counts:
 
     async def close(self) -> None:
         """Stop counting."""
-        counting = [kept.counting for kept in self._kept.values() if kept.counting is not None]
-        for task in counting:
-            task.cancel()
-        if counting:
-            await asyncio.wait(counting)
+        for kept in list(self._kept.values()):
+            await stop(kept.counting)
 
     async def info(self, topic: str, paused: bool, now: int) -> TopicInfo | None:
         """What is known of a topic; ``None`` where it has neither a task nor a setting."""

@@ -94,6 +94,14 @@ def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
 
+async def stop(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task and wait for its end. Before Python 3.12 a cancellation may get lost in the driver, when it
+    comes with an answer (``asyncio.wait_for`` swallows it), so it is repeated."""
+    while task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_RETRY)
+
+
 class Deployment:
     """A client, the two collections, and the indexes that are there.
 
@@ -123,9 +131,7 @@ class Deployment:
         self._preparing = background(self._prepare())
 
     async def close(self) -> None:
-        if self._preparing is not None:
-            self._preparing.cancel()
-            await asyncio.wait([self._preparing])
+        await stop(self._preparing)
         await self.client.close()
 
     async def _prepare(self) -> None:
@@ -165,6 +171,21 @@ class Deployment:
         )
         for note in notes:
             logger.warning("%s", note)
+
+    # ---- collections -----------------------------------------------------------------------------
+
+    @property
+    def current(self) -> AsyncCollection[RawBSONDocument]:
+        """The tasks as the primary has them at this moment, for deciding what to write.
+
+        A majority read may be some milliseconds old, and whoever decides by it is refused again and again.
+        """
+        return self._current
+
+    @property
+    def current_settings(self) -> AsyncCollection[dict[str, Any]]:
+        """The settings as the primary has them at this moment."""
+        return self._current_settings
 
     # ---- use -------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from ratus_engines.mongodb.claims import Claims
 from ratus_engines.mongodb.commits import Commits
 from ratus_engines.mongodb.counts import Counts
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import date
+from ratus_engines.mongodb.documents import date, record
 from ratus_engines.mongodb.errors import may_have_happened
 from ratus_engines.mongodb.fallbacks import Fallbacks
 from ratus_engines.mongodb.lost import LostClaims
@@ -126,7 +126,8 @@ class MongodbEngine(Engine):
     async def get(self, task_id: str) -> TaskRecord | None:
         await self._ready()
         with self._deployment.limited():
-            return await self._changes.read(task_id)
+            found = await self._deployment.tasks.find_one({"_id": task_id})
+        return None if found is None else record(found)
 
     async def list_tasks(self, query: TaskQuery) -> TaskPage:
         await self._ready()
@@ -139,7 +140,7 @@ class MongodbEngine(Engine):
             result = await self._deployment.tasks.delete_one({"_id": task_id})
         if not result.deleted_count:
             return False
-        self._signals.settled([task_id])
+        self._signals.deleted([task_id])
         return True
 
     async def delete_tasks(self, topic: str) -> int:

@@ -19,7 +19,7 @@ from ratus import transitions
 from ratus.records import ACTIVE, TaskRecord
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import Changes
-from ratus_engines.mongodb.deployment import LIMIT, Deployment, background
+from ratus_engines.mongodb.deployment import LIMIT, Deployment, background, stop
 from ratus_engines.mongodb.documents import record
 from ratus_engines.mongodb.errors import reason
 from ratus_engines.mongodb.signals import Signals
@@ -62,7 +62,7 @@ class LostClaims:
         """The tasks of the topic that are claimed under these nonces."""
         condition = {"topic": topic, "state": ACTIVE, "nonce": {"$in": list(nonces)}}
         hint = self._deployment.hint(indexes.ACTIVE_TOPIC)
-        return [record(found) for found in await self._deployment.tasks.find(condition, hint=hint).to_list()]
+        return [record(found) for found in await self._deployment.current.find(condition, hint=hint).to_list()]
 
     def give_back(self, nonces: Iterable[str], *, topic: str = "", task_id: str = "") -> None:
         """Nobody has these claims: look for them for a while, and release those that were made."""
@@ -77,8 +77,7 @@ class LostClaims:
     async def close(self) -> None:
         """Look once more, briefly, and stop."""
         if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+            await stop(self._looking)
             try:
                 with pymongo.timeout(1):
                     await self._look_once()

@@ -1,11 +1,23 @@
-"""Telling the listener, if there is one, what an operation did to a task."""
+"""Telling the listener, if there is one, what happened to a task, once.
+
+Where the deployment tells of changes, it tells of this server's own, too. These were told already and are left
+out: each own change and each change heard of are matched, whichever comes first. One that finds no match within
+some seconds is forgotten.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 
 from ratus.engine import Listener
 from ratus.records import ACTIVE, PENDING, TaskRecord
+
+# An id, and whether the task was settled (or else became pending).
+_Event = tuple[str, bool]
+
+# Seconds after which an event is forgotten, at the latest after twice as many.
+_MEMORY = 3.0
 
 
 class Signals:
@@ -13,29 +25,96 @@ class Signals:
 
     def __init__(self, listener: Callable[[], Listener | None]) -> None:
         self._listener = listener
+        self._own = _Recent()
+        self._heard = _Recent()
+        self.following = False
+        """Whether changes are heard of, so that own ones have to be known again."""
+
+    # ---- what this server did --------------------------------------------------------------------
 
     def tell(self, tasks: Iterable[TaskRecord]) -> None:
         """These tasks were written as they are now."""
         listener = self._listener()
-        if listener is None:
+        if listener is None and not self.following:
             return
         topics: dict[str, None] = {}
         for task in tasks:
-            if task.state in (PENDING, ACTIVE):
-                # Also for an active one: its deadline may be the next thing that a waiting request waits for.
+            if task.state == ACTIVE:
+                # Its deadline may be the next thing that a waiting request waits for.
                 topics[task.topic] = None
-            else:
+                continue
+            pending = task.state == PENDING
+            self._did((task.id, not pending))
+            if pending:
+                topics[task.topic] = None
+            elif listener is not None:
                 listener.settled(task.id)
-        for topic in topics:
-            listener.available(topic)
+        if listener is not None:
+            for topic in topics:
+                listener.available(topic)
+
+    def deleted(self, ids: Iterable[str]) -> None:
+        """These tasks were deleted."""
+        listener = self._listener()
+        for task_id in ids:
+            self._did((task_id, True))
+            if listener is not None:
+                listener.settled(task_id)
 
     def available(self, topic: str) -> None:
         """Something may be claimed in the topic."""
         if (listener := self._listener()) is not None:
             listener.available(topic)
 
-    def settled(self, ids: Iterable[str]) -> None:
-        """These tasks were completed, archived or deleted."""
+    def _did(self, event: _Event) -> None:
+        if self.following and not self._heard.take(event):
+            self._own.add(event)
+
+    # ---- what was heard of -----------------------------------------------------------------------
+
+    def is_news(self, task_id: str, settled: bool) -> bool:
+        """Whether a change that was heard of is another server's, or comes before it is told of."""
+        event = task_id, settled
+        if self._own.take(event):
+            return False
+        self._heard.add(event)
+        return True
+
+    def heard_settled(self, task_id: str) -> None:
+        """A task was completed, archived or deleted, by somebody."""
         if (listener := self._listener()) is not None:
-            for task_id in ids:
-                listener.settled(task_id)
+            listener.settled(task_id)
+
+
+class _Recent:
+    """Counts events of the last seconds."""
+
+    def __init__(self) -> None:
+        self._new: dict[_Event, int] = {}
+        self._old: dict[_Event, int] = {}
+        self._since = time.monotonic()
+
+    def add(self, event: _Event) -> None:
+        self._forget()
+        self._new[event] = self._new.get(event, 0) + 1
+
+    def take(self, event: _Event) -> bool:
+        """Whether there is such an event; then there is one less."""
+        self._forget()
+        for events in (self._old, self._new):
+            count = events.get(event)
+            if count:
+                if count == 1:
+                    del events[event]
+                else:
+                    events[event] = count - 1
+                return True
+        return False
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        age = now - self._since
+        if age >= _MEMORY:
+            self._old = self._new if age < 2 * _MEMORY else {}
+            self._new = {}
+            self._since = now

@@ -171,7 +171,7 @@ class Storing:
         """Where the topic is the shard key: a task that moves to another topic is deleted and inserted."""
         collection = self._deployment.tasks
         for _ in range(ATTEMPTS):
-            old = await collection.find_one({"_id": task.id}, {"topic": 1, "sequence": 1})
+            old = await self._deployment.current.find_one({"_id": task.id}, {"topic": 1, "sequence": 1})
             if old is not None and old["topic"] == task.topic:
                 condition = {"_id": task.id, "topic": task.topic}
                 if (await collection.update_one(condition, replacement(task))).matched_count:

@@ -79,7 +79,7 @@ class Sweeps:
         while most is None or looked < most:
             limit = BATCH if most is None else min(BATCH, most - looked)
             with self._deployment.limited():
-                found = await self._deployment.tasks.find(
+                found = await self._deployment.current.find(
                     condition, WITHOUT_VALUES, limit=limit, hint=self._deployment.hint(index)
                 ).to_list()
                 done = await self._apply([(task, decide(task)) for task in map(record, found)])
@@ -114,7 +114,7 @@ class Sweeps:
         count = 0
         while True:
             with self._deployment.limited():
-                found = await self._deployment.tasks.find(
+                found = await self._deployment.current.find(
                     condition, {"_id": 1}, limit=BATCH, hint=self._deployment.hint(indexes.RETENTION)
                 ).to_list()
                 done = await self._delete([task["_id"] for task in found], condition)
@@ -127,13 +127,13 @@ class Sweeps:
             return 0
         result = await self._deployment.tasks.delete_many({**condition, "_id": {"$in": ids}})
         if result.deleted_count:
-            self._signals.settled(ids)
+            self._signals.deleted(ids)
         return result.deleted_count
 
     async def _walk(self, condition: Document, index: str, projection: Document) -> AsyncIterator[list[Any]]:
         """The documents for which the condition holds, once through, some at a time."""
         hint = "_id_" if index == "_id_" else self._deployment.hint(index)
-        cursor = self._deployment.tasks.find(condition, projection, hint=hint, batch_size=BATCH)
+        cursor = self._deployment.current.find(condition, projection, hint=hint, batch_size=BATCH)
         try:
             while True:
                 with self._deployment.limited():

@@ -129,7 +129,7 @@ class Topics:
     # ---- settings --------------------------------------------------------------------------------
 
     async def is_paused(self, topic: str) -> bool:
-        found = await self._deployment.settings.find_one({"_id": topic})
+        found = await self._deployment.current_settings.find_one({"_id": topic})
         return found is not None and bool(found.get("paused"))
 
     async def set_paused(self, topic: str, paused: bool) -> None:
@@ -168,7 +168,7 @@ class Topics:
     async def _first(self, topic: str, state: int, name: str, index: str) -> int | None:
         # Only documents that have the date.
         condition = {"topic": topic, "state": state, name: {"$gt": _FIRST_DATE}}
-        found = await self._deployment.tasks.find_one(
+        found = await self._deployment.current.find_one(
             condition, {name: 1, "_id": 0}, sort=[(name, 1)], hint=self._deployment.hint(index)
         )
         value: int | None = None if found is None else getattr(record(found), name)

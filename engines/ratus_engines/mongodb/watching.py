@@ -15,7 +15,7 @@ import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
 from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING
-from ratus_engines.mongodb.deployment import LIMIT, Deployment, background
+from ratus_engines.mongodb.deployment import LIMIT, Deployment, background, stop
 from ratus_engines.mongodb.errors import is_passing, reason
 from ratus_engines.mongodb.signals import Signals
 
@@ -26,9 +26,6 @@ _PAUSE = 1.0
 
 # Milliseconds for which the database holds a question for news before it answers that there are none.
 _AWAIT = 1_000
-
-# Tasks that became pending by an update: their topics are looked up at once for so many.
-_MOST_AT_ONCE = 500
 
 _FIELDS = "updateDescription.updatedFields"
 _PIPELINE: list[Mapping[str, Any]] = [
@@ -70,9 +67,11 @@ class Watcher:
         self._watching = background(self._watch())
 
     async def close(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait([self._watching])
+        await stop(self._watching)
+
+    def _follows(self, following: bool) -> None:
+        self._signals.following = following
+        (self.following.set if following else self.following.clear)()
 
     async def _watch(self) -> None:
         while True:
@@ -90,7 +89,7 @@ class Watcher:
                 logger.exception("following changes failed; waiting requests look for tasks now and then")
                 return
             finally:
-                self.following.clear()
+                self._follows(False)
             await asyncio.sleep(_PAUSE)
 
     async def _follow(self) -> None:
@@ -98,7 +97,7 @@ class Watcher:
             self._deployment.tasks.name
         ]
         async with await collection.watch(_PIPELINE, max_await_time_ms=_AWAIT) as stream:
-            self.following.set()
+            self._follows(True)
             while stream.alive:
                 change = await stream.try_next()
                 if change is not None:
@@ -114,8 +113,11 @@ class Watcher:
             else:
                 state = change.get("updateDescription", {}).get("updatedFields", {}).get("state", PENDING)
                 topic = None
-            if change["operationType"] == "delete" or state in (COMPLETED, ARCHIVED):
-                self._signals.settled([task_id])
+            settled = change["operationType"] == "delete" or state in (COMPLETED, ARCHIVED)
+            if not self._signals.is_news(task_id, settled):
+                continue
+            if settled:
+                self._signals.heard_settled(task_id)
             elif topic is not None:
                 self._signals.available(topic)
             else:

@@ -48,8 +48,9 @@ class Claims:
         self._due: dict[str, _DueTasks] = {}
         self._first_deadlines: dict[str, int | None] = {}
 
-    def serve(self, requests: Sequence[tuple[Claim, int]]) -> list[list[TaskRecord]]:
-        """The claims of each request, in order; each is a `Claim` and the time."""
+    def serve(self, requests: Sequence[tuple[Claim, int]]) -> list[list[TaskRecord] | None]:
+        """The claims of each request, in order; each is a `Claim` and the time. ``None`` where so much had
+        expired before anything that is due that the request has to be made again."""
         wanted: dict[str, int] = {}
         latest = 0
         for claim, now in requests:
@@ -62,22 +63,21 @@ class Claims:
                 self._due[name] = _DueTasks(self._transaction, topic, latest, min(count, MOST_AHEAD))
         return [self._claim(claim, now) for claim, now in requests]
 
-    def _claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+    def _claim(self, claim: Claim, now: int) -> list[TaskRecord] | None:
         transaction = self._transaction
         claimed: list[TaskRecord] = []
-        size = 0
+        size = expired = 0
         for name in claim.topics:
             due = self._due.get(name)
             if due is None:
                 continue
             self._take_back(due, now)
-            expired = 0
             while (task := due.take(now)) is not None:
                 if task.expires is not None and task.expires <= now:
                     transaction.change(task, transitions.expire(task))
                     expired += 1
                     if expired == CLAIM_CHORES:
-                        break
+                        return claimed or None
                     continue
                 size += task.weight()
                 if claimed and size > MAX_PAGE_BYTES:

@@ -181,18 +181,21 @@ class SqliteEngine(Engine):
     # ---- claims ----------------------------------------------------------------------------------
 
     async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
-        return await self._write_together(
-            4, self._together.claim, claim, now, weight=claim.limit, undo=self._give_back
-        )
+        while True:
+            claimed: list[TaskRecord] | None = await self._write_together(
+                4, self._together.claim, claim, now, weight=claim.limit, undo=self._give_back
+            )
+            if claimed is not None:
+                return claimed
 
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
         return await self._write(
             self._alone.claim_task, task_id, claim, now, force, undo=lambda task: self._give_back([task])
         )
 
-    def _give_back(self, tasks: Iterable[TaskRecord]) -> None:
+    def _give_back(self, tasks: Iterable[TaskRecord] | None) -> None:
         """Release what was claimed for a caller who is gone."""
-        for task in tasks:
+        for task in tasks or ():
             self._writer.submit(self._alone.release, (task.id, task.nonce))
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:

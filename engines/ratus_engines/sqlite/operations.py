@@ -105,7 +105,7 @@ class Together:
 
     def claim(
         self, transaction: Transaction, requests: Sequence[tuple[Claim, int]]
-    ) -> list[list[TaskRecord]]:
+    ) -> list[list[TaskRecord] | None]:
         return Claims(transaction, self._retry, self._random, self._nonces).serve(requests)
 
 

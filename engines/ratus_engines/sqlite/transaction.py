@@ -87,7 +87,7 @@ class Transaction:
                 self._store(topic)
         self._flush()
         if self._counted:
-            self._connection.execute("UPDATE counters SET last = ?, arrived = ?", self._numbers)
+            self._connection.execute("UPDATE counters SET last = ?, arrived = ?", self._counters())
 
     # ---- numbers ---------------------------------------------------------------------------------
 

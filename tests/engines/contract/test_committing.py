@@ -209,6 +209,18 @@ async def test_the_commits_of_a_batch_are_applied_in_order(desk: Desk) -> None:
     assert (task.topic, task.state, task.payload) == ("other", PENDING, b"[1]")
 
 
+async def test_each_item_of_a_batch_is_answered_with_the_task_as_it_then_was(desk: Desk) -> None:
+    await desk.add("1", "2")
+    commits = [CommitRecord(name, state=state) for name, state in (("1", 3), ("2", 2), ("1", 2), ("1", 0))]
+    answers = await desk.engine.commit(commits, desk.now)
+    assert [(members(answer)["id"], members(answer)["state"]) for answer in answers] == [
+        ("1", ARCHIVED),
+        ("2", COMPLETED),
+        ("1", COMPLETED),
+        ("1", PENDING),
+    ]
+
+
 async def test_a_large_batch(desk: Desk) -> None:
     await desk.add(*map(str, range(1000)))
     claimed = await desk.claim(limit=1000)

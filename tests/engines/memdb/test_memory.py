@@ -137,3 +137,36 @@ async def test_a_page_shows_each_task_as_it_is_when_it_is_answered() -> None:
     await engine.commit([CommitRecord("1", state=PENDING, topic="other")], START)
     await engine.commit([CommitRecord("moved", state=PENDING, topic="other")], START)
     assert [found.id for found in (await work).tasks] == ["last 0", "last 1"]
+
+
+async def test_a_page_shows_a_task_that_was_replaced_while_it_was_made() -> None:
+    engine = await opened()
+    await engine.insert([task(str(number)) for number in range(MANY)], START)
+    for name in ("3", "1500"):
+        await engine.upsert([task(name, producer="p", payload=b"1")], START)
+    listing_tasks = asyncio.ensure_future(engine.list_tasks(TaskQuery("t", 10, producer="p")))
+    await asyncio.sleep(0)
+    await engine.upsert([task("3", producer="p", payload=b"2")], START)
+    page = await listing_tasks
+    assert [(found.id, found.payload) for found in page.tasks] == [("3", b"2"), ("1500", b"1")]
+
+
+async def test_one_claim_over_many_topics_takes_care_of_a_thousand_tasks_a_step() -> None:
+    engine = await opened()
+    topics = tuple(str(number) for number in range(5))
+    for topic in topics:
+        expired = [task(f"{topic}-{number}", topic, expires=START) for number in range(400)]
+        await engine.insert(expired, START - 1)
+    steps = 0
+
+    async def others() -> None:
+        nonlocal steps
+        while True:
+            steps += 1
+            await asyncio.sleep(0)
+
+    busy = asyncio.ensure_future(others())
+    await asyncio.sleep(0)
+    assert await engine.claim(Claim(topics, START + MINUTE), START) == []
+    busy.cancel()
+    assert steps >= 2
