@@ -107,7 +107,7 @@ def test_a_snapshot_is_written_while_it_runs(tmp_path: Path) -> None:
         server.wait()
     with serving(tmp_path, *flags) as server, Api(server.port) as api:
         assert api.task("a")["state"] == 0
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("snapshot")] == ["snapshot"]
+    assert {found.name for found in tmp_path.glob("snapshot*")} == {"snapshot", "snapshot.lock"}
 
 
 def test_without_a_path_nothing_survives(tmp_path: Path) -> None:

@@ -67,18 +67,22 @@ class MemdbEngine(Engine):
     async def open(self, now: int) -> None:
         if self._snapshots is not None:
             self._snapshots.check_folder()
-            async for tasks in self._snapshots.read(self._begin_loading):
-                for task in tasks:
-                    self._add(task, now)
-            for topic in list(self._topics.values()):
-                self._forget_if_empty(topic)
-            self._snapshots.loaded(now, self.changes)
+            self._snapshots.lock()
+            try:
+                await self._load(self._snapshots, now)
+            except BaseException:
+                self._snapshots.unlock()
+                raise
         self._open = True
 
     async def close(self, now: int) -> None:
         was_open, self._open = self._open, False
-        if was_open and self._snapshots is not None and not await self._save(self._snapshots, now):
-            raise OSError(self._snapshots.trouble)
+        if was_open and self._snapshots is not None:
+            try:
+                if not await self._save(self._snapshots, now):
+                    raise OSError(self._snapshots.trouble)
+            finally:
+                self._snapshots.unlock()
 
     async def health(self) -> Health:
         if not self._open:
@@ -413,6 +417,14 @@ class MemdbEngine(Engine):
             await self._save(self._snapshots, now)
 
     # ---- snapshots -------------------------------------------------------------------------------
+
+    async def _load(self, snapshots: Snapshots, now: int) -> None:
+        async for tasks in snapshots.read(self._begin_loading):
+            for task in tasks:
+                self._add(task, now)
+        for topic in list(self._topics.values()):
+            self._forget_if_empty(topic)
+        snapshots.loaded(now, self.changes)
 
     def _begin_loading(self, header: Header) -> None:
         self._sequence = header.sequence

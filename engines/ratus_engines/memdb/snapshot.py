@@ -13,6 +13,7 @@ name holds one whole snapshot. Writing and syncing happen in a thread, encoding 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import logging
 import os
@@ -68,6 +69,7 @@ class Snapshots:
         self.path = Path(path).resolve()  # what a link points to is replaced, not the link
         self.interval = interval
         self.trouble = ""
+        self._lock: BinaryIO | None = None
         self._saved_at = 0
         self._saved_changes = 0
 
@@ -82,6 +84,29 @@ class Snapshots:
             raise StartupError(f"cannot keep snapshots in {self.path}: it is not a regular file")
         if not os.access(folder, os.W_OK):
             self._fail(f"the folder {folder} is not writable")
+
+    def lock(self) -> None:
+        """Keep other servers away from the file until `unlock`, or until this process ends, however it ends.
+
+        Raises `StartupError` when another one has it: they would overwrite each other's tasks. Where no lock
+        file can be made, no snapshot can be written either, and there is nothing to keep anybody from.
+        """
+        try:
+            self._lock = self.path.with_name(self.path.name + ".lock").open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.unlock()
+            raise StartupError(
+                f"another server keeps its snapshots in {self.path}: stop it, or choose another path"
+            ) from None
+        except OSError as error:
+            logger.debug("no lock for %s: %s", self.path, error)
+
+    def unlock(self) -> None:
+        """Let others have the file. The lock's own file stays: others may be about to lock it."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def is_due(self, now: int, changes: int) -> bool:
         """Whether it is time: there is something new and the interval is over, or the last one failed.

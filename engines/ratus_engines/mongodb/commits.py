@@ -94,7 +94,9 @@ class Commits:
             # A replica set is asked again by the driver; alone, a lost answer leaves only looking.
             if not commit.nonce or not is_passing(error):
                 raise
-            task = await self._changes.read(commit.id)
+            # What only one member has may be lost with it: it is not yet to be answered.
+            found = await self._deployment.tasks.find_one({"_id": commit.id})
+            task = None if found is None else record(found)
             if task is None or not _was_committed(task, commit, now):
                 raise
             return task
@@ -151,7 +153,7 @@ class Commits:
     ) -> dict[int, TaskRecord]:
         """Those of the tasks that carry the commit, as they are in the database."""
         ids = [task.id for task in written.values()]
-        cursor = self._deployment.current.find({"_id": {"$in": ids}})
+        cursor = self._deployment.tasks.find({"_id": {"$in": ids}})
         found = {task.id: task for task in map(record, await cursor.to_list())}
         return {
             number: found[task.id]

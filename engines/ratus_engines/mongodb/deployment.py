@@ -14,9 +14,10 @@ from urllib.parse import unquote_plus
 
 import pymongo
 from bson.raw_bson import RawBSONDocument
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from ratus.engine import Health
@@ -54,6 +55,8 @@ _DEFAULTS: Mapping[str, Any] = {
 _DURABILITY = frozenset({"w", "journal", "wtimeoutms"})
 
 _BAD_VALUE = 2
+
+_LOCAL = ReadConcern("local")
 
 # Pieces of a user name or password that are shorter give nothing away.
 _SHORTEST_SECRET = 3
@@ -95,17 +98,23 @@ def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 async def stop(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task and wait for its end. Before Python 3.12 a cancellation may get lost in the driver, when it
-    comes with an answer (``asyncio.wait_for`` swallows it), so it is repeated."""
+    """Cancel a task and wait for its end.
+
+    Before Python 3.12 a cancellation that comes together with an answer may get lost in the driver
+    (``asyncio.wait_for`` swallows it), so it is repeated.
+    """
     while task is not None and not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_RETRY)
 
 
 class Deployment:
-    """A client, the two collections, and the indexes that are there.
+    """A client, the two collections, and the indexes that are there. ``retention`` is in microseconds.
 
-    ``retention`` is in microseconds. ``hints`` are the names of the indexes that can be relied on.
+    - ``tasks``: written to, and read from for clients: what a majority has.
+    - ``current``, ``current_settings``: as the primary has it at this moment, for deciding what to write.
+      What a majority has may be some milliseconds old, and who decides by that is too late again and again.
+    - ``hints``: the names of the indexes that can be relied on.
     """
 
     def __init__(
@@ -116,6 +125,10 @@ class Deployment:
         data = self.client[database]
         self.tasks: AsyncCollection[RawBSONDocument] = data.get_collection(collection, codec_options=RAW)  # type: ignore[assignment]  # the driver types collections by their client
         self.settings: AsyncCollection[dict[str, Any]] = data[f"{collection}_topics"]
+        self.current = self.tasks.with_options(read_preference=ReadPreference.PRIMARY, read_concern=_LOCAL)
+        self.current_settings = self.settings.with_options(
+            read_preference=ReadPreference.PRIMARY, read_concern=_LOCAL
+        )
         self.hints: frozenset[str] = frozenset()
         self._retention = retention
         self._create_indexes = create_indexes
@@ -171,21 +184,6 @@ class Deployment:
         )
         for note in notes:
             logger.warning("%s", note)
-
-    # ---- collections -----------------------------------------------------------------------------
-
-    @property
-    def current(self) -> AsyncCollection[RawBSONDocument]:
-        """The tasks as the primary has them at this moment, for deciding what to write.
-
-        A majority read may be some milliseconds old, and whoever decides by it is refused again and again.
-        """
-        return self._current
-
-    @property
-    def current_settings(self) -> AsyncCollection[dict[str, Any]]:
-        """The settings as the primary has them at this moment."""
-        return self._current_settings
 
     # ---- use -------------------------------------------------------------------------------------
 

@@ -62,7 +62,9 @@ class LostClaims:
         """The tasks of the topic that are claimed under these nonces."""
         condition = {"topic": topic, "state": ACTIVE, "nonce": {"$in": list(nonces)}}
         hint = self._deployment.hint(indexes.ACTIVE_TOPIC)
-        return [record(found) for found in await self._deployment.current.find(condition, hint=hint).to_list()]
+        return [
+            record(found) for found in await self._deployment.current.find(condition, hint=hint).to_list()
+        ]
 
     def give_back(self, nonces: Iterable[str], *, topic: str = "", task_id: str = "") -> None:
         """Nobody has these claims: look for them for a while, and release those that were made."""

@@ -1,8 +1,8 @@
 """Telling the listener, if there is one, what happened to a task, once.
 
-Where the deployment tells of changes, it tells of this server's own, too. These were told already and are left
-out: each own change and each change heard of are matched, whichever comes first. One that finds no match within
-some seconds is forgotten.
+Where the deployment tells of changes, it tells of this server's own, too. These were told already and are
+left out: each own change and each change heard of are matched, whichever comes first. One that finds no match
+within some seconds is forgotten.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What is known of a topic: whether it is paused, what lapses and expires next, how many tasks it has.
 
 A claim has to know whether the topic is paused and whether a claim has lapsed or a task expired, but it
-cannot ask for that each time: it would take three times as long. So what was read is believed for a tenth of a
-second, and what this server does itself is added to it at once. What another server does within that time:
+cannot ask for that each time: it would take three times as long. So what was read is believed for a tenth
+of a second, and what this server does itself is added to it at once. What another server does meanwhile:
 
 - Pausing is exact all the same, since a server that pauses waits as long before it answers.
 - A lapse is noticed late only where a claim was made for less than that time.

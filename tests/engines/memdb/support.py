@@ -19,11 +19,34 @@ def task(task_id: str, topic: str = "t", **members: Any) -> TaskRecord:
     return TaskRecord(id=task_id, topic=topic, produced=START, scheduled=START, **members)
 
 
+_engines: dict[Path, MemdbEngine] = {}
+
+
 async def opened(path: Path | None = None, interval: int = 5 * MINUTE) -> MemdbEngine:
-    """An engine that is open."""
+    """An engine that is open. One that was opened on the same path before counts as killed: its lock goes."""
     engine = MemdbEngine(snapshot_path=str(path) if path else "", snapshot_interval=interval)
+    if path is not None:
+        kill(_engines.get(path))
+        _engines[path] = engine
     await engine.open(START)
     return engine
+
+
+def kill(engine: MemdbEngine | None) -> None:
+    """What remains of an engine whose process is gone: nothing, and no lock."""
+    if engine is not None and engine._snapshots is not None:
+        engine._snapshots.unlock()
+
+
+def kill_all() -> None:
+    """The end of a test."""
+    while _engines:
+        kill(_engines.popitem()[1])
+
+
+def files(folder: Path) -> list[str]:
+    """The names in a folder but for locks, which stay."""
+    return sorted(found.name for found in folder.iterdir() if found.suffix != ".lock")
 
 
 async def tasks_of(engine: MemdbEngine, topic: str = "t") -> list[TaskRecord]:

@@ -6,6 +6,8 @@ import asyncio
 import errno
 import logging
 import os
+import re
+import shutil
 import sys
 from pathlib import Path
 from random import Random
@@ -16,10 +18,11 @@ from hypothesis import strategies as st
 from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.memdb.snapshot import FORMAT, FRAME, FRAME_BYTES
 
+from ratus.errors import StartupError
 from ratus.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
 from ratus.testing import START
 from ratus.times import MAX_TIME, MIN_TIME
-from tests.engines.memdb.support import MINUTE, opened, small, task, tasks_of, version
+from tests.engines.memdb.support import MINUTE, files, kill_all, opened, small, task, tasks_of, version
 
 pytestmark = pytest.mark.anyio
 
@@ -129,7 +132,7 @@ async def test_without_a_path_nothing_is_written(tmp_path: Path, monkeypatch: py
     await engine.insert([task("1")], START)
     await engine.maintain(START + 100 * MINUTE)
     await engine.close(START)
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 async def test_the_rest_of_a_save_that_was_broken_off_does_no_harm(path: Path) -> None:
@@ -243,7 +246,7 @@ async def test_a_folder_that_goes_away_is_told_and_overcome(tmp_path: Path) -> N
     folder.mkdir()
     engine = await opened(folder / "ratus.snapshot", interval=1)
     await engine.insert([task("1")], START)
-    folder.rmdir()
+    shutil.rmtree(folder)
     await engine.maintain(START + MINUTE)
     assert (await engine.health()).detail
     folder.mkdir()
@@ -292,7 +295,7 @@ async def test_a_save_that_breaks_off_leaves_the_old_snapshot(
         await engine.maintain(START + MINUTE)
     assert os.strerror(errno.EIO) in (await engine.health()).detail
     assert path.read_bytes() == before
-    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    assert files(path.parent) == [path.name]
 
 
 async def test_a_save_can_be_cancelled_at_any_moment(path: Path) -> None:
@@ -308,7 +311,7 @@ async def test_a_save_can_be_cancelled_at_any_moment(path: Path) -> None:
         if not work.cancelled():
             break
         assert len(await tasks_of(await opened(path))) in (3, 3 + 4 * FRAME - 10)
-    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    assert files(path.parent) == [path.name]
     await engine.insert([task("one more")], START)
     await engine.maintain(START + 2 * MINUTE)
     assert path.read_bytes() != before
@@ -333,6 +336,7 @@ async def test_a_crash_in_the_middle_of_a_save_costs_no_snapshot(path: Path) -> 
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'engines'}"}
     draw = Random(1)
     for _ in range(3):
+        kill_all()
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", program, str(path), env=environment, stdout=asyncio.subprocess.PIPE
         )
@@ -430,3 +434,25 @@ async def test_what_happened_during_a_save_is_saved_with_the_next(path: Path) ->
     await engine.maintain(START + 2 * MINUTE)
     assert version(path) != first
     assert "new" in [found.id for found in await tasks_of(await opened(path))]
+
+
+async def test_two_servers_cannot_keep_their_snapshots_in_one_file(path: Path) -> None:
+    first = await opened(path)
+    await first.insert([task("1")], START)
+    second = MemdbEngine(snapshot_path=str(path))
+    with pytest.raises(StartupError, match=f"another server keeps its snapshots in {re.escape(str(path))}"):
+        await second.open(START)
+    await first.close(START)
+    await second.open(START)
+    assert [found.id for found in await tasks_of(second)] == ["1"]
+    await second.close(START)
+
+
+async def test_what_a_link_points_to_is_replaced_and_not_the_link(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    engine = await opened(link)
+    await engine.insert([task("1")], START)
+    await engine.close(START)
+    assert link.is_symlink()
+    assert [found.id for found in await tasks_of(await opened(path))] == ["1"]
