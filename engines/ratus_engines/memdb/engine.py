@@ -58,6 +58,7 @@ class MemdbEngine(Engine):
         self._created: SortedMap[TaskRecord] = SortedMap()  # by sequence: what a snapshot walks
         self._committed: SortedMap[TaskRecord] = SortedMap()  # completed ones by the time of their commit
         self._sequence = 0
+        self._walking = asyncio.Lock()
         self._open = False
         self.changes = 0  # counts writes, so that a snapshot of nothing new is not written
         self._snapshots = Snapshots(snapshot_path, snapshot_interval) if snapshot_path else None
@@ -210,7 +211,7 @@ class MemdbEngine(Engine):
 
     async def list_tasks(self, query: TaskQuery) -> TaskPage:
         self._check_open()
-        return await list_page(self._topics, self._tasks, query)
+        return await list_page(self._topics, self._tasks, query, self._walking)
 
     async def delete_task(self, task_id: str) -> bool:
         self._check_open()

@@ -15,11 +15,23 @@ SLICE = 512
 
 
 async def list_page(
-    topics: Mapping[str, Topic], tasks: Mapping[str, TaskRecord], query: TaskQuery
+    topics: Mapping[str, Topic], tasks: Mapping[str, TaskRecord], query: TaskQuery, walking: asyncio.Lock
 ) -> TaskPage:
-    """One page of a topic's tasks; see `Engine.list_tasks`."""
+    """One page of a topic's tasks; see `Engine.list_tasks`.
+
+    A filter may have to look at very many tasks. Those who do hold ``walking``, one after the other: a
+    hundred at once would take a hundred slices a turn of the loop.
+    """
+    if query.outcome is None and query.producer is None and query.consumer is None:
+        return await _list_page(topics, tasks, query, filtered=False)
+    async with walking:
+        return await _list_page(topics, tasks, query, filtered=True)
+
+
+async def _list_page(
+    topics: Mapping[str, Topic], tasks: Mapping[str, TaskRecord], query: TaskQuery, *, filtered: bool
+) -> TaskPage:
     after = _position(query.after)
-    filtered = not (query.outcome is None and query.producer is None and query.consumer is None)
     found: list[TaskRecord] = []
     size, skip = 0, query.offset
     while True:

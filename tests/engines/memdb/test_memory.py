@@ -170,3 +170,15 @@ async def test_one_claim_over_many_topics_takes_care_of_a_thousand_tasks_a_step(
     assert await engine.claim(Claim(topics, START + MINUTE), START) == []
     busy.cancel()
     assert steps >= 2
+
+
+async def test_lists_that_look_at_very_much_do_so_one_after_the_other() -> None:
+    engine = await opened()
+    await engine.insert([task(str(number)) for number in range(MANY)], START)
+    query = TaskQuery("t", 10, producer="nobody")
+    lists = [asyncio.ensure_future(engine.list_tasks(query)) for _ in range(5)]
+    turns = 0
+    while not all(listed.done() for listed in lists):
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns >= 5 * (MANY // SLICE)
