@@ -240,7 +240,9 @@ def _check_readable(path: _Setting) -> None:
             file.read(1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UsageError(f"{path.source}: cannot read {quoted(path.value, _LONGEST_PATH)}: {reason}") from None
+        raise UsageError(
+            f"{path.source}: cannot read {quoted(path.value, _LONGEST_PATH)}: {reason}"
+        ) from None
 
 
 def _check_chores(interval: _Setting, port: _Setting) -> None:

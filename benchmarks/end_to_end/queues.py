@@ -20,9 +20,9 @@ class Queue:
 
 
 RATUS = (
-    Queue("ratus, 8 threads", "ratus_peer", ("python", "ratus_peer.py", "threads", "8")),
-    Queue("ratus, 50 threads", "ratus_peer", ("python", "ratus_peer.py", "threads", "50")),
-    Queue("ratus, asyncio", "ratus_peer", ("python", "ratus_peer.py", "asyncio", "100")),
+    Queue("ratus, 8 threads", "ratus_peer", ("python", "-c", "import ratus_peer; ratus_peer.work(8)")),
+    Queue("ratus, 50 threads", "ratus_peer", ("python", "-c", "import ratus_peer; ratus_peer.work(50)")),
+    Queue("ratus, asyncio", "ratus_peer", ("python", "-c", "import ratus_peer; ratus_peer.work_async(100)")),
 )
 
 PEERS = (
@@ -61,5 +61,5 @@ PEERS = (
         ("celery[redis]",),
         share=0.2,
     ),
-    Queue("rq", "rq_peer", ("python", "rq_peer.py", "work"), ("rq",), share=0.1),
+    Queue("rq", "rq_peer", ("python", "-c", "import rq_peer; rq_peer.work()"), ("rq",), share=0.1),
 )

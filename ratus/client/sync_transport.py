@@ -18,6 +18,9 @@ from ratus.errors import TransportError
 _RECEIVED: Final = 256 * 1024
 """Bytes asked for at once: a batch of a few hundred tasks."""
 
+_SENT: Final = 64 * 1024
+"""Bytes sent before looking whether the server has refused the rest."""
+
 IDLE_SECONDS: Final = 60.0
 """A connection that was idle for longer is not used again: servers and the boxes in between drop them
 without a word after a minute or two."""
@@ -163,7 +166,7 @@ class _Connection:
         until = time.monotonic() + seconds
         try:
             self._socket.settimeout(seconds)
-            self._socket.sendall(data)
+            self._send(data)
             reader = AnswerReader()
             while True:
                 received = self._socket.recv(_RECEIVED)
@@ -181,6 +184,17 @@ class _Connection:
             raise TransportError(f"no whole answer from {self._address} within {seconds:g} s") from None
         except (OSError, ValueError) as error:
             raise TransportError(f"lost the connection to {self._address}: {reason(error)}") from error
+
+    def _send(self, data: bytes) -> None:
+        """Send a request; no further, once there is an answer, which is then one of refusal."""
+        if len(data) <= _SENT:
+            self._socket.sendall(data)
+            return
+        view = memoryview(data)
+        for begin in range(0, len(data), _SENT):
+            if begin and not self.is_quiet():
+                return
+            self._socket.sendall(view[begin : begin + _SENT])
 
     def is_quiet(self) -> bool:
         """Whether nothing has come since the last answer: neither the end of it nor stray bytes."""

@@ -196,6 +196,15 @@ def test_a_server_that_does_not_accept_is_a_transport_error(kind: str) -> None:
             each.close()
 
 
+def test_a_body_that_is_far_too_large_is_refused_and_not_reset(kind: str, server: RatusServer) -> None:
+    with connect(kind, server.url, retries=0) as client:
+        for size in (5_000_000, 30_000_000):
+            with pytest.raises(PayloadTooLarge):
+                client.insert_task(Task(id="1", topic="t", payload="x" * size))
+        client.insert_task(Task(id="1", topic="t", payload="x" * 3_000_000))
+        assert len(client.get_task("1").payload) == 3_000_000
+
+
 def test_a_wrong_token_is_unauthorized_and_a_small_one_forbidden(kind: str) -> None:
     with RatusServer("--auth-tokens", "all small:produce") as server:
         with connect(kind, server.url, token="all") as client:

@@ -450,6 +450,37 @@ def test_a_worker_that_may_not_work_ends_with_the_servers_error(kind: str) -> No
         InBackground(lambda: client.subscribe("t", print, wait="20s")).join()
 
 
+def test_a_server_that_hands_out_few_at_once_is_asked_for_few(kind: str) -> None:
+    with (
+        RatusServer("--promise-max-limit", "3", real_clock=True) as server,
+        connect(kind, server.url) as client,
+        server.client() as observer,
+    ):
+        observer.insert_tasks((Task(id=str(n)) for n in range(200)), topic="t")
+        run(client, 200, lambda delivery: None, concurrency=8)
+        assert states(observer) == (0, 0, 200, 0)
+
+
+@pytest.mark.parametrize("part", ["_claim", "_extend"])
+def test_a_defect_ends_the_worker_and_does_not_let_it_stand_still(
+    kind: str, part: str, live: RatusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> None:
+        raise ZeroDivisionError
+
+    worker = "threads.Worker" if kind == "sync" else "coroutines.AsyncWorker"
+    monkeypatch.setattr(f"ratus.client.worker.{worker}.{part}", broken)
+    with connect(kind, live.url) as client:
+        client.insert_task(Task(id="1", topic="t"))
+        go = threading.Event()
+        running = InBackground(
+            lambda: client.subscribe("t", lambda delivery: go.wait(2), timeout="300ms", grace=0)
+        )
+        with pytest.raises(ZeroDivisionError):
+            running.join()
+        go.set()
+
+
 def test_commits_that_are_not_allowed_end_the_worker(kind: str) -> None:
     claimed = answer(200, b'{"data":[{"_id":"1","topic":"t","nonce":"n"}]}')
     no = answer(403, b'{"error":{"code":403,"message":"forbidden"}}')

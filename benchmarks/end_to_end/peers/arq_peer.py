@@ -1,9 +1,9 @@
 """arq on Redis: no results kept, a hundred jobs at a time, long reads of the queue."""
 
-# mypy: ignore-errors - runs in a virtualenv of its own, with a library that is not installed here
+# It runs in a virtualenv of its own, with a library that is not installed here.
+# mypy: ignore-errors
 
 import asyncio
-import sys
 
 from arq import create_pool
 from arq.connections import RedisSettings
@@ -26,11 +26,11 @@ class WorkerSettings:
     health_check_interval = 3_600
 
 
-async def push():
+async def push_all():
     pool = await create_pool(SETTINGS)
     for first in range(0, TASKS, 100):
         await asyncio.gather(*(pool.enqueue_job("noop") for _ in range(first, min(first + 100, TASKS))))
 
 
-if __name__ == "__main__" and sys.argv[1:] == ["push"]:
-    asyncio.run(push())
+def push():
+    asyncio.run(push_all())

@@ -1,8 +1,7 @@
 """Celery on Redis: no results, no rate limits, prefetching without bound."""
 
-# mypy: ignore-errors - runs in a virtualenv of its own, with a library that is not installed here
-
-import sys
+# It runs in a virtualenv of its own, with a library that is not installed here.
+# mypy: ignore-errors
 
 from celery import Celery
 from counting import REDIS_PORT, TASKS, count
@@ -24,7 +23,7 @@ def noop():
     count()
 
 
-if __name__ == "__main__" and sys.argv[1:] == ["push"]:
+def push():
     with app.producer_pool.acquire() as producer:
         for _ in range(TASKS):
             noop.apply_async(producer=producer)

@@ -1,8 +1,7 @@
 """Dramatiq on Redis: no results, a long prefetch (the environment variable dramatiq_queue_prefetch)."""
 
-# mypy: ignore-errors - runs in a virtualenv of its own, with a library that is not installed here
-
-import sys
+# It runs in a virtualenv of its own, with a library that is not installed here.
+# mypy: ignore-errors
 
 import dramatiq
 from counting import REDIS_PORT, TASKS, count
@@ -16,6 +15,6 @@ def noop():
     count()
 
 
-if __name__ == "__main__" and sys.argv[1:] == ["push"]:
+def push():
     for _ in range(TASKS):
         noop.send()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
-import sys
 import time
 
-from counting import RESULT, TASKS
-
+from benchmarks.end_to_end.peers.counting import RESULT, TASKS
 from ratus import AsyncClient, AsyncDelivery, Client, Delivery, Task
 
 URL = os.environ.get("BENCH_URL", "http://127.0.0.1:8000")
@@ -21,15 +20,16 @@ class Run:
 
     def __init__(self, client: Client | AsyncClient) -> None:
         self._client = client
-        self._done = 0
+        # `next` of a counter is one step; threads that add to a number lose some.
+        self._next = itertools.count(1).__next__
         self._first = 0.0
 
     def count(self) -> None:
         """One more task."""
-        if not self._done:
+        number = self._next()
+        if number == 1:
             self._first = time.perf_counter()
-        self._done += 1
-        if self._done >= TASKS:
+        elif number == TASKS:
             self._client.stop()
 
     def write(self) -> None:
@@ -57,8 +57,12 @@ def work(concurrency: int) -> None:
         run.write()
 
 
-async def work_async(concurrency: int) -> None:
+def work_async(concurrency: int) -> None:
     """Work with coroutines."""
+    asyncio.run(_work_async(concurrency))
+
+
+async def _work_async(concurrency: int) -> None:
     async with AsyncClient(URL) as ratus:
         run = Run(ratus)
 
@@ -67,12 +71,3 @@ async def work_async(concurrency: int) -> None:
 
         await ratus.subscribe(TOPIC, handle, concurrency=concurrency)
         run.write()
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "push":
-        push()
-    elif sys.argv[1] == "threads":
-        work(int(sys.argv[2]))
-    else:
-        asyncio.run(work_async(int(sys.argv[2])))

@@ -1,8 +1,7 @@
 """RQ on Redis: the simple worker, which runs jobs itself and not in a fork for each; no results."""
 
-# mypy: ignore-errors - runs in a virtualenv of its own, with a library that is not installed here
-
-import sys
+# It runs in a virtualenv of its own, with a library that is not installed here.
+# mypy: ignore-errors
 
 from counting import REDIS_PORT, TASKS, count
 from redis import Redis
@@ -16,17 +15,10 @@ def noop():
 
 
 def push():
-    import rq_peer
-
     for first in range(0, TASKS, 1_000):
-        jobs = [
-            Queue.prepare_data(rq_peer.noop, result_ttl=0) for _ in range(first, min(first + 1_000, TASKS))
-        ]
+        jobs = [Queue.prepare_data(noop, result_ttl=0) for _ in range(first, min(first + 1_000, TASKS))]
         queue.enqueue_many(jobs)
 
 
-if __name__ == "__main__":
-    if sys.argv[1:] == ["push"]:
-        push()
-    else:
-        SimpleWorker([queue], connection=queue.connection).work(logging_level="WARNING")
+def work():
+    SimpleWorker([queue], connection=queue.connection).work(logging_level="WARNING")

@@ -1,9 +1,9 @@
 """taskiq on Redis: the list broker, its fastest, on uvloop; no results, no parsing of parameters."""
 
-# mypy: ignore-errors - runs in a virtualenv of its own, with a library that is not installed here
+# It runs in a virtualenv of its own, with a library that is not installed here.
+# mypy: ignore-errors
 
 import asyncio
-import sys
 
 from counting import REDIS_PORT, TASKS, count
 from taskiq_redis import ListQueueBroker
@@ -16,12 +16,12 @@ async def noop():
     count()
 
 
-async def push():
+async def push_all():
     await broker.startup()
     for first in range(0, TASKS, 100):
         await asyncio.gather(*(noop.kiq() for _ in range(first, min(first + 100, TASKS))))
     await broker.shutdown()
 
 
-if __name__ == "__main__" and sys.argv[1:] == ["push"]:
-    asyncio.run(push())
+def push():
+    asyncio.run(push_all())

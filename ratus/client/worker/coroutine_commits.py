@@ -41,7 +41,7 @@ class CoroutineCommitter:
         client: AsyncClient,
         *,
         on_progress: Callable[[], None],
-        on_hopeless: Callable[[RatusError], None],
+        on_hopeless: Callable[[BaseException], None],
     ) -> None:
         self._client = client
         self._on_progress = on_progress
@@ -84,6 +84,13 @@ class CoroutineCommitter:
             logger.warning("stopped with %d outcomes uncommitted; their tasks will run again", left)
 
     async def _run(self) -> None:
+        try:
+            await self._commit_all()
+        except Exception as error:
+            # A worker that does not commit must not go on claiming.
+            self._on_hopeless(error)
+
+    async def _commit_all(self) -> None:
         while not self._hopeless:
             await self._some.wait()
             if not self._finishing:

@@ -12,8 +12,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from ratus.client import requests
 from ratus.client.async_transport import AsyncInterrupt
@@ -24,9 +24,9 @@ from ratus.client.worker.commits import BACKLOG, Outcome, is_hopeless, logger
 from ratus.client.worker.coroutine_commits import CoroutineCommitter
 from ratus.client.worker.keeping import due_for_extension, is_overdue, put_off, tick_seconds
 from ratus.client.worker.options import DEFAULT_PREFETCH, AsyncHandler, Options
-from ratus.client.worker.pace import Pace
+from ratus.client.worker.pace import BATCH, Pace
 from ratus.client.worker.threads import EMPTY_PAUSE, FINISH_SECONDS, INTERRUPT_SECONDS
-from ratus.errors import Conflict, NotFound, RatusError
+from ratus.errors import BadRequest, Conflict, NotFound, RatusError
 
 if TYPE_CHECKING:
     from ratus.client.async_client import AsyncClient
@@ -69,6 +69,7 @@ class AsyncWorker:
         self._consumer = client.consumer if consumer is None else consumer
         self._with_signals = signals
         self._pace = Pace(concurrency, prefetch)
+        self._batch = BATCH
         self._ready: deque[AsyncDelivery] = deque()
         self._held: dict[str, AsyncDelivery] = {}
         self._running: dict[asyncio.Task[None], AsyncDelivery] = {}
@@ -79,7 +80,7 @@ class AsyncWorker:
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
         self._idle = asyncio.Event()
-        self._error: RatusError | None = None
+        self._error: BaseException | None = None
 
     def stop(self) -> None:
         """Drain, then have `run` return. Returns at once; from any thread, a handler included."""
@@ -95,8 +96,8 @@ class AsyncWorker:
         self._loop = asyncio.get_running_loop()
         with self._signals():
             self._committer.start()
-            poller = asyncio.create_task(self._poll(), name="ratus-poll")
-            keeper = asyncio.create_task(self._keep(), name="ratus-keep")
+            poller = asyncio.create_task(self._guard(self._poll()), name="ratus-poll")
+            keeper = asyncio.create_task(self._guard(self._keep()), name="ratus-keep")
             grace = 0.0
             try:
                 await self._stopping.wait()
@@ -172,10 +173,17 @@ class AsyncWorker:
             self._hurried.set()
         self._stopping.set()
 
-    def _give_up(self, error: RatusError) -> None:
+    def _give_up(self, error: BaseException) -> None:
         self._error = self._error or error
         self._hurried.set()
         self._stopping.set()
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what keeps the worker going; should it break, the worker ends instead of standing still."""
+        try:
+            await work
+        except Exception as error:
+            self._give_up(error)
 
     # ---- claiming ----------------------------------------------------------------------------------
 
@@ -193,6 +201,10 @@ class AsyncWorker:
             except RatusError as error:
                 if self._stopping.is_set():
                     return
+                if isinstance(error, BadRequest) and want > 1:
+                    # The server may have been told to hand out fewer at once.
+                    self._batch = want // 2
+                    continue
                 if is_hopeless(error):
                     self._give_up(error)
                     return
@@ -219,7 +231,7 @@ class AsyncWorker:
     def _wanted(self) -> int:
         if len(self._committer) >= BACKLOG:
             return 0
-        return self._pace.wanted(len(self._running), len(self._ready))
+        return min(self._pace.wanted(len(self._running), len(self._ready)), self._batch)
 
     def _wake_poller(self) -> None:
         if not self._hungry.is_set() and (self._stopping.is_set() or self._wanted()):

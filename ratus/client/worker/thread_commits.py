@@ -40,7 +40,7 @@ class ThreadCommitter:
         client: Client,
         *,
         on_progress: Callable[[], None],
-        on_hopeless: Callable[[RatusError], None],
+        on_hopeless: Callable[[BaseException], None],
     ) -> None:
         self._client = client
         self._on_progress = on_progress
@@ -83,6 +83,13 @@ class ThreadCommitter:
             logger.warning("stopped with %d outcomes uncommitted; their tasks will run again", left)
 
     def _run(self) -> None:
+        try:
+            self._commit_all()
+        except BaseException as error:
+            # A worker that does not commit must not go on claiming.
+            self._on_hopeless(error)
+
+    def _commit_all(self) -> None:
         while True:
             self._some.wait()
             if not self._finishing:

@@ -19,7 +19,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Final
@@ -32,9 +32,9 @@ from ratus.client.sync_transport import Interrupt
 from ratus.client.worker.commits import BACKLOG, Outcome, is_hopeless, logger
 from ratus.client.worker.keeping import due_for_extension, is_overdue, put_off, tick_seconds
 from ratus.client.worker.options import DEFAULT_PREFETCH, Handler, Options
-from ratus.client.worker.pace import Pace
+from ratus.client.worker.pace import BATCH, Pace
 from ratus.client.worker.thread_commits import ThreadCommitter
-from ratus.errors import Conflict, NotFound, RatusError
+from ratus.errors import BadRequest, Conflict, NotFound, RatusError
 
 if TYPE_CHECKING:
     from ratus.client.client import Client
@@ -96,12 +96,13 @@ class Worker:
         self._consumer = client.consumer if consumer is None else consumer
         self._with_signals = signals
         self._pace = Pace(concurrency, prefetch)
+        self._batch = BATCH
         self._ready: deque[Delivery] = deque()
         self._held: dict[str, Delivery] = {}
         self._busy: list[Delivery | None] = [None] * concurrency
         self._committer = ThreadCommitter(client, on_progress=self._wake_poller, on_hopeless=self._give_up)
         # What happened, for the calling thread. A SimpleQueue, since a signal handler may put into it.
-        self._orders: SimpleQueue[str | RatusError] = SimpleQueue()
+        self._orders: SimpleQueue[str | BaseException] = SimpleQueue()
         self._work = threading.Condition()
         self._handlers_end = False
         self._alive = 0
@@ -123,14 +124,14 @@ class Worker:
             raise RuntimeError("a worker runs only once; make another one")
         self._started = True
         context = contextvars.copy_context()
-        poller = threading.Thread(target=self._poll, name="ratus-poll", daemon=True)
-        keeper = threading.Thread(target=self._keep, name="ratus-keep", daemon=True)
+        poller = threading.Thread(target=self._guard, args=(self._poll,), name="ratus-poll", daemon=True)
+        keeper = threading.Thread(target=self._guard, args=(self._keep,), name="ratus-keep", daemon=True)
         handlers = [
             threading.Thread(target=self._handle_all, args=(slot, context), name=f"ratus-{slot}", daemon=True)
             for slot in range(self._options.concurrency)
         ]
         self._alive = len(handlers)
-        order: str | RatusError | None = None
+        order: str | BaseException | None = None
         with self._signals():
             self._committer.start()
             for thread in (*handlers, poller, keeper):
@@ -139,7 +140,7 @@ class Worker:
                 order = self._orders.get()
             finally:
                 self._drain(poller, keeper, grace=self._options.grace if order else 0.0)
-        if isinstance(order, RatusError):
+        if isinstance(order, BaseException):
             raise order
 
     # ---- stopping ----------------------------------------------------------------------------------
@@ -202,8 +203,15 @@ class Worker:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _give_up(self, error: RatusError) -> None:
+    def _give_up(self, error: BaseException) -> None:
         self._orders.put(error)
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Run what keeps the worker going; should it break, the worker ends instead of standing still."""
+        try:
+            work()
+        except BaseException as error:
+            self._give_up(error)
 
     # ---- claiming ----------------------------------------------------------------------------------
 
@@ -220,6 +228,10 @@ class Worker:
             except RatusError as error:
                 if self._stopping.is_set():
                     return
+                if isinstance(error, BadRequest) and want > 1:
+                    # The server may have been told to hand out fewer at once.
+                    self._batch = want // 2
+                    continue
                 if is_hopeless(error):
                     self._give_up(error)
                     return
@@ -240,7 +252,7 @@ class Worker:
         if len(self._committer) >= BACKLOG:
             return 0
         running = sum(delivery is not None for delivery in self._busy)
-        return self._pace.wanted(running, len(self._ready))
+        return min(self._pace.wanted(running, len(self._ready)), self._batch)
 
     def _sleep_until_hungry(self) -> None:
         self._low = self._pace.ahead // 2

@@ -10,7 +10,7 @@
  * that of a sync is EIO.
  *
  * What a power cut leaves behind:
- * FAULTS_SYNCED  a folder in which each file is kept as it was when it was synced last
+ * FAULTS_SYNCED  a folder in which each file is kept as it was when it was synced last, until it is deleted
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -156,5 +156,21 @@ int fdatasync(int fd)
     int result = real(fd);
     if (result == 0)
         keep(fd);
+    return result;
+}
+
+int unlink(const char *path)
+{
+    static int (*real)(const char *);
+    const char *folder = getenv("FAULTS_SYNCED");
+    const char *prefix = getenv("FAULTS_PREFIX");
+    char copy[4200];
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "unlink");
+    int result = real(path);
+    if (result == 0 && folder != NULL && prefix != NULL && strncmp(path, prefix, strlen(prefix)) == 0) {
+        snprintf(copy, sizeof copy, "%s/%s", folder, strrchr(path, '/') + 1);
+        real(copy);
+    }
     return result;
 }

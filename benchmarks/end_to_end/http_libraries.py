@@ -1,0 +1,173 @@
+"""How many small requests a second each HTTP library gets through, one after the other or 32 at a time.
+
+In a virtualenv that holds this package and `pip install aiohttp httpx niquests requests urllib3`,
+against a server that runs; those that are not installed are left out:
+
+    taskset -c 0 ratus --bind 127.0.0.1 --port 8000 &
+    taskset -c 1 python -m benchmarks.end_to_end.http_libraries http://127.0.0.1:8000
+
+niquests brings a urllib3 of its own under the same name, so measure urllib3 without it.
+"""
+
+# The libraries are not installed where types are checked.
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import importlib
+import statistics
+import sys
+import time
+from urllib.parse import urlsplit
+
+from ratus.client.address import Address
+from ratus.client.async_transport import AsyncTransport
+from ratus.client.http1 import Requests
+from ratus.client.sync_transport import SyncTransport
+
+URL = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
+TARGET = "/v1/topics/bench/tasks/1"
+BODY = b'{"payload":{"hello":"world"}}'
+SECONDS = 1.0
+ROUNDS = 3
+AT_ONCE = 32
+
+
+def ours():
+    address = Address.parse(URL)
+    transport = SyncTransport(address, tls=None, connect_seconds=10.0)
+    requests = Requests(address, token="", agent="bench", compress=False)
+    return lambda: transport.exchange(requests.write("PUT", TARGET, BODY), 10.0).status
+
+
+def standard_library():
+    parts = urlsplit(URL)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port)
+
+    def put():
+        connection.request("PUT", TARGET, BODY, {"content-type": "application/json"})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
+
+    return put
+
+
+def with_urllib3():
+    pool = importlib.import_module("urllib3").PoolManager()
+    return lambda: pool.request("PUT", URL + TARGET, body=BODY).status
+
+
+def with_session(name):
+    def make():
+        session = importlib.import_module(name).Session()
+        return lambda: session.put(URL + TARGET, data=BODY).status_code
+
+    return make
+
+
+def with_httpx():
+    client = importlib.import_module("httpx").Client()
+    return lambda: client.put(URL + TARGET, content=BODY).status_code
+
+
+async def ours_async():
+    address = Address.parse(URL)
+    transport = AsyncTransport(address, tls=None, connect_seconds=10.0)
+    requests = Requests(address, token="", agent="bench", compress=False)
+
+    async def put():
+        return (await transport.exchange(requests.write("PUT", TARGET, BODY), 10.0)).status
+
+    return put, transport.close
+
+
+async def with_aiohttp():
+    session = importlib.import_module("aiohttp").ClientSession()
+
+    async def put():
+        async with session.put(URL + TARGET, data=BODY) as answer:
+            await answer.read()
+            return answer.status
+
+    return put, session.close
+
+
+async def with_httpx_async():
+    client = importlib.import_module("httpx").AsyncClient()
+
+    async def put():
+        return (await client.put(URL + TARGET, content=BODY)).status_code
+
+    return put, client.aclose
+
+
+async def with_niquests_async():
+    session = importlib.import_module("niquests").AsyncSession()
+
+    async def put():
+        return (await session.put(URL + TARGET, data=BODY)).status_code
+
+    return put, session.close
+
+
+BLOCKING = {
+    "ratus": ours,
+    "http.client": standard_library,
+    "urllib3": with_urllib3,
+    "requests": with_session("requests"),
+    "niquests": with_session("niquests"),
+    "httpx": with_httpx,
+}
+ASYNC = {
+    "ratus": ours_async,
+    "aiohttp": with_aiohttp,
+    "niquests": with_niquests_async,
+    "httpx": with_httpx_async,
+}
+
+
+def measure(make):
+    put = make()
+    put()  # connects
+    count, begun = 0, time.perf_counter()
+    while (passed := time.perf_counter() - begun) < SECONDS:
+        assert put() in (200, 201)
+        count += 1
+    return count / passed
+
+
+async def measure_async(make):
+    put, close = await make()
+    count, begun = 0, time.perf_counter()
+
+    async def work():
+        nonlocal count
+        while time.perf_counter() - begun < SECONDS:
+            assert await put() in (200, 201)
+            count += 1
+
+    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
+    rate = count / (time.perf_counter() - begun)
+    await close()
+    return rate
+
+
+def main():
+    for title, makers, run in (
+        ("blocking, one at a time", BLOCKING, measure),
+        (f"asyncio, {AT_ONCE} at a time", ASYNC, lambda make: asyncio.run(measure_async(make))),
+    ):
+        print(f"\n{title}: requests/s")
+        for name, make in makers.items():
+            try:
+                rates = [run(make) for _ in range(ROUNDS)]
+            except ImportError:
+                continue
+            print(f"{name:>14} {statistics.median(rates):8,.0f}")
+
+
+if __name__ == "__main__":
+    main()
