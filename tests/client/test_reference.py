@@ -17,6 +17,9 @@ from scripts import client_reference
 PAGE = (Path(__file__).parents[2] / "docs/client.md").read_text(encoding="utf-8")
 
 
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_reference_is_that_of_the_docstrings() -> None:
     assert client_reference.page(PAGE) == PAGE, "run: python scripts/client_reference.py"
 
@@ -35,13 +38,25 @@ def test_every_command_is_on_the_page() -> None:
 def test_the_examples_run_one_after_the_other(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 6
+    assert run_examples(PAGE, monkeypatch) >= 6
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["ann", "42", "409 conflict: a task with the same ID already exists"]
+
+
+def test_the_example_of_the_readme_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_examples(README, monkeypatch) == 1
+    assert capsys.readouterr().out == "hello, bob\n"
+
+
+def run_examples(text: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Run the blocks of Python on a page one after the other; how many there are."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     page = ModuleType("page")
     monkeypatch.setitem(sys.modules, "page", page)
     with RatusServer(real_clock=True) as server:
         for block in blocks:
             code = block.replace("http://127.0.0.1:8000", server.url)
-            exec(compile(code, "docs/client.md", "exec"), vars(page))
-    printed = capsys.readouterr().out.splitlines()
-    assert printed == ["ann", "42", "409 conflict: a task with the same ID already exists"]
+            exec(compile(code, "a page", "exec"), vars(page))
+    return len(blocks)
