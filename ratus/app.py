@@ -82,18 +82,16 @@ def create_engine(settings: Settings) -> Engine:
 
 def read_tokens(settings: Settings) -> Tokens:
     """The tokens of the setting and of the file together. Raises `OSError` and `ValueError`."""
-    text = settings.auth_tokens
+    tokens = Tokens.parse(settings.auth_tokens, "--auth-tokens")
     if settings.auth_tokens_file:
         try:
-            text += "\n" + Path(settings.auth_tokens_file).read_text(encoding="utf-8")
+            text = Path(settings.auth_tokens_file).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise ValueError(f"{settings.auth_tokens_file} is not a text file in UTF-8") from None
         except OSError as error:
             raise OSError(f"cannot read {settings.auth_tokens_file}: {error.strerror}") from error
-    tokens = Tokens.parse(text)
+        tokens += Tokens.parse(text, settings.auth_tokens_file)
     if not tokens and (settings.auth_tokens or settings.auth_tokens_file):
         # An empty file must not open the door that somebody meant to lock.
-        raise ValueError(
-            "there is no token in --auth-tokens or --auth-tokens-file; write one or give neither"
-        )
+        raise ValueError("there is no token in --auth-tokens or --auth-tokens-file; write one or give neither")
     return tokens

@@ -8,27 +8,20 @@ make it stop the world. So no record may ever be part of a reference cycle.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
 
+import msgspec
 from msgspec import Struct
 
-# Lists and batches of claims end early at this size, so that one answer cannot fill the memory.
+# Lists and batches of claims end early at this size, and a batch of commits shows no more tasks from there
+# on, so that one answer cannot fill the memory.
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 
 # A claim that names neither a timeout nor a deadline lapses after ten minutes.
 DEFAULT_TIMEOUT = 600 * 1_000_000
 
 
-class State(IntEnum):
-    """The states of a task, as the numbers that travel."""
-
-    PENDING = 0
-    ACTIVE = 1
-    COMPLETED = 2
-    ARCHIVED = 3
-
-
-# Plain integers for the hot path: comparing an enum member costs five times as much.
+# The states of a task as plain integers: comparing a member of `ratus.models.TaskState` costs five times as
+# much.
 PENDING, ACTIVE, COMPLETED, ARCHIVED = 0, 1, 2, 3
 
 FAILED = "failed"
@@ -46,6 +39,20 @@ class RetryPolicy(Struct, frozen=True, gc=False):
     delay: int | None = None
     max_delay: int | None = None
     jitter: float | None = None
+
+
+# What a task takes in an answer beside its texts, payload and result: names of members, times, numbers.
+_FIXED_BYTES = 400
+_RETRY_BYTES = 150
+# Texts of so many characters are worth being measured in bytes.
+_LONG_TEXTS = 1000
+
+_encode = msgspec.json.Encoder().encode
+
+
+def written_bytes(text: str) -> int:
+    """The bytes that a text takes in an answer, where a character may take six."""
+    return len(_encode(text))
 
 
 class TaskRecord(Struct, gc=False):
@@ -77,8 +84,20 @@ class TaskRecord(Struct, gc=False):
     sequence: int = 0
 
     def weight(self) -> int:
-        """About how many bytes the task takes in an answer."""
-        size = 400 + len(self.id) + len(self.topic) + len(self.error)
+        """About how many bytes the task takes in an answer; hardly less than it does."""
+        # Written out, not in a loop, as this is asked for each task of a list or a batch: 0.2 us.
+        size = (
+            len(self.id)
+            + len(self.topic)
+            + len(self.nonce)
+            + len(self.producer)
+            + len(self.consumer)
+            + len(self.error)
+        )
+        if size > _LONG_TEXTS:  # written down, a character takes up to six bytes
+            texts = (self.id, self.topic, self.nonce, self.producer, self.consumer, self.error)
+            size = sum(map(written_bytes, texts))
+        size += _FIXED_BYTES if self.retry is None else _FIXED_BYTES + _RETRY_BYTES
         if self.payload is not None:
             size += len(self.payload)
         if self.result is not None:

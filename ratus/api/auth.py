@@ -36,19 +36,28 @@ class Tokens:
     def __len__(self) -> int:
         return len(self._tokens)
 
+    def __add__(self, others: Tokens) -> Tokens:
+        return Tokens(self._tokens + others._tokens)
+
     @classmethod
-    def parse(cls, text: str) -> Tokens:
-        """Tokens from a setting or a file. Raises `ValueError`, without the token in its text."""
+    def parse(cls, text: str, source: str = "") -> Tokens:
+        """Tokens from a setting or a file, which ``source`` names.
+
+        Raises `ValueError` that names the source and the place in it, but not the token.
+        """
+        where = f"{source}: " if source else ""
         tokens = []
         for number, word in enumerate(filter(None, _SEPARATORS.split(text)), 1):
             secret, colon, names = word.partition(":")
             scopes = frozenset(names.split("+")) if colon else frozenset({ADMIN})
             unknown = scopes - set(SCOPES)
             if not secret or not _TOKEN.fullmatch(secret.encode()):
-                raise ValueError(f"token {number}: it must be of printable ASCII characters before the colon")
+                raise ValueError(
+                    f"{where}token {number}: it must be of printable ASCII characters before the colon"
+                )
             if unknown:
                 raise ValueError(
-                    f"token {number}: unknown scope; write TOKEN:SCOPE+SCOPE with {', '.join(SCOPES)}"
+                    f"{where}token {number}: unknown scope; write TOKEN:SCOPE+SCOPE with {', '.join(SCOPES)}"
                 )
             tokens.append(Token(secret.encode(), scopes))
         return cls(tokens)

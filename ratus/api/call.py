@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,11 @@ from msgspec import Struct
 from ratus.api.query import Query
 from ratus.records import TaskRecord
 from ratus.server.connection import Connection
+
+VARY = (b"vary", b"Accept-Encoding")
+"""Said of every answer that is compressed for those who accept it, and of the plain one as well."""
+
+_ZERO = re.compile(rb"\s*q=0(\.0*)?\s*")
 
 JSON = b"application/json; charset=utf-8"
 
@@ -36,13 +42,14 @@ class Answer(Struct):
 class Call:
     """One request: the path's variables decoded, the clock read once, the body whole."""
 
-    __slots__ = ("body", "connection", "headers", "now", "query", "task_id", "topic")
+    __slots__ = ("body", "connection", "headers", "name", "now", "query", "task_id", "topic")
 
     def __init__(
         self,
         *,
         topic: str,
         task_id: str,
+        name: str,
         query: Query,
         body: bytes,
         now: int,
@@ -51,6 +58,7 @@ class Call:
     ) -> None:
         self.topic = topic
         self.task_id = task_id
+        self.name = name
         self.query = query
         self.body = body
         self.now = now
@@ -64,14 +72,20 @@ class Call:
 
 
 def takes_gzip(accept: bytes | None) -> bool:
-    """Whether an ``Accept-Encoding`` header lets gzip through (``gzip;q=0`` does not)."""
-    if accept is None or b"gzip" not in accept.lower():
+    """Whether an ``Accept-Encoding`` header lets gzip through, by name or by ``*``, which stands for all that
+    have no name in it. A weight of 0 (``gzip;q=0``) refuses.
+    """
+    if accept is None:
         return False
-    for coding in accept.split(b","):
+    others = False
+    for coding in accept.lower().split(b","):
         name, _, weight = coding.partition(b";")
-        if name.strip().lower() == b"gzip":
-            return weight.replace(b" ", b"") not in (b"q=0", b"q=0.0", b"q=0.00", b"q=0.000")
-    return False
+        name = name.strip()
+        if name == b"gzip":
+            return _ZERO.fullmatch(weight) is None
+        if name == b"*":
+            others = _ZERO.fullmatch(weight) is None
+    return others
 
 
 class Unwatched:

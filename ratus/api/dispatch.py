@@ -11,19 +11,27 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from ratus.api import writing
 from ratus.api.auth import Tokens
-from ratus.api.call import Answer, Call, ClientGone, connection_of, takes_gzip
+from ratus.api.call import VARY, Answer, Call, ClientGone, connection_of, takes_gzip
 from ratus.api.handlers import Handlers
 from ratus.api.query import Query, decode_segment
 from ratus.api.reading import check_length
 from ratus.api.routes import ROUTES
 from ratus.api.table import Match, RouteTable
 from ratus.clock import Clock
-from ratus.errors import InternalError, MethodNotAllowed, PayloadTooLarge, RatusError, Unauthorized
+from ratus.errors import (
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    RatusError,
+    Unauthorized,
+)
 from ratus.logs import fields
 from ratus.metrics import Metrics
 from ratus.server.connection import Connection
@@ -40,6 +48,7 @@ _GZIP_IN_THREAD_FROM = 64 * 1024
 # The fastest level makes JSON a quarter of its size already.
 _GZIP_LEVEL = 1
 
+_PREFLIGHT = b"access-control-request-method"  # what makes OPTIONS of a page a preflight request
 _CORS_MAX_AGE = 12 * 3600  # seconds a browser may remember the answer to a preflight request
 
 
@@ -68,7 +77,7 @@ class Api:
         self._handlers: dict[str, Callable[[Call], Awaitable[Answer]]] = {
             route.operation: getattr(handlers, route.operation) for route in ROUTES
         }
-        self._cors: ASGIApp | None = None
+        self._cors: CORSMiddleware | None = None
         if cors_origins:
             self._cors = CORSMiddleware(
                 self._serve,
@@ -83,7 +92,10 @@ class Api:
             raise NotImplementedError(f"this application speaks http, not {scope['type']}")
         # Only a browser's cross-origin request pays for CORS.
         if self._cors is not None and any(name == b"origin" for name, _ in scope["headers"]):
-            await self._cors(scope, receive, send)
+            if scope["method"] == "OPTIONS" and any(name == _PREFLIGHT for name, _ in scope["headers"]):
+                await self._serve_preflight(self._cors, scope, send)
+            else:
+                await self._cors(scope, receive, send)
         else:
             await self._serve(scope, receive, send)
 
@@ -100,6 +112,7 @@ class Api:
             call = Call(
                 topic=topic,
                 task_id=check_length(decode_segment(match.task_id), "task ID"),
+                name=decode_segment(match.name) if match.name else "",
                 query=Query(scope["query_string"]),
                 body=await self._body(headers, receive) if method in _WITH_BODY else b"",
                 now=self._clock.now(),
@@ -117,14 +130,36 @@ class Api:
         if not await _send(answer, method, headers, send, connection):
             await self._give_back(answer.claimed)
             return
+        self._note(scope, topic, endpoint, answer.status, started)
+
+    async def _serve_preflight(self, cors: CORSMiddleware, scope: Scope, send: Send) -> None:
+        """Tell a browser what pages of other origins may send. The policy is the middleware's; a refusal has
+        the form of our errors."""
+        started = time.perf_counter()
+        response = cors.preflight_response(Headers(scope=scope))
+        headers = tuple(each for each in response.raw_headers if not each[0].startswith(b"content-"))
+        if response.status_code < 400:
+            answer = Answer(204, headers=headers)
+        else:
+            refused = bytes(response.body).decode().removeprefix("Disallowed CORS ")
+            problem = BadRequest(
+                f"a page of this origin may not send such a request, for its {refused}; --cors-origins lets "
+                "origins in, this answer's headers have the methods and headers that are allowed"
+            )
+            answer = Answer(problem.status, writing.error(problem), headers=headers)
+        await _send(answer, scope["method"], dict(scope["headers"]), send, connection_of(scope))
+        self._note(scope, None, "other", answer.status, started)
+
+    def _note(self, scope: Scope, topic: str | None, endpoint: str, status: int, started: float) -> None:
+        """Measure a request that has been answered, and log it where that is wanted."""
         seconds = time.perf_counter() - started
-        self._metrics.observe_request(topic or None, method, endpoint, answer.status, seconds)
+        self._metrics.observe_request(topic or None, scope["method"], endpoint, status, seconds)
         if self._log_requests:
             access_log.info(
                 "%s %s %d",
-                method,
+                scope["method"],
                 scope["raw_path"].decode("ascii", "backslashreplace"),
-                answer.status,
+                status,
                 extra=fields(client=(scope.get("client") or ("",))[0], seconds=round(seconds, 6)),
             )
 
@@ -196,13 +231,15 @@ async def _send(
         return True
     body = answer.body
     if answer.compressed:
-        sent += _GZIPPED
-    elif len(body) >= _GZIP_FROM and takes_gzip(headers.get(b"accept-encoding")):
-        if len(body) < _GZIP_IN_THREAD_FROM:
-            body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
-        else:
-            body = await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL, mtime=0)
-        sent += _GZIPPED
+        sent.append(_GZIPPED)
+    elif len(body) >= _GZIP_FROM and VARY not in sent:
+        sent.append(VARY)
+        if takes_gzip(headers.get(b"accept-encoding")):
+            if len(body) < _GZIP_IN_THREAD_FROM:
+                body = gzip.compress(body, _GZIP_LEVEL, mtime=0)
+            else:
+                body = await asyncio.to_thread(gzip.compress, body, _GZIP_LEVEL, mtime=0)
+            sent.append(_GZIPPED)
     if answer.status != 204:
         if body:
             sent.append((b"content-type", answer.content_type))
@@ -220,11 +257,11 @@ async def _send_stream(
     answer: Answer, stream: AsyncIterator[bytes], method: str, headers: Mapping[bytes, bytes], send: Send
 ) -> None:
     """Send a text piece by piece, compressed on the way."""
-    sent = [*answer.headers, (b"content-type", answer.content_type)]
+    sent = [*answer.headers, (b"content-type", answer.content_type), VARY]
     packer = None
     if takes_gzip(headers.get(b"accept-encoding")):
         packer = zlib.compressobj(_GZIP_LEVEL, wbits=31)  # 31: with a gzip header
-        sent += _GZIPPED
+        sent.append(_GZIPPED)
     await send({"type": "http.response.start", "status": answer.status, "headers": sent})
     if method != "HEAD":
         async for piece in stream:
@@ -234,4 +271,4 @@ async def _send_stream(
     await send({"type": "http.response.body", "body": packer.flush() if packer and method != "HEAD" else b""})
 
 
-_GZIPPED = ((b"content-encoding", b"gzip"), (b"vary", b"Accept-Encoding"))
+_GZIPPED = (b"content-encoding", b"gzip")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from ratus.api import docs, openapi, writing
-from ratus.api.call import Answer, Call, ClientGone
+from ratus.api.call import VARY, Answer, Call, ClientGone
 from ratus.api.cursors import make_cursor
 from ratus.api.reading import Poll, Reader
 from ratus.clock import SECOND, Clock
@@ -257,7 +257,7 @@ class Handlers:
 
     async def get_asset(self, call: Call) -> Answer:
         # The first time, reading and compressing more than a megabyte takes a moment.
-        found = await asyncio.to_thread(docs.asset, call.topic, gzip=call.takes_gzip)
+        found = await asyncio.to_thread(docs.asset, call.name, gzip=call.takes_gzip)
         if found is None:
             raise NotFound()
         return _document(call, *found)
@@ -271,7 +271,10 @@ class Handlers:
         )
 
 
-_DOCUMENT_HEADERS = tuple((name.lower().encode(), value.encode()) for name, value in docs.HEADERS.items())
+_DOCUMENT_HEADERS = (
+    *((name.lower().encode(), value.encode()) for name, value in docs.HEADERS.items()),
+    VARY,
+)
 
 
 def _document(call: Call, body: bytes, content_type: str) -> Answer:

@@ -18,25 +18,25 @@ from ratus.api.cursors import read_cursor
 from ratus.api.query import Query
 from ratus.config import Settings
 from ratus.durations import format_duration, quoted
-from ratus.errors import BadRequest, PayloadTooLarge
+from ratus.errors import BadRequest
+from ratus.limits import MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_PRIORITY, MAX_TOPICS, MIN_PRIORITY
 from ratus.records import (
     DEFAULT_TIMEOUT,
     EXPIRED,
     FAILED,
+    MAX_PAGE_BYTES,
     PENDING,
     CommitRecord,
     RetryPolicy,
     TaskQuery,
     TaskRecord,
+    written_bytes,
 )
 from ratus.times import MAX_TIME, MIN_TIME
 from ratus.transitions import BACKOFFS, shorten_error
 
-MAX_NAME_BYTES = 1024
-MAX_TOPICS = 1000  # topics in one claim: each may cost a look
-HIGHEST_PRIORITY = 9
-# More attempts than anybody makes, and few enough for every database's integer.
-MAX_ATTEMPTS = 2**31 - 1
+# Up to here a consumer adds to an answer no more than its tasks do.
+_LONG_CONSUMER = 1000
 
 OUTCOMES = (FAILED, EXPIRED)
 
@@ -116,11 +116,7 @@ class Reader:
         """The items in the ``data`` of a body, each read; an error says which one it is about."""
         if not body.strip():
             raise BadRequest("missing request body")
-        items = codec.read_items(body)
-        if len(items) > self.settings.max_batch_size:
-            raise PayloadTooLarge(
-                f"a batch may hold {self.settings.max_batch_size} items, not {len(items)}; send several"
-            )
+        items = codec.read_items(body, self.settings.max_batch_size)
         done: list[Item] = []
         try:
             for members in items:
@@ -140,7 +136,10 @@ class Reader:
         _fill(record, members, _TASK_READERS)
         if record.expires is None and "ttl" in members:
             ttl = codec.duration_of(members, "ttl")
-            record.expires = None if ttl is None else _after(now, ttl, "ttl")
+            if ttl is not None:
+                if ttl <= 0:
+                    raise BadRequest("ttl: it must be longer than 0s")
+                record.expires = _after(now, ttl, "ttl")
         if record.expires is not None and record.expires <= now and record.state == PENDING:
             raise BadRequest("expires: the task has expired already; give a time after now, or none")
         return record
@@ -186,15 +185,17 @@ class Reader:
         elif deadline <= now:
             raise BadRequest("deadline: it must be after now")
         consumer = query.text("consumer")
+        if consumer is None:
+            consumer = codec.text_of(members, "consumer") or ""
         topics = (topic,) if topic is not None else _topics(members)
         return Poll(
             topics,
             task_id or given,
-            consumer if consumer is not None else codec.text_of(members, "consumer") or "",
+            consumer,
             timeout,
             deadline,
             self.wait(query, members),
-            self._limit(members, query),
+            self._limit(members, query, consumer),
         )
 
     def extension(self, body: bytes, query: Query, task_id: str, now: int) -> Extension:
@@ -239,13 +240,16 @@ class Reader:
             raise BadRequest(f"wait: it must be from 0s to {format_duration(longest)}")
         return wait
 
-    def _limit(self, members: Members, query: Query) -> int | None:
+    def _limit(self, members: Members, query: Query, consumer: str) -> int | None:
+        """How many tasks to claim. A long consumer gets fewer, since it will stand in each of them."""
         limit = query.integer("limit")
         if limit is None:
             limit = codec.integer_of(members, "limit")
         highest = self.settings.promise_max_limit
         if limit is not None and not 1 <= limit <= highest:
             raise BadRequest(f"limit: it must be from 1 to {highest}")
+        if limit is not None and len(consumer) > _LONG_CONSUMER:
+            limit = min(limit, max(1, MAX_PAGE_BYTES // written_bytes(consumer)))
         return limit
 
     # ---- lists and topics --------------------------------------------------------------------------
@@ -406,7 +410,7 @@ _TASK_READERS: dict[str, tuple[_Reader, str]] = {
     "deadline": (codec.time_of, "deadline"),
     "committed": (codec.time_of, "committed"),
     "payload": (codec.value_of, "payload"),
-    "priority": (_bounded(-HIGHEST_PRIORITY, HIGHEST_PRIORITY), "priority"),
+    "priority": (_bounded(MIN_PRIORITY, MAX_PRIORITY), "priority"),
     "attempts": (_attempts_of, "attempts"),
     "retry": (_retry_of, "retry"),
     "error": (_error_of, "error"),

@@ -14,12 +14,17 @@ _VERSION = b"v1"
 _Shape = tuple[bytes | None, ...]
 
 
+# A route, its label in metrics, and whether its variable is a name and no topic.
+_Entry = tuple[Route, str, bool]
+
+
 class Match(NamedTuple):
-    """A route, the two variables it may have as they stand in the path, and its label in metrics."""
+    """A route, its variables as they stand in the path (empty: it has none), and its label in metrics."""
 
     route: Route
     topic: bytes
     task_id: bytes
+    name: bytes
     endpoint: str
 
 
@@ -27,16 +32,17 @@ class RouteTable:
     """The routes by shape and method."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._plain: dict[_Shape, dict[str, tuple[Route, str]]] = {}
-        self._versioned: dict[_Shape, dict[str, tuple[Route, str]]] = {}
+        self._plain: dict[_Shape, dict[str, _Entry]] = {}
+        self._versioned: dict[_Shape, dict[str, _Entry]] = {}
         for route in routes:
             shape = tuple(
                 None if segment.startswith(":") else segment.encode()
                 for segment in route.pattern[1:].split("/")
             )
-            self._plain.setdefault(shape, {})[route.method] = (route, route.pattern)
+            named = route.pattern.endswith("/:name")
+            self._plain.setdefault(shape, {})[route.method] = (route, route.pattern, named)
             if route.versioned:
-                self._versioned.setdefault(shape, {})[route.method] = (route, f"/v1{route.pattern}")
+                self._versioned.setdefault(shape, {})[route.method] = (route, f"/v1{route.pattern}", named)
         for table in (self._plain, self._versioned):
             for methods in table.values():
                 if "GET" in methods:
@@ -71,4 +77,7 @@ class RouteTable:
         found = methods.get(method)
         if found is None:
             raise MethodNotAllowed((*methods, "OPTIONS"))
-        return Match(found[0], topic, task_id, found[1])
+        route, endpoint, named = found
+        if named:
+            return Match(route, b"", b"", topic, endpoint)
+        return Match(route, topic, task_id, b"", endpoint)

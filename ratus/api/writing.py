@@ -9,7 +9,7 @@ import msgspec
 
 from ratus.durations import format_duration
 from ratus.errors import RatusError
-from ratus.records import RetryPolicy, TaskRecord, TopicInfo
+from ratus.records import MAX_PAGE_BYTES, RetryPolicy, TaskRecord, TopicInfo
 from ratus.times import format_time
 
 _encode = msgspec.json.Encoder().encode
@@ -139,14 +139,22 @@ def deleted(count: int) -> bytes:
 
 
 def commits(ids: Sequence[str], results: Sequence[TaskRecord | RatusError]) -> bytes:
-    """The answer to a batch of commits: each item as if it had been answered alone, in the order given."""
+    """The answer to a batch of commits: each item as if it had been answered alone, in the order given.
+
+    Once the tasks have come to `MAX_PAGE_BYTES`, later items are without theirs: a short request may commit
+    the same large task thousands of times.
+    """
     items: list[dict[str, Any]] = []
     times = _Times()
+    size = 0
     for task_id, result in zip(ids, results, strict=True):
         if isinstance(result, RatusError):
             items.append({"_id": task_id, "status": result.status, "error": _error(result)})
-        else:
+        elif size < MAX_PAGE_BYTES:
+            size += result.weight()
             items.append({"_id": task_id, "status": 200, "task": _task(result, times)})
+        else:
+            items.append({"_id": task_id, "status": 200})
     return _encode({"data": items})
 
 

@@ -7,11 +7,12 @@ server itself answers from compact records, so these models cost it nothing.
 
 from __future__ import annotations
 
+from ratus.limits import MAX_PRIORITY, MIN_PRIORITY
 from ratus.models.answers import Deleted, Error, ErrorDetail, Updated
 from ratus.models.commits import Commit, CommitItem, CommitResult, CommitResults, Commits
 from ratus.models.members import WireModel
 from ratus.models.promises import Extension, Poll, PollRequest, Promise, Promises
-from ratus.models.tasks import MAX_PRIORITY, MIN_PRIORITY, Retry, Task, Tasks, TaskState
+from ratus.models.tasks import Retry, Task, Tasks, TaskState
 from ratus.models.topics import Topic, TopicPatch, Topics, TopicStates
 
 __all__ = [

@@ -78,7 +78,11 @@ class CommitResult(WireModel):
     status: Whole = Field(
         ge=200, le=599, description="The status that the commit alone would have had.", examples=[200]
     )
-    task: Task | None = Field(default=None, description="The task after the commit; only with `status` 200.")
+    task: Task | None = Field(
+        default=None,
+        description="The task after the commit; only with `status` 200, and left out once the tasks "
+        "before it in the answer have come to 16 MiB: read it by its id.",
+    )
     error: ErrorDetail | None = Field(default=None, description="What went wrong; only with other statuses.")
 
 

@@ -21,10 +21,8 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from ratus.durations import format_duration, parse_duration
+from ratus.limits import MAX_NAME_BYTES
 from ratus.times import format_time, parse_time
-
-MAX_NAME_BYTES: Final = 1_024
-"""The longest id or topic, in bytes of UTF-8; long enough for any URL that is worth queueing."""
 
 DURATION_PATTERN: Final = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$"
 """A Go duration as a regular expression, for the document; `parse_duration` is what decides."""

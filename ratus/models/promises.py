@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import Field
 
+from ratus.limits import MAX_TOPICS
 from ratus.models.members import (
     INPUT_ONLY,
     Name,
@@ -15,9 +16,6 @@ from ratus.models.members import (
     Whole,
     WireModel,
 )
-
-MAX_TOPICS: Final = 1_000
-"""Topics in one claim at most; each may cost a look."""
 
 
 class _Claim(WireModel):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ratus.limits import MAX_ATTEMPTS, MAX_PRIORITY, MIN_PRIORITY
 from ratus.models.members import (
     INPUT_ONLY,
     Duration,
@@ -18,12 +19,6 @@ from ratus.models.members import (
     Whole,
     WireModel,
 )
-
-MIN_PRIORITY: Final = -9
-MAX_PRIORITY: Final = 9
-
-MAX_ATTEMPTS: Final = 2**31 - 1
-"""More attempts than anybody makes, and few enough for every database's integer."""
 
 
 class TaskState(IntEnum):

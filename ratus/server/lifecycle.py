@@ -209,8 +209,8 @@ def run(
 ) -> int:
     """Serve ``app`` and ``service`` until a signal, from the main thread. Returns the exit code.
 
-    ``port`` 0 opens no listener: the service alone runs. ``ready`` is called once it listens, with the address
-    (such as ``http://127.0.0.1:8000``), or once the service runs without a listener, with an empty text.
+    ``port`` 0 opens no listener: the service alone runs. ``ready`` is called once it listens, with the
+    address (such as ``http://127.0.0.1:8000``), or once the service runs alone, with an empty text.
     ``sock`` is a bound socket to be used instead of ``bind`` and ``port``. SIGHUP reloads the service.
     """
     try:

@@ -96,7 +96,7 @@ class Clocked:
             "headers": [],
         }
         sent: list[Message] = []
-        data = b"" if body is None else json.dumps(body).encode()
+        data = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
 
         async def receive() -> Message:
             return {"type": "http.request", "body": data, "more_body": False}

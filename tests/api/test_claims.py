@@ -235,3 +235,14 @@ def test_a_commit_in_a_batch_without_an_id(api: Api, name: str) -> None:
     for bad in ({}, {"_id": ""}, {"_id": None}, {"nonce": "x"}):
         assert_error(api.patch(f"/v1/topics/{name}/tasks", {"data": [{"_id": task_id}, bad]}), 400, "item 1")
     assert api.task(task_id)["state"] == 0
+
+
+def test_a_claim_by_id_checks_wait_and_limit_and_ignores_them(api: Api, name: str) -> None:
+    api.insert(name, name)
+    target = f"/v1/topics/{name}/promises/{name}"
+    for query in ("wait=x", "wait=1h", "limit=0", "limit=x"):
+        assert_error(api.put(f"{target}?{query}"), 400, query.partition("=")[0])
+    started = time.monotonic()
+    assert_error(api.put(f"{target}x?wait=60s"), 404)
+    assert api.put(f"{target}?wait=60s&limit=5").json["_id"] == name
+    assert time.monotonic() - started < 30

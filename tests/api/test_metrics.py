@@ -120,6 +120,21 @@ def test_the_endpoint_is_a_pattern_and_never_a_path(api: Api) -> None:
         assert word not in text
 
 
+def test_the_name_of_a_file_is_no_topic(api: Api) -> None:
+    api.insert("swagger-ui.css", "1")
+    assert api.get("/assets/swagger-ui.css").status == 200
+    assert_error(api.get("/assets/nothing"), 404)
+    assert_error(api.get("/assets/%ff"), 400)
+    requests = values_of(
+        scrape(api), "ratus_request_duration_seconds_count", "endpoint", "topic", "status_code"
+    )
+    assert {key: count for key, count in requests.items() if key[0] == "/assets/:name"} == {
+        ("/assets/:name", "", "200"): 1,
+        ("/assets/:name", "", "404"): 1,
+        ("/assets/:name", "", "400"): 1,
+    }
+
+
 @pytest.mark.parametrize("target", ["/metrics", "/v1/metrics"])
 def test_both_addresses(api: Api, target: str) -> None:
     assert "ratus_request_duration_seconds" in scrape(api, target)

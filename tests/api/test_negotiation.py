@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.metrics.scraping import values_of
 from tests.servers import Api, assert_error, serving
 
 ORIGIN = {"origin": "https://somewhere.example"}
@@ -14,7 +15,17 @@ METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 
 
 @pytest.mark.parametrize(
-    "accept", ["gzip", "deflate, GZIP;q=0.5", "br, gzip", "gzip; q=1.0", "gzip, identity"]
+    "accept",
+    [
+        "gzip",
+        "deflate, GZIP;q=0.5",
+        "br, gzip",
+        "gzip; q=1.0",
+        "gzip, identity",
+        "*",
+        "br, *;q=0.1",
+        "*;q=0, gzip",
+    ],
 )
 def test_large_answers_are_compressed_when_accepted(api: Api, name: str, accept: str) -> None:
     api.insert(name, name, payload="x" * 5000)
@@ -30,18 +41,34 @@ def test_large_answers_are_compressed_when_accepted(api: Api, name: str, accept:
 
 
 @pytest.mark.parametrize(
-    "accept", ["", "identity", "br", "deflate", "gzip;q=0", "gzip; q=0.000", "x-gzipped"]
+    "accept",
+    [
+        "",
+        "identity",
+        "br",
+        "deflate",
+        "gzip;q=0",
+        "gzip; q=0.000",
+        "GZIP;Q=0.",
+        "x-gzipped",
+        "*;q=0",
+        "gzip;q=0, *",
+        "*, gzip;q=0",
+    ],
 )
 def test_otherwise_they_are_not(api: Api, name: str, accept: str) -> None:
     api.insert(name, name, payload="x" * 5000)
     answer = api.get(f"/v1/topics/{name}/tasks/{name}", headers={"accept-encoding": accept})
     assert "content-encoding" not in answer.headers
+    assert "accept-encoding" in answer.headers["vary"].lower()
     assert len(answer.body) > 5000
 
 
 @pytest.mark.parametrize("target", ["/livez", "/v1/topics/nothing", "/v1/topics?limit=1"])
 def test_small_answers_are_not_worth_it(api: Api, target: str) -> None:
-    assert "content-encoding" not in api.get(target, headers={"accept-encoding": "gzip"}).headers
+    headers = api.get(target, headers={"accept-encoding": "gzip"}).headers
+    assert "content-encoding" not in headers
+    assert "vary" not in headers
 
 
 def test_a_large_answer_is_compressed_aside(api: Api, name: str) -> None:
@@ -63,8 +90,11 @@ def test_documents_and_metrics_are_compressed(api: Api, target: str) -> None:
         return
     plain = gzip.decompress(packed.body)
     assert len(plain) > len(packed.body)
+    unpacked = api.get(target)
+    assert "accept-encoding" in packed.headers["vary"].lower()
+    assert "accept-encoding" in unpacked.headers["vary"].lower()
     if target != "/metrics":
-        assert plain == api.get(target).body
+        assert plain == unpacked.body
 
 
 # ---- other origins -------------------------------------------------------------------------------
@@ -87,6 +117,45 @@ def test_preflight_requests(api: Api, method: str, asked: str) -> None:
     assert method in answer.headers["access-control-allow-methods"]
     allowed = answer.headers["access-control-allow-headers"].lower()
     assert all(each.strip().lower() in allowed for each in asked.split(","))
+
+
+@pytest.mark.parametrize(
+    ("origin", "method", "asked", "what"),
+    [
+        ("https://a.example", "POST", "x-mine", "headers"),
+        ("https://a.example", "BREW", "authorization", "method"),
+        ("https://b.example", "POST", "authorization", "origin"),
+        ("https://b.example", "BREW", "x-mine", "origin, method, headers"),
+    ],
+)
+def test_refused_preflight_requests_are_answered_and_counted_like_others(
+    tmp_path: Path, origin: str, method: str, asked: str, what: str
+) -> None:
+    headers = {
+        "origin": origin,
+        "access-control-request-method": method,
+        "access-control-request-headers": asked,
+    }
+    with (
+        serving(tmp_path, "--cors-origins", "https://a.example", "--access-log") as server,
+        Api(server.port) as api,
+    ):
+        answer = api.request("OPTIONS", "/v1/topics/x/tasks/y", headers=headers)
+        assert_error(answer, 400, f"for its {what};")
+        assert answer.headers["content-type"].startswith("application/json")
+        assert answer.headers["vary"].startswith("Origin")
+        assert ("access-control-allow-origin" in answer.headers) == (origin == "https://a.example")
+        headers |= {"origin": "https://a.example", "access-control-request-method": "GET"}
+        headers["access-control-request-headers"] = "authorization"
+        assert api.request("OPTIONS", "/v1/topics/x/tasks/y", headers=headers).status == 204
+        text = api.get("/metrics").body.decode()
+        counted = values_of(
+            text, "ratus_request_duration_seconds_count", "method", "endpoint", "topic", "status_code"
+        )
+        assert counted["OPTIONS", "other", "", "400"] == 1
+        assert counted["OPTIONS", "other", "", "204"] == 1
+        server.wait_for_log("OPTIONS /v1/topics/x/tasks/y 400")
+        server.wait_for_log("OPTIONS /v1/topics/x/tasks/y 204")
 
 
 def test_a_page_may_work_with_tasks(api: Api, name: str) -> None:

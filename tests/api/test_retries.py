@@ -362,8 +362,16 @@ def test_expired_ones_in_front_hide_nothing(app: Clocked) -> None:
     assert [task["_id"] for task in found] == ["fine"]
 
 
-@pytest.mark.parametrize("members", [{"ttl": "0s"}, {"ttl": "-1s"}, {"expires": "2001-01-01T00:00:00Z"}])
-def test_a_task_that_has_expired_is_not_taken(app: Clocked, members: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"ttl": "0s"}, "ttl: it must be longer than 0s"),
+        ({"ttl": "-1s"}, "ttl: it must be longer than 0s"),
+        ({"ttl": "-1s", "state": 2}, "ttl: it must be longer than 0s"),
+        ({"expires": "2001-01-01T00:00:00Z"}, "expires: the task has expired already"),
+    ],
+)
+def test_a_task_that_has_expired_is_not_taken(app: Clocked, members: dict[str, Any], said: str) -> None:
     for method, target, body in (
         ("POST", "/topics/t/tasks/a", members),
         ("PUT", "/topics/t/tasks/a", members),
@@ -372,7 +380,7 @@ def test_a_task_that_has_expired_is_not_taken(app: Clocked, members: dict[str, s
     ):
         reply = app.request(method, target, body)
         assert reply.status == 400
-        assert "expired" in reply.json["error"]["message"]
+        assert said in reply.json["error"]["message"]
     assert app.request("GET", "/topics/t/tasks").json == {"data": []}
     # One that is done already may be copied.
     app.insert("t", "done", state=2, expires="2001-01-01T00:00:00Z")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ratus.api.auth import Tokens
 from ratus.api.routes import ROUTES, Route
+from ratus.errors import Forbidden
 from tests.servers import Api, Server, assert_error, launch, serving
 
 SCOPES = ("produce", "consume", "read", "admin")
@@ -228,3 +230,19 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert server.wait() == 2
         assert f'"{path}"' in server.log
         assert len(server.log.splitlines()) == 1
+
+
+def test_tokens_of_several_places() -> None:
+    both = Tokens.parse("one", "--auth-tokens") + Tokens.parse("two:read\nthree", "tokens.txt")
+    assert len(both) == 3
+    for word, scopes in (("one", ("admin",)), ("two", ("read",)), ("three", ("admin",))):
+        both.check(f"Bearer {word}".encode(), scopes)
+    with pytest.raises(Forbidden):
+        both.check(b"Bearer two", ("admin",))
+
+
+@pytest.mark.parametrize("text", ["fine, hush:wrong", "fine :produce", "fine hush\u00fc"])
+def test_a_token_that_is_none_is_told_by_its_place(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^--auth-tokens: token 2: ") as caught:
+        Tokens.parse(text, "--auth-tokens")
+    assert "hush" not in str(caught.value)

@@ -83,6 +83,14 @@ def test_a_paused_topic_hands_out_nothing(api: Api, name: str) -> None:
     assert api.claim(name)["_id"] == f"{name}2"
 
 
+def test_pausing_is_about_polls(api: Api, name: str) -> None:
+    api.insert(name, name)
+    api.patch(f"/v1/topics/{name}", {"paused": True})
+    assert_error(api.post(f"/v1/topics/{name}/promises"), 404)
+    for method in ("POST", "PUT"):
+        assert api.request(method, f"/v1/topics/{name}/promises/{name}").json["state"] == 1
+
+
 def test_other_topics_are_not_paused(api: Api, name: str) -> None:
     api.insert(f"{name}a", f"{name}1")
     api.insert(f"{name}b", f"{name}2")

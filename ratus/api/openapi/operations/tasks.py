@@ -108,7 +108,8 @@ OPERATIONS: Final = {
         summary="Commit many tasks",
         description="Carry out several commits, each as it would be alone, in the order given. Each "
         "stands alone: one that fails has its error in the answer and does not keep the "
-        "others from being carried out. Far cheaper than as many requests.",
+        "others from being carried out. Far cheaper than as many requests. Once the tasks in the answer have "
+        "come to 16 MiB, the items behind them are without theirs.",
         body=Body(
             "Commits",
             "The commits.",
