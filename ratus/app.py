@@ -93,5 +93,5 @@ def read_tokens(settings: Settings) -> Tokens:
         tokens += Tokens.parse(text, settings.auth_tokens_file)
     if not tokens and (settings.auth_tokens or settings.auth_tokens_file):
         # An empty file must not open the door that somebody meant to lock.
-        raise ValueError("there is no token in --auth-tokens or --auth-tokens-file; write one or give neither")
+        raise ValueError("--auth-tokens and --auth-tokens-file hold no token; write one or give neither")
     return tokens

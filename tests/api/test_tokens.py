@@ -194,7 +194,7 @@ def test_the_file_is_read_again_on_sighup(tmp_path: Path) -> None:
 
         broken = [
             (b"third:everything", "unknown scope"),
-            (b":read", "token 2"),
+            (b":read", "tokens: token 1"),
             (b"\xff\xfe", "UTF-8"),
             ("tok\u00e9n".encode(), "ASCII"),
             (None, "No such file"),
