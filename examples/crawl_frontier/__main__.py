@@ -10,10 +10,10 @@ import tempfile
 from pathlib import Path
 
 from examples.crawl_frontier.crawl import CrawlError, Settings, crawl
-from examples.crawl_frontier.frontier import FrontierError
 from examples.crawl_frontier.ratus_server import ServerError
 from examples.crawl_frontier.report import as_text, judge
 from examples.crawl_frontier.sample_site import write_sample_site
+from ratus import RatusError
 
 # Where Debian's package postgresql-doc puts more than a thousand pages.
 _DEBIAN_DOC = Path("/usr/share/doc")
@@ -34,6 +34,8 @@ Exit codes: 0 all checks passed; 1 a check failed, or the crawl did not come to 
 Examples:
   Crawl what is there, with a server of its own, and kill a consumer on the way:
     python -m examples.crawl_frontier --kill-one
+  The same with asyncio in the consumers:
+    python -m examples.crawl_frontier --kill-one --async
   Use a server that is running (`make run`), to look at it meanwhile:
     python -m examples.crawl_frontier --ratus http://127.0.0.1:8000
   A short one, with a report for programs:
@@ -54,6 +56,7 @@ def main() -> int:
             root=_root(options.site, Path(folder)),
             ratus=options.ratus.rstrip("/") if options.ratus else None,
             consumers=options.consumers,
+            asynchronous=options.asynchronous,
             kill_one=options.kill_one,
             limit=options.limit,
             timeout=options.timeout,
@@ -66,7 +69,7 @@ def main() -> int:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
-        except (CrawlError, FrontierError, ServerError, OSError, ValueError) as error:
+        except (CrawlError, RatusError, ServerError, OSError, ValueError) as error:
             print(f"crawl_frontier: {error}", file=sys.stderr)
             return 1
     print(f"\n{as_text(report)}")
@@ -100,6 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--consumers", metavar="N", type=_number, default=3, help="consumer processes [default: %(default)s]"
+    )
+    parser.add_argument(
+        "--async",
+        dest="asynchronous",
+        action="store_true",
+        help="consumers with asyncio [default: with threads]",
     )
     parser.add_argument(
         "--kill-one",

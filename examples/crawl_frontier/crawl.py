@@ -8,14 +8,14 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+from examples.crawl_frontier import frontier
 from examples.crawl_frontier import site as sites
-from examples.crawl_frontier.frontier import ARCHIVED, COMPLETED, Frontier, Link, Status
 from examples.crawl_frontier.ratus_server import ratus_server
 from examples.crawl_frontier.survey import Survey, survey
 from examples.crawl_frontier.team import Killed, Team
+from ratus import Client, Conflict, Task, TaskState, Topic, TopicStates
 
 # How often the supervisor looks at the frontier, and how often it says so where a line cannot be rewritten.
 _LOOK_EVERY = 0.05
@@ -34,6 +34,7 @@ class Settings:
     start_page: str = "/index.html"
     ratus: str | None = None
     consumers: int = 3
+    asynchronous: bool = False
     kill_one: bool = False
     limit: int | None = None
     timeout: float = 300.0
@@ -50,9 +51,9 @@ class Evidence:
     # The files:
     survey: Survey
     # Ratus:
-    status: Status
-    completed: list[dict[str, Any]]
-    archived: list[dict[str, Any]]
+    states: TopicStates
+    completed: list[Task]
+    archived: list[Task]
     counters: dict[str, dict[str, int]]
     # The consumers:
     said: list[dict[str, str]]
@@ -70,34 +71,37 @@ def crawl(settings: Settings) -> Evidence:
         # Two or three pauses in a crawl, however small it is.
         site = sites.Site(settings.root, settings.start_page, tired_after=max(20, expected * 2 // 5))
         origin = stack.enter_context(sites.serving(site))
-        ratus = settings.ratus or stack.enter_context(ratus_server())
+        address = settings.ratus or stack.enter_context(ratus_server())
         topic = f"crawl-{urlsplit(origin).port}"
         _say(f"Site    {origin}{settings.start_page}: {len(surveyed.pages):,} pages in {settings.root}")
-        _say(f"Ratus   {ratus}, topic {topic}")
+        _say(f"Ratus   {address}, topic {topic}")
 
-        frontier = Frontier(ratus, topic, "supervisor")
-        stack.callback(frontier.close)
-        _begin(frontier, sites.url_of(origin, settings.start_page), topic)
+        ratus = stack.enter_context(Client(address))
+        # Unlike other calls this one is not repeated: whether there is a server should be known at once.
+        ratus.get_readiness()
+        _begin(ratus, topic, sites.url_of(origin, settings.start_page))
         started = time.monotonic()
-        arguments = ["--ratus", ratus, "--topic", topic, "--claim-timeout", f"{settings.claim_timeout}s"]
+        arguments = ["--ratus", address, "--topic", topic, "--claim-timeout", f"{settings.claim_timeout}s"]
+        if settings.asynchronous:
+            arguments += ["--async"]
         if settings.limit:
             arguments += ["--limit", str(settings.limit)]
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crawl-")))
         team = stack.enter_context(Team(folder, settings.consumers, arguments))
-        killed = _watch(frontier, team, settings, started, kill_at=expected // 3)
+        killed = _watch(ratus, topic, team, settings, started, kill_at=expected // 3)
         seconds = time.monotonic() - started
         exit_codes = team.wait()
         if settings.ratus:
-            _say(f"The tasks are still there. To delete them: curl -X DELETE {ratus}/v1/topics/{topic}")
+            _say(f"The tasks are still there. To delete them: curl -X DELETE {address}/v1/topics/{topic}")
         return Evidence(
             settings=settings,
             origin=origin,
             seconds=seconds,
             survey=surveyed,
-            status=frontier.status(),
-            completed=list(frontier.tasks(state=COMPLETED)),
-            archived=list(frontier.tasks(state=ARCHIVED)),
-            counters=frontier.counters(),
+            states=frontier.states(ratus.get_topic(topic)),
+            completed=list(ratus.iter_tasks(topic, state=TaskState.COMPLETED)),
+            archived=list(ratus.iter_tasks(topic, state=TaskState.ARCHIVED)),
+            counters=frontier.counters(ratus.get_metrics(), topic),
             said=team.said(),
             exit_codes=exit_codes,
             killed=killed,
@@ -105,29 +109,35 @@ def crawl(settings: Settings) -> Evidence:
         )
 
 
-def _begin(frontier: Frontier, start: str, topic: str) -> None:
+def _begin(ratus: Client, topic: str, start: str) -> None:
     """Queue the start page. Ids are unique over all topics: what another crawl left behind is in the way."""
-    if frontier.status().total or not frontier.add([Link(start, depth=0)]):
+    try:
+        ratus.insert_task(frontier.page(topic, start, depth=0))
+    except Conflict:
         raise CrawlError(
             f"{start} is known to this Ratus already; delete the topic {topic}, or run this again"
-        )
+        ) from None
 
 
-def _watch(frontier: Frontier, team: Team, settings: Settings, started: float, kill_at: int) -> Killed | None:
+def _watch(
+    ratus: Client, topic: str, team: Team, settings: Settings, started: float, *, kill_at: int
+) -> Killed | None:
     """Say how the crawl goes until it has ended; on the way, kill a consumer if that is wanted."""
     progress = _Progress(started)
     killed: Killed | None = None
     while True:
-        status = frontier.status()
-        progress.show(status, len(team.running()), last=status.ended)
-        if status.ended:
+        now = ratus.get_topic(topic)
+        known = frontier.states(now)
+        ended = frontier.has_ended(known)
+        progress.show(now, len(team.running()), last=ended)
+        if ended:
             return killed
         if time.monotonic() - started > settings.timeout:
-            raise CrawlError(f"not at the end after {settings.timeout:g} s: {_open(status)}")
+            raise CrawlError(f"not at the end after {settings.timeout:g} s: {_open(known)}")
         if not team.running():
-            raise CrawlError(f"all consumers have ended too early: {_open(status)}")
-        if settings.kill_one and killed is None and status.completed >= kill_at:
-            killed = team.kill_one(frontier)
+            raise CrawlError(f"all consumers have ended too early: {_open(known)}")
+        if settings.kill_one and killed is None and known.completed >= kill_at:
+            killed = team.kill_one(ratus, topic)
             if killed:
                 progress.interrupt(
                     f"          {killed.consumer} (pid {killed.pid}) is killed; it held {len(killed.held)} "
@@ -136,8 +146,8 @@ def _watch(frontier: Frontier, team: Team, settings: Settings, started: float, k
         time.sleep(_LOOK_EVERY)
 
 
-def _open(status: Status) -> str:
-    return f"{status.pending} pages are pending, {status.active} active"
+def _open(known: TopicStates) -> str:
+    return f"{known.pending} pages are pending, {known.active} active"
 
 
 class _Progress:
@@ -151,19 +161,19 @@ class _Progress:
         self._rate_since = started
         self._rate = 0.0
 
-    def show(self, status: Status, consumers: int, *, last: bool) -> None:
+    def show(self, topic: Topic, consumers: int, *, last: bool) -> None:
         """Say how the crawl stands, if it is time to."""
-        now = time.monotonic()
+        now, known = time.monotonic(), frontier.states(topic)
         if now - self._rate_since >= _SAY_EVERY:
-            self._rate = (status.completed - self._crawled) / (now - self._rate_since)
-            self._crawled, self._rate_since = status.completed, now
+            self._rate = (known.completed - self._crawled) / (now - self._rate_since)
+            self._crawled, self._rate_since = known.completed, now
         if not (self._rewrite or last or now - self._said_at >= _SAY_EVERY):
             return
         self._said_at = now
         line = (
-            f"{now - self._started:6.1f} s  crawled {status.completed:,}  queued {status.pending:,} "
-            f"({status.pending - status.due:,} of them for later)  active {status.active:,}  "
-            f"failed {status.archived:,}  {self._rate:,.0f} pages/s  {consumers} consumers"
+            f"{now - self._started:6.1f} s  crawled {known.completed:,}  queued {known.pending:,} "
+            f"({known.pending - (topic.due or 0):,} of them for later)  active {known.active:,}  "
+            f"failed {known.archived:,}  {self._rate:,.0f} pages/s  {consumers} consumers"
         )
         # Back to the start of the line, and clear what is left of the one before.
         print(

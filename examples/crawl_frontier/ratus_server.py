@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from examples.crawl_frontier import processes
-from examples.crawl_frontier.connection import Connection
+from ratus import Client, RatusError
 
 # A server is up in well under a second; a busy machine may take much longer. In seconds.
 _START_TIMEOUT = 30.0
@@ -56,13 +56,13 @@ def _free_port() -> int:
 
 def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
     """Whether the server serves; False once it has ended, or takes too long."""
-    connection = Connection(url, agent="crawl_frontier", timeout=1.0)
     deadline = time.monotonic() + _START_TIMEOUT
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), contextlib.closing(connection):
-            # Whoever else may have the port: it is ours only while our process lives.
-            if connection.request("GET", "/readyz").status == 200 and process.poll() is None:
-                return True
-        # Nothing can be waited for before the server listens.
-        time.sleep(0.02)
+    with Client(url, request_timeout="1s") as client:
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(RatusError):
+                client.get_readiness()
+                # Whoever else may have the port: it is ours only while our process lives.
+                return process.poll() is None
+            # Nothing can be waited for before the server listens.
+            time.sleep(0.02)
     return False

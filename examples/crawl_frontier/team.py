@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.crawl_frontier import processes
-from examples.crawl_frontier.frontier import ACTIVE, Frontier
+from ratus import Client, TaskState
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Team:
         """Wait until all have ended by themselves; name -> exit code, negative for a signal."""
         return {name: process.wait() for name, process in self._processes.items()}
 
-    def kill_one(self, frontier: Frontier) -> Killed | None:
+    def kill_one(self, ratus: Client, topic: str) -> Killed | None:
         """Kill a consumer that holds claims. None when nobody holds any right now: try again."""
         for name in self.running():
             process = self._processes[name]
@@ -56,13 +56,13 @@ class Team:
             # without being reaped: that is for whoever asks for its exit code.
             os.kill(process.pid, signal.SIGSTOP)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
-            # What it sent just before is on its way; one more round trip, and the server has read that too.
-            frontier.status()
-            held = [task["_id"] for task in frontier.tasks(state=ACTIVE, consumer=name)]
-            os.kill(process.pid, signal.SIGKILL if held else signal.SIGCONT)
-            if held:
-                process.wait()
-                return Killed(name, process.pid, held)
+            if not _held(ratus, topic, name):
+                os.kill(process.pid, signal.SIGCONT)
+                continue
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            # Asked once more: a poll of its own may have been waiting, and been answered meanwhile.
+            return Killed(name, process.pid, _held(ratus, topic, name))
         return None
 
     def said(self) -> list[dict[str, str]]:
@@ -75,3 +75,10 @@ class Team:
             if line.endswith("\n")
         ]
         return [json.loads(line) for line in lines]
+
+
+def _held(ratus: Client, topic: str, consumer: str) -> list[str]:
+    """The pages that a consumer holds that sends nothing any more."""
+    # What it sent just before is on its way; one more round trip, and the server has read that too.
+    ratus.get_topic(topic)
+    return [task.id for task in ratus.iter_tasks(topic, state=TaskState.ACTIVE, consumer=consumer)]

@@ -1,4 +1,4 @@
-"""The two smallest examples, each against a live server."""
+"""The smallest examples, which need nothing but HTTP, each against a live server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_shell_script_takes_a_task_to_its_end(address: str) -> None:
 
 
 def test_the_worker_greets_and_leaves_a_dead_letter(address: str) -> None:
-    said = run(sys.executable, EXAMPLES / "hello_world.py", address)
+    said = run(sys.executable, EXAMPLES / "hello_http.py", address)
 
     assert "Hello, Ann!" in said
     assert "Hello, Bob!" in said

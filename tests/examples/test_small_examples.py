@@ -37,8 +37,15 @@ def run(name: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_hello_client(server: RatusServer) -> None:
-    lines = run("hello_client.py", server.url).splitlines()
+def test_hello_world(server: RatusServer) -> None:
+    for _ in range(2):
+        assert run("hello_world.py", server.url) == "Hello, world!\n"
+    with server.client() as client:
+        assert client.get_task("hello").state == TaskState.COMPLETED
+
+
+def test_results_and_failures(server: RatusServer) -> None:
+    lines = run("results_and_failures.py", server.url).splitlines()
     assert lines[:3] == ["Hello, Ann!", "Hello, Bob!", "Hello, Cleo!"]
     assert lines[3:] == [
         "greeting-0: greeted Ann",

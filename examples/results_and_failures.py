@@ -1,7 +1,8 @@
-"""A producer and a worker in a few lines each.
+"""What a worker leaves behind: the results of what went well, the error of what failed even when tried again.
 
-ratus --port 8000 --bind 127.0.0.1     # in one terminal
-python examples/hello_client.py         # in another; or with the server's URL as argument
+Start a server first: make run
+
+    python examples/results_and_failures.py [URL]
 """
 
 from __future__ import annotations
