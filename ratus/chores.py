@@ -25,6 +25,9 @@ logger = logging.getLogger("ratus.chores")
 # How often a process without chores does what concerns only itself.
 OWN_INTERVAL = 10 * SECOND
 
+# Seconds after which a round that does not stop is asked again.
+_PATIENCE = 5
+
 Chore = Callable[[int], Awaitable[object]]
 
 
@@ -64,10 +67,11 @@ class Chores:
 
     async def stop(self) -> None:
         """Stop, in the middle of a round if need be."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            # Before Python 3.12 a library's `wait_for` may swallow a cancellation: ask again.
+            task.cancel()
+            await asyncio.wait([task], timeout=_PATIENCE)
 
     async def _loop(self) -> None:
         await asyncio.sleep(self._delay / SECOND)

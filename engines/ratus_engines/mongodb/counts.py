@@ -76,7 +76,7 @@ class Counts:
             {"$limit": EXACT},
             {"$group": {"_id": "$state", "count": {"$sum": 1}}},
         ]
-        found = await self._aggregate(pipeline, indexes.LISTS)
+        found = await self._deployment.aggregate(pipeline, indexes.LISTS)
         counts = {int(group["_id"]): int(group["count"]) for group in found}
         if sum(counts.values()) >= EXACT:
             states = range(ARCHIVED + 1)
@@ -96,7 +96,7 @@ class Counts:
             {"$limit": EXACT},
             {"$group": {"_id": None, "count": {"$sum": 1}, "scheduled": {"$min": "$scheduled"}}},
         ]
-        found = await self._aggregate(pipeline, indexes.CLAIMS)
+        found = await self._deployment.aggregate(pipeline, indexes.CLAIMS)
         if not found:
             return 0, None
         count = int(found[0]["count"])
@@ -144,9 +144,5 @@ class Counts:
 
     async def _count(self, condition: Mapping[str, Any], index: str, most: int | None) -> int:
         limit = [] if most is None else [{"$limit": most}]
-        found = await self._aggregate([{"$match": condition}, *limit, {"$count": "count"}], index)
+        found = await self._deployment.aggregate([{"$match": condition}, *limit, {"$count": "count"}], index)
         return int(found[0]["count"]) if found else 0
-
-    async def _aggregate(self, pipeline: list[Document], index: str) -> list[Any]:
-        cursor = await self._deployment.tasks.aggregate(pipeline, hint=self._deployment.hint(index))
-        return await cursor.to_list()

@@ -7,12 +7,13 @@ import contextvars
 import logging
 import re
 import warnings
-from collections.abc import Coroutine, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote_plus
 
 import pymongo
+from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
@@ -24,7 +25,7 @@ from ratus.engine import Health
 from ratus.errors import ServiceUnavailable
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.documents import RAW
-from ratus_engines.mongodb.errors import limited, reason
+from ratus_engines.mongodb.errors import is_missing_hint, reason, translate
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
@@ -97,12 +98,18 @@ def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return asyncio.get_running_loop().create_task(work, context=contextvars.Context())
 
 
-async def stop(task: asyncio.Task[None] | None) -> None:
-    """Cancel a task and wait for its end.
+def _notice_cancellation() -> None:
+    """Be cancelled after all where the driver swallowed that.
 
-    Before Python 3.12 a cancellation that comes together with an answer may get lost in the driver
-    (``asyncio.wait_for`` swallows it), so it is repeated.
+    Before Python 3.12 ``asyncio.wait_for`` does, when a cancellation comes together with an answer.
     """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def stop(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task, again and again if the driver swallows that, and wait for its end."""
     while task is not None and not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_RETRY)
@@ -187,9 +194,33 @@ class Deployment:
 
     # ---- use -------------------------------------------------------------------------------------
 
-    def limited(self) -> AbstractContextManager[None]:
-        """The time limit of one operation; errors of the driver become ours."""
-        return limited(self.limit)
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """The time limit of one operation, retries included; errors of the driver become ours.
+
+        The driver tries again as often as there is time, under the number of the first try, so that a
+        database which counts them carries out a write once.
+        """
+        try:
+            with pymongo.timeout(self.limit):
+                yield
+                _notice_cancellation()
+        except (PyMongoError, InvalidDocument) as error:
+            if not is_missing_hint(error):
+                raise translate(error) from error
+            # Somebody dropped an index. Whoever comes next waits until it is there again or not asked for.
+            if self._prepared.is_set():
+                self._prepared.clear()
+                self._preparing = background(self._prepare())
+            raise ServiceUnavailable("an index is gone; ask again") from error
+
+    async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], index: str) -> list[RawBSONDocument]:
+        """What a pipeline over the tasks gives, using an index where it is there."""
+        hint = self.hint(index)
+        # Unlike a query, an aggregation takes no hint that is none.
+        options: dict[str, Any] = {} if hint is None else {"hint": hint}
+        cursor = await self.tasks.aggregate(pipeline, **options)
+        return await cursor.to_list()
 
     def hint(self, name: str) -> str | None:
         """The name of an index for a query to use, where the index is there."""

@@ -30,6 +30,7 @@ from ratus_engines.mongodb.errors import may_have_happened
 from ratus_engines.mongodb.fallbacks import Fallbacks
 from ratus_engines.mongodb.lost import LostClaims
 from ratus_engines.mongodb.signals import Signals
+from ratus_engines.mongodb.steps import Steps
 from ratus_engines.mongodb.storing import Sequence64, Storing
 from ratus_engines.mongodb.sweeps import Sweeps
 from ratus_engines.mongodb.topics import Topics
@@ -79,13 +80,15 @@ class MongodbEngine(Engine):
         self._storing = Storing(deployment, self.fallbacks, signals, self._topics, Sequence64())
         self._lost = LostClaims(deployment, changes, signals)
         self._watcher = Watcher(deployment, signals)
-        self._claims = Claims(
+        steps = Steps(
             deployment,
             topics=self._topics,
-            sweeps=self._sweeps,
             lost=self._lost,
             fallbacks=self.fallbacks,
             nonces=self.nonces,
+        )
+        self._claims = Claims(
+            deployment, topics=self._topics, sweeps=self._sweeps, steps=steps, lost=self._lost
         )
 
     # ---- life ------------------------------------------------------------------------------------
@@ -99,6 +102,7 @@ class MongodbEngine(Engine):
         was_open, self._open = self._open, False
         if was_open:
             await self._watcher.close()
+            await self._topics.close()
             await self._counts.close()
             await self._lost.close()
             await self._deployment.close()
@@ -159,8 +163,15 @@ class MongodbEngine(Engine):
 
     async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
         await self._ready()
-        with self._deployment.limited():
-            return await self._claims.claim(claim, now)
+        tasks: list[TaskRecord] = []
+        try:
+            with self._deployment.limited():
+                tasks = await self._claims.claim(claim, now)
+        except BaseException:
+            for task in tasks:  # the caller went away at the last moment
+                self._lost.give_back([task.nonce], task_id=task.id)
+            raise
+        return tasks
 
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
         await self._ready()

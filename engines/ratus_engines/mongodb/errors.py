@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import pymongo
 from bson.errors import InvalidDocument
 from pymongo.errors import (
     ConfigurationError,
@@ -36,6 +33,9 @@ _TOO_LARGE = frozenset({10334, 17419, 17420})
 # out of time, majority not known yet, no member that can be written to.
 _PASSING = frozenset({6, 7, 43, 50, 63, 89, 91, 133, 134, 189, 202, 262, 317, 384, 9001, 10107, 10058})
 _PASSING_TOO = frozenset({11600, 11601, 11602, 13388, 13435, 13436})
+
+# A bad value and a plan that cannot be made, if their text says so.
+_NO_HINT = frozenset({2, 291})
 
 # A text for clients and logs; the driver's own describes the whole topology.
 _LONGEST_REASON = 200
@@ -90,17 +90,3 @@ def is_missing_hint(error: BaseException) -> bool:
     return (
         isinstance(error, OperationFailure) and "hint" in str(error).lower() and error.code in (2, 27, 17007)
     )
-
-
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Carry out operations within so many seconds in all, retries included. Raises what clients get.
-
-    The driver retries as often as there is time, under the number of the first try, so that the database
-    carries out a write once.
-    """
-    try:
-        with pymongo.timeout(seconds):
-            yield
-    except (PyMongoError, InvalidDocument) as error:
-        raise translate(error) from error

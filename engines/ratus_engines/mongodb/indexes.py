@@ -6,7 +6,7 @@
 | `topic_1_scheduled_1` | Go's claims; here the earliest task of a topic, whatever its priority |
 | `deadline_1` | Go's; the chore that takes lapsed claims back |
 | `topic_1` | Go's; the active tasks of a topic |
-| `topic_1_state_1_priority_-1_scheduled_1_sequence_1` | the order of claiming |
+| `claim_order` | the order of claiming; what a look-up of due tasks needs is in the index |
 | `topic_1_deadline_1` | the next claim of a topic to lapse |
 | `topic_1_expires_1` | pending tasks that expire; others cost it nothing |
 | `topic_1_state_1__id_1` | lists, counts, the names of topics |
@@ -35,7 +35,7 @@ TOPIC = "topic_hashed"
 SCHEDULED = "topic_1_scheduled_1"
 DEADLINE = "deadline_1"
 ACTIVE_TOPIC = "topic_1"
-CLAIMS = "topic_1_state_1_priority_-1_scheduled_1_sequence_1"
+CLAIMS = "claim_order"
 LAPSES = "topic_1_deadline_1"
 EXPIRIES = "topic_1_expires_1"
 LISTS = "topic_1_state_1__id_1"
@@ -57,7 +57,11 @@ _MODELS = (
     IndexModel([("topic", 1), ("scheduled", 1)], name=SCHEDULED, partialFilterExpression=_PENDING),
     IndexModel([("deadline", 1)], name=DEADLINE, partialFilterExpression=_ACTIVE),
     IndexModel([("topic", 1)], name=ACTIVE_TOPIC, partialFilterExpression=_ACTIVE),
-    IndexModel([("topic", 1), ("state", 1), *CLAIM_ORDER], name=CLAIMS, partialFilterExpression=_PENDING),
+    IndexModel(
+        [("topic", 1), ("state", 1), *CLAIM_ORDER, ("expires", 1), ("_id", 1)],
+        name=CLAIMS,
+        partialFilterExpression=_PENDING,
+    ),
     IndexModel([("topic", 1), ("deadline", 1)], name=LAPSES, partialFilterExpression=_ACTIVE),
     IndexModel(
         [("topic", 1), ("expires", 1)],
@@ -87,11 +91,12 @@ async def ensure(
             f"drop it with {where}.dropIndex({GO_RETENTION!r})"
         )
     if create:
-        missing = [model for model in _MODELS if model.document["name"] not in found]
-        notes += await _create(tasks, missing)
+        notes += await _create(tasks, [model for model in _MODELS if not _is_there(model, found)])
         notes += await _keep_retention(tasks, found, retention)
         found = await _existing(tasks)
-    names = frozenset(found) & NAMES
+    names = frozenset(model.document["name"] for model in _MODELS if _is_there(model, found))
+    if RETENTION in found:
+        names |= {RETENTION}
     if names != NAMES:
         notes.append(f"these indexes are missing, and queries are slow: {', '.join(sorted(NAMES - names))}")
     return names, notes
@@ -106,6 +111,12 @@ async def _existing(tasks: AsyncCollection[Any]) -> dict[str, dict[str, Any]]:
         # An account may be allowed to use a collection and not to look at its indexes.
         logger.warning("cannot see the indexes of %s: %s", tasks.full_name, reason(error))
         return {}
+
+
+def _is_there(model: IndexModel, found: dict[str, dict[str, Any]]) -> bool:
+    """Whether an index of the name has the same keys; another filter is the operator's choice."""
+    there = found.get(model.document["name"])
+    return there is not None and list(there["key"]) == list(model.document["key"].items())
 
 
 async def _create(tasks: AsyncCollection[Any], models: Sequence[IndexModel]) -> list[str]:

@@ -64,7 +64,7 @@ def _id_at(position: str) -> str:
 
 async def topics(deployment: Deployment, limit: int, offset: int) -> list[str]:
     """The names of topics that have a task or a setting, by name."""
-    cursor = await deployment.tasks.aggregate(
+    found = await deployment.aggregate(
         [
             # One key a topic is looked at, however many tasks it has.
             {"$group": {"_id": "$topic"}},
@@ -79,6 +79,6 @@ async def topics(deployment: Deployment, limit: int, offset: int) -> list[str]:
             {"$skip": offset},
             {"$limit": limit},
         ],
-        hint=deployment.hint(indexes.LISTS),
+        indexes.LISTS,
     )
-    return [found["_id"] for found in await cursor.to_list()]
+    return [name["_id"] for name in found]

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable
 from ratus.engine import Listener
 from ratus.records import ACTIVE, PENDING, TaskRecord
 
-# An id, and whether the task was settled (or else became pending).
-_Event = tuple[str, bool]
+# An id and a state, or `DELETED`.
+_Event = tuple[str, int]
+
+DELETED = -1
 
 # Seconds after which an event is forgotten, at the latest after twice as many.
 _MEMORY = 3.0
@@ -32,20 +34,18 @@ class Signals:
 
     # ---- what this server did --------------------------------------------------------------------
 
-    def tell(self, tasks: Iterable[TaskRecord]) -> None:
-        """These tasks were written as they are now."""
+    def tell(self, tasks: Iterable[TaskRecord], *, stored: bool = False) -> None:
+        """These tasks were written as they are now; ``stored``: whole, not changed."""
         listener = self._listener()
         if listener is None and not self.following:
             return
         topics: dict[str, None] = {}
         for task in tasks:
-            if task.state == ACTIVE:
-                # Its deadline may be the next thing that a waiting request waits for.
-                topics[task.topic] = None
+            # Of a task that was made active by a change, nothing is heard.
+            if (stored or task.state != ACTIVE) and self._was_told((task.id, task.state)):
                 continue
-            pending = task.state == PENDING
-            self._did((task.id, not pending))
-            if pending:
+            if task.state in (PENDING, ACTIVE):
+                # The deadline of an active one may be the next thing that a waiting request waits for.
                 topics[task.topic] = None
             elif listener is not None:
                 listener.settled(task.id)
@@ -57,8 +57,7 @@ class Signals:
         """These tasks were deleted."""
         listener = self._listener()
         for task_id in ids:
-            self._did((task_id, True))
-            if listener is not None:
+            if not self._was_told((task_id, DELETED)) and listener is not None:
                 listener.settled(task_id)
 
     def available(self, topic: str) -> None:
@@ -66,18 +65,27 @@ class Signals:
         if (listener := self._listener()) is not None:
             listener.available(topic)
 
-    def _did(self, event: _Event) -> None:
-        if self.following and not self._heard.take(event):
-            self._own.add(event)
+    def _was_told(self, event: _Event) -> bool:
+        """Whether this was heard of, and told, before the answer to the write came."""
+        if not self.following:
+            return False
+        if self._heard.take(event):
+            return True
+        self._own.add(event)
+        return False
 
     # ---- what was heard of -----------------------------------------------------------------------
 
-    def is_news(self, task_id: str, settled: bool) -> bool:
-        """Whether a change that was heard of is another server's, or comes before it is told of."""
-        event = task_id, settled
+    def is_news(self, task_id: str, state: int, *, told_at_once: bool) -> bool:
+        """Whether a change that was heard of was not told yet, and has to be.
+
+        ``told_at_once``: it is told before anything else happens, so that it need not be told again.
+        """
+        event = task_id, state
         if self._own.take(event):
             return False
-        self._heard.add(event)
+        if told_at_once:
+            self._heard.add(event)
         return True
 
     def heard_settled(self, task_id: str) -> None:

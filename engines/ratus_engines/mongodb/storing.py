@@ -111,7 +111,7 @@ class Storing:
                 self._topics.note(task.topic, deadline=task.deadline)
             elif task.expires is not None:
                 self._topics.note(task.topic, expiry=task.expires)
-        self._signals.tell(tasks)
+        self._signals.tell(tasks, stored=True)
 
     # ---- upsert ----------------------------------------------------------------------------------
 

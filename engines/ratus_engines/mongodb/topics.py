@@ -15,28 +15,26 @@ import asyncio
 import math
 import time
 
-from bson.datetime_ms import DatetimeMS
-
+from ratus.errors import RatusError
 from ratus.records import ACTIVE, PENDING
+from ratus.times import MIN_TIME
 from ratus_engines.mongodb import indexes
-from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import record
+from ratus_engines.mongodb.deployment import Deployment, background, stop
+from ratus_engines.mongodb.documents import date, record
 
 # Seconds for which a view is believed. Long enough to cost a claim little, short enough to be no time at all.
 FRESH = 0.1
-_FRESH_MICROSECONDS = 100_000
 
-# Claims of one topic that a server has under way. All go for the same first task, and MongoDB lets those that
-# are too late try again and again: with 64 at once it does half as many as with eight.
-CLAIMS_AT_ONCE = 8
+# Seconds after which a view that is still used is read anew, so that no claim has to wait for that.
+_AGING = 0.06
 
 # Topics remembered; clients may ask for any name. Forgetting all is cheap: each is read again in one go.
 MOST_VIEWS = 10_000
 
 NEVER = math.inf
 
-# Before whatever time a task can have.
-_FIRST_DATE = DatetimeMS(-(2**62))
+# The first that a task can have.
+_FIRST_DATE = date(MIN_TIME)
 
 
 class View:
@@ -51,9 +49,9 @@ class View:
         self.read_at = -NEVER
         self.now = 0
 
-    def is_fresh(self, now: int) -> bool:
-        """Whether it can be believed at this moment and at this time of the caller's."""
-        return time.monotonic() - self.read_at < FRESH and abs(now - self.now) < _FRESH_MICROSECONDS
+    def age(self, now: int) -> float:
+        """Seconds since it was read, by the machine's clock or by the caller's, whichever are more."""
+        return max(time.monotonic() - self.read_at, abs(now - self.now) / 1_000_000)
 
     def note(self, deadline: float, expiry: float) -> None:
         self.deadline = min(self.deadline, deadline)
@@ -68,8 +66,14 @@ class Topics:
         self._views: dict[str, View] = {}
         # Views that are being read just now, and what happened meanwhile.
         self._reading: dict[str, View] = {}
+        # Views that are read before they are too old.
+        self._ahead: dict[str, asyncio.Task[None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    async def close(self) -> None:
+        """Stop reading ahead."""
+        for reading in list(self._ahead.values()):
+            await stop(reading)
 
     # ---- views -----------------------------------------------------------------------------------
 
@@ -82,19 +86,23 @@ class Topics:
             lock = self._locks[topic] = asyncio.Lock()
         return lock
 
-    def slots(self, topic: str) -> asyncio.Semaphore:
-        """Held by each claim of one task while it is under way."""
-        slots = self._slots.get(topic)
-        if slots is None:
-            if len(self._slots) >= MOST_VIEWS:
-                self._slots.clear()
-            slots = self._slots[topic] = asyncio.Semaphore(CLAIMS_AT_ONCE)
-        return slots
-
     def known(self, topic: str, now: int) -> View | None:
         """The view of the topic, where it can be believed."""
         view = self._views.get(topic)
-        return view if view is not None and view.is_fresh(now) else None
+        if view is None or (age := view.age(now)) >= FRESH:
+            return None
+        if age > _AGING and topic not in self._ahead:
+            reading = self._ahead[topic] = background(self._read_ahead(topic, now))
+            reading.add_done_callback(lambda _: self._ahead.pop(topic))
+        return view
+
+    async def _read_ahead(self, topic: str, now: int) -> None:
+        try:
+            with self._deployment.limited():
+                async with self.lock(topic):
+                    await self.read(topic, now)
+        except RatusError:
+            pass  # whoever needs it next will see
 
     async def read(self, topic: str, now: int) -> View:
         """Read the topic anew. Whoever asks holds its lock."""
@@ -167,7 +175,7 @@ class Topics:
 
     async def _first(self, topic: str, state: int, name: str, index: str) -> int | None:
         # Only documents that have the date.
-        condition = {"topic": topic, "state": state, name: {"$gt": _FIRST_DATE}}
+        condition = {"topic": topic, "state": state, name: {"$gte": _FIRST_DATE}}
         found = await self._deployment.current.find_one(
             condition, {name: 1, "_id": 0}, sort=[(name, 1)], hint=self._deployment.hint(index)
         )

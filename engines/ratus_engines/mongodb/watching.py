@@ -17,7 +17,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING
 from ratus_engines.mongodb.deployment import LIMIT, Deployment, background, stop
 from ratus_engines.mongodb.errors import is_passing, reason
-from ratus_engines.mongodb.signals import Signals
+from ratus_engines.mongodb.signals import DELETED, Signals
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
@@ -113,8 +113,11 @@ class Watcher:
             else:
                 state = change.get("updateDescription", {}).get("updatedFields", {}).get("state", PENDING)
                 topic = None
-            settled = change["operationType"] == "delete" or state in (COMPLETED, ARCHIVED)
-            if not self._signals.is_news(task_id, settled):
+            if change["operationType"] == "delete":
+                state = DELETED
+            settled = state in (COMPLETED, ARCHIVED, DELETED)
+            at_once = settled or topic is not None
+            if not self._signals.is_news(task_id, state, told_at_once=at_once):
                 continue
             if settled:
                 self._signals.heard_settled(task_id)

@@ -146,7 +146,7 @@ def shared_client() -> MongoClient[dict[str, Any]]:
     """A client of the shared deployment, for looking and preparing."""
     uri = shared_uri()
     assert uri is not None, ABSENT
-    client = connected(uri, w="majority")
+    client = connected(uri, w="majority", datetime_conversion="DATETIME_AUTO")
     atexit.register(client.close)
     return client
 

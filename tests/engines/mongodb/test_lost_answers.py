@@ -136,7 +136,13 @@ async def test_a_claim_that_cannot_be_looked_for_is_given_back(proxied: Desk, be
 async def test_a_caller_that_goes_away_leaves_no_claim_behind(proxied: Desk, between: Proxy) -> None:
     await proxied.add("1")
     arrived = asyncio.Event()
-    between.rule = lambda command: (arrived.set() if is_claim(command) else None) or Fate.PASS
+
+    def rule(command: Command) -> Fate:
+        if is_claim(command):
+            arrived.set()
+        return Fate.PASS
+
+    between.rule = rule
     engine = proxied.engine
     assert isinstance(engine, MongodbEngine)
     claim = asyncio.create_task(proxied.claim(timeout=HOUR))

@@ -1,0 +1,133 @@
+"""Claims of one task each that come at the same time, carried out together.
+
+Consumers who poll a topic at the same moment all go for its first task. MongoDB lets those that are too late
+try again, so that 64 of them get half as much done as eight. Here a topic has one claim under way; those that
+come meanwhile wait for its end and are then carried out together: the first due tasks are looked up in the
+index alone, and each is claimed by its id for one of the callers.
+
+Each caller gets a task that is due at its own time, in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from ratus.records import Claim, TaskRecord
+from ratus_engines.mongodb import indexes
+from ratus_engines.mongodb.deployment import Deployment, background
+from ratus_engines.mongodb.documents import record
+from ratus_engines.mongodb.lost import LostClaims
+from ratus_engines.mongodb.steps import Aim, Steps, due
+
+Alone = Callable[[], Awaitable[TaskRecord | None]]
+
+# So few are as quick one by one, each in a single step.
+_FEW = 3
+
+# So many at most together: a part of a second for the database, whatever a task holds.
+_MANY = 128
+
+
+class _Caller:
+    """One who waits for a task. ``alone`` claims one for it in a step of its own."""
+
+    __slots__ = ("alone", "claim", "future", "now")
+
+    def __init__(self, claim: Claim, now: int, alone: Alone) -> None:
+        self.claim = claim
+        self.now = now
+        self.alone = alone
+        self.future: asyncio.Future[TaskRecord | None] = asyncio.get_running_loop().create_future()
+
+
+class Combiner:
+    """Carries out claims of one task each."""
+
+    def __init__(self, deployment: Deployment, steps: Steps, lost: LostClaims) -> None:
+        self._deployment = deployment
+        self._steps = steps
+        self._lost = lost
+        # Those who wait, by topic; a topic without a claim under way is not in here.
+        self._waiting: dict[str, list[_Caller]] = {}
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def claim(self, topic: str, claim: Claim, now: int, alone: Alone) -> TaskRecord | None:
+        """The next due task of the topic. ``alone`` claims it in a step of its own."""
+        waiting = self._waiting.get(topic)
+        if waiting is not None:
+            caller = _Caller(claim, now, alone)
+            waiting.append(caller)
+            return await caller.future
+        self._waiting[topic] = []
+        try:
+            return await alone()
+        finally:
+            if self._waiting[topic]:
+                serving = background(self._serve(topic))
+                self._serving.add(serving)
+                serving.add_done_callback(self._serving.discard)
+            else:
+                del self._waiting[topic]
+
+    async def _serve(self, topic: str) -> None:
+        """Serve those who wait, and those who come meanwhile, until nobody is left."""
+        waiting = self._waiting[topic]
+        try:
+            while waiting:
+                callers = [caller for caller in waiting[:_MANY] if not caller.future.done()]
+                del waiting[:_MANY]
+                try:
+                    with self._deployment.limited():
+                        rest = callers if len(callers) <= _FEW else await self._together(topic, callers)
+                        await asyncio.gather(*map(self._alone, rest))
+                except Exception as error:
+                    # Whoever came meanwhile has waited as long, and would wait as long again.
+                    for caller in (*callers, *waiting):
+                        if not caller.future.done():
+                            caller.future.set_exception(error)
+                    waiting.clear()
+        finally:
+            del self._waiting[topic]
+
+    async def _together(self, topic: str, callers: Sequence[_Caller]) -> list[_Caller]:
+        """Claim a task for each caller; those for whom that has to be tried once more."""
+        latest = max(caller.now for caller in callers)
+        found = await self._deployment.current.find(
+            due(topic, latest),
+            {"scheduled": 1},
+            sort=indexes.CLAIM_ORDER,
+            limit=len(callers),
+            hint=self._deployment.hint(indexes.CLAIMS),
+        ).to_list()
+        candidates = [record(each) for each in found]
+        are_all = len(candidates) < len(callers)
+        aims: list[Aim] = []
+        aiming: list[_Caller] = []
+        rest: list[_Caller] = []
+        for caller in callers:
+            at = next((n for n, task in enumerate(candidates) if task.scheduled <= caller.now), None)
+            if at is not None:
+                aims.append(Aim(candidates.pop(at).id, caller.claim, caller.now))
+                aiming.append(caller)
+            elif are_all:
+                self._answer(caller, None)
+            else:
+                rest.append(caller)
+        claimed = await self._steps.several(topic, aims) if aims else {}
+        for caller, aim in zip(aiming, aims, strict=True):
+            task = claimed.get(aim.task_id)
+            if task is None:  # another server was faster
+                rest.append(caller)
+            else:
+                self._answer(caller, task)
+        return rest
+
+    async def _alone(self, caller: _Caller) -> None:
+        self._answer(caller, await caller.alone())
+
+    def _answer(self, caller: _Caller, task: TaskRecord | None) -> None:
+        if not caller.future.done():
+            caller.future.set_result(task)
+        elif task is not None:  # gone while the database was at work
+            self._lost.give_back([task.nonce], task_id=task.id)

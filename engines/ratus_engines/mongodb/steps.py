@@ -1,0 +1,181 @@
+"""The two ways in which a claim is made: one task in one atomic step, or several by their ids.
+
+One: `findAndModify` in the order of claiming. Where the deployment refuses that, the first due task is looked
+up and claimed by its id if it is still due; who was too late looks again.
+
+Several: each is claimed by its id under a nonce of its own, in one bulk write, and those with our nonces
+are read back: they are ours, whatever happened on the way.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec import Struct
+from pymongo import ReturnDocument, UpdateOne
+
+from ratus import transitions
+from ratus.records import PENDING, Claim, TaskRecord
+from ratus_engines.mongodb import indexes
+from ratus_engines.mongodb.changes import ATTEMPTS, busy
+from ratus_engines.mongodb.deployment import Deployment
+from ratus_engines.mongodb.documents import Document, date, record, update
+from ratus_engines.mongodb.errors import may_have_happened
+from ratus_engines.mongodb.fallbacks import POLL, Fallbacks
+from ratus_engines.mongodb.lost import LostClaims
+from ratus_engines.mongodb.topics import Topics
+
+
+class Aim(Struct, frozen=True, gc=False):
+    """A task to be claimed, for whom and when."""
+
+    task_id: str
+    claim: Claim
+    now: int
+
+
+def due(topic: str, now: int) -> Document:
+    """What may be claimed in a topic."""
+    return {
+        "topic": topic,
+        "state": PENDING,
+        "scheduled": {"$lte": date(now)},
+        "expires": {"$not": {"$lte": date(now)}},
+    }
+
+
+class Steps:
+    """Makes claims. ``nonces`` makes a nonce."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        topics: Topics,
+        lost: LostClaims,
+        fallbacks: Fallbacks,
+        nonces: Callable[[], str],
+    ) -> None:
+        self._deployment = deployment
+        self._topics = topics
+        self._lost = lost
+        self._fallbacks = fallbacks
+        self._nonces = nonces
+
+    # ---- one -------------------------------------------------------------------------------------
+
+    async def one(self, condition: Document, claim: Claim, now: int) -> TaskRecord | None:
+        """Claim the first task for which the condition (a `due`, or a part of it) holds."""
+        topic: str = condition["topic"]
+
+        async def atomic(nonce: str) -> TaskRecord | None:
+            found = await self._deployment.tasks.find_one_and_update(
+                condition,
+                _update(claim, nonce, now),
+                sort=indexes.CLAIM_ORDER,
+                return_document=ReturnDocument.AFTER,
+                hint=self._hint(condition),
+            )
+            return None if found is None else record(found)
+
+        async def optimistic(nonce: str) -> TaskRecord | None:
+            async with self._topics.lock(topic):
+                return await self._one_optimistically(condition, claim, now, nonce)
+
+        async def claim_under(nonce: str) -> TaskRecord | None:
+            return await self._fallbacks.run(POLL, lambda: atomic(nonce), lambda: optimistic(nonce))
+
+        return await self._found_again(topic, claim_under)
+
+    def _hint(self, condition: Document) -> str | None:
+        return "_id_" if "_id" in condition else self._deployment.hint(indexes.CLAIMS)
+
+    async def _found_again(
+        self, topic: str, claim_under: Callable[[str], Awaitable[TaskRecord | None]]
+    ) -> TaskRecord | None:
+        """Claim under a new nonce; when the answer is lost, look for the claim before making another one."""
+        for last in (False, True):
+            nonce = self._nonces()
+            try:
+                return await claim_under(nonce)
+            except BaseException as error:
+                if not may_have_happened(error):
+                    raise
+                if last or not isinstance(error, Exception):
+                    self._lost.give_back([nonce], topic=topic)
+                    raise
+                found = await self._look([nonce], topic)
+                if found:
+                    return found[0]
+        raise AssertionError("the second try returns or raises")
+
+    async def _one_optimistically(
+        self, condition: Document, claim: Claim, now: int, nonce: str
+    ) -> TaskRecord | None:
+        for attempt in range(ATTEMPTS):
+            # Whoever was too late looks a little further, at random, or all would go for the same one again.
+            candidates = await self._deployment.current.find(
+                condition,
+                {"nonce": 1},
+                sort=indexes.CLAIM_ORDER,
+                limit=attempt + 1,
+                hint=self._hint(condition),
+            ).to_list()
+            if not candidates:
+                return None
+            candidate = random.choice(candidates)
+            found = await self._deployment.tasks.find_one_and_update(
+                {**condition, "_id": candidate["_id"], "nonce": candidate.get("nonce")},
+                _update(claim, nonce, now),
+                return_document=ReturnDocument.AFTER,
+                hint="_id_",
+            )
+            if found is not None:
+                return record(found)
+        raise busy()
+
+    # ---- several ---------------------------------------------------------------------------------
+
+    async def several(self, topic: str, aims: Sequence[Aim]) -> dict[str, TaskRecord]:
+        """Claim these tasks, each if it is still due then; those that are claimed now, by id."""
+        nonces = {self._nonces(): aim for aim in aims}
+        requests = [
+            UpdateOne({**due(topic, aim.now), "_id": aim.task_id}, _update(aim.claim, nonce, aim.now))
+            for nonce, aim in nonces.items()
+        ]
+        try:
+            await self._deployment.tasks.bulk_write(requests, ordered=False)
+        except BaseException as error:
+            if not isinstance(error, Exception) or not may_have_happened(error):
+                self._lost.give_back(nonces, topic=topic)
+                raise
+            tasks = await self._look(list(nonces), topic)
+        else:
+            ids = [aim.task_id for aim in aims]
+            try:
+                found = await self._deployment.current.find({"_id": {"$in": ids}}).to_list()
+            except BaseException:
+                self._lost.give_back(nonces, topic=topic)
+                raise
+            tasks = [task for task in map(record, found) if task.nonce in nonces]
+        return {task.id: task for task in tasks}
+
+    async def _look(self, nonces: Sequence[str], topic: str) -> list[TaskRecord]:
+        """The claims under these nonces that were made after all. Those that were not may still come."""
+        try:
+            found = await self._lost.find(topic, nonces)
+        except BaseException:
+            self._lost.give_back(nonces, topic=topic)
+            raise
+        here = {task.nonce for task in found}
+        self._lost.give_back([nonce for nonce in nonces if nonce not in here], topic=topic)
+        return found
+
+
+def _update(claim: Claim, nonce: str, now: int) -> Document:
+    changes = update(
+        transitions.claim(consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now)
+    )
+    assert isinstance(changes, dict), "a claim adds an attempt"
+    return changes

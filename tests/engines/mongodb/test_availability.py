@@ -1,0 +1,227 @@
+"""Starting without a database, losing it, and what is said about it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+from ratus_engines.mongodb.engine import MongodbEngine
+
+from ratus.errors import ServiceUnavailable
+from ratus.testing import START
+from tests.engines.contract.desk import Desk
+from tests.engines.contract.engines import absent
+from tests.engines.contract.test_life import CALLS
+from tests.engines.mongodb import servers
+from tests.servers import free_port
+
+pytestmark = pytest.mark.anyio
+
+# What the contract allows, and what a busy machine may add to the driver's own limit.
+LONGEST = 10.0
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[servers.Mongod]:
+    """A server of its own, to be killed and stopped."""
+    if servers.mongod() is None:
+        absent(servers.ABSENT)
+    made = servers.Mongod()
+    made.wait()
+    yield made
+    made.remove()
+
+
+async def until_ready(engine: MongodbEngine) -> None:
+    async with asyncio.timeout(30):
+        while not (await engine.health()).ready:
+            await asyncio.sleep(0.05)
+
+
+async def test_starting_does_not_need_the_database() -> None:
+    port = free_port()
+    engine = MongodbEngine(f"mongodb://127.0.0.1:{port}", database="ratus_late")
+    started = time.monotonic()
+    await engine.open(START)
+    assert time.monotonic() - started < 1
+    health = await engine.health()
+    assert time.monotonic() - started < 2
+    assert health.ready is False
+    assert health.detail
+
+    async def refused(name: str) -> float:
+        with pytest.raises(ServiceUnavailable) as caught:
+            await CALLS[name](engine)
+        assert caught.value.detail
+        return time.monotonic() - started
+
+    started = time.monotonic()
+    assert max(await asyncio.gather(*map(refused, CALLS))) <= LONGEST
+    if servers.mongod() is None:
+        absent(servers.ABSENT)
+    server = servers.Mongod(port=port)
+    try:
+        await until_ready(engine)
+        await Desk("mongodb", lambda **_: engine).start()
+        assert await engine.get("1") is None
+    finally:
+        await engine.close(START)
+        server.remove()
+
+
+async def test_a_database_that_hangs(server: servers.Mongod) -> None:
+    """Nothing is closed, nothing is answered: the worst kind of outage."""
+    engine = MongodbEngine(f"mongodb://{server.address}/?timeoutMS=2000")
+    desk = Desk("mongodb", lambda **_: engine)
+    desk.engine = await desk.start()
+    await desk.add("1")
+    assert (await engine.health()).ready is True
+    server.send(signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            started = time.monotonic()
+            health = await engine.health()
+            assert time.monotonic() - started < 1
+            assert health.ready is False
+        started = time.monotonic()
+        with pytest.raises(ServiceUnavailable):
+            await desk.claim()
+        assert time.monotonic() - started < 4
+    finally:
+        server.send(signal.SIGCONT)
+    await until_ready(engine)
+    assert (await desk.claim_one()).id == "1"
+    await desk.end()
+
+
+async def test_a_database_that_comes_back(server: servers.Mongod) -> None:
+    desk = Desk("mongodb", partial(MongodbEngine, f"mongodb://{server.address}/?timeoutMS=3000"))
+    desk.engine = await desk.start()
+    await desk.add("1", "2")
+    claimed = await desk.claim_one()
+    server.kill()
+    assert (await desk.engine.health()).ready is False
+    with pytest.raises(ServiceUnavailable):
+        await desk.commit("1", claimed.nonce)
+    server.start()
+    assert isinstance(desk.engine, MongodbEngine)
+    await until_ready(desk.engine)
+    assert (await desk.get("1")).nonce == claimed.nonce
+    await desk.commit("1", claimed.nonce)
+    assert (await desk.claim_one()).id == "2"
+    await desk.end()
+
+
+async def test_a_server_without_a_journal(caplog: pytest.LogCaptureFixture) -> None:
+    if servers.mongod() is None:
+        absent(servers.ABSENT)
+    server = servers.Mongod("--nojournal")
+    try:
+        desk = Desk("mongodb", partial(MongodbEngine, f"mongodb://{server.address}"))
+        desk.engine = await desk.start()
+        await desk.add("1")
+        assert (await desk.claim_one()).id == "1"
+        assert "no journal" in caplog.text
+        await desk.end()
+    finally:
+        server.remove()
+
+
+# ---- secrets -----------------------------------------------------------------------------------------------
+
+
+async def test_the_password_is_in_no_log_and_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    uri = f"mongodb://operator:hush%21hush@127.0.0.1:{free_port()}/?timeoutMS=500"
+    engine = MongodbEngine(uri)
+    await engine.open(START)
+    health = await engine.health()
+    with pytest.raises(ServiceUnavailable) as caught:
+        await engine.get("1")
+    await engine.close(START)
+    assert "hush" not in caplog.text + health.detail + caught.value.detail + repr(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "postgres://operator:hushhush@host/",
+        "mongodb://operator:hush@hush@host/",
+        "mongodb://operator:hush:hush@host/",
+        "mongodb://operator:hush/hush@host",
+        "mongodb://operator:hushhush@host:port",
+        "mongodb://operator:hushhush@",
+    ],
+)
+def test_a_uri_that_cannot_be_used_is_refused_without_showing_it(
+    uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match="MongoDB URI") as caught:
+        MongodbEngine(uri)
+    assert "hush" not in str(caught.value)
+    assert "hush" not in caplog.text
+
+
+def test_options_that_the_driver_does_not_know_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    MongodbEngine("mongodb://operator:hushhush@host/?wtimeoutMS=abc&nonsense=1&hushhush=2")
+    assert "wtimeoutms" in caplog.text
+    assert "nonsense" in caplog.text
+    assert "hush" not in caplog.text
+
+
+# ---- options of the URI ------------------------------------------------------------------------------------
+
+
+async def test_what_the_uri_does_not_say() -> None:
+    client = MongodbEngine("mongodb://host")._deployment.client
+    assert client.write_concern.document == {"w": "majority", "j": True}
+    assert client.read_concern.level == "majority"
+    assert client.options.retry_writes is True
+    assert client.options.retry_reads is True
+    assert client.options.pool_options.appname == "ratus"
+
+
+async def test_what_the_uri_says_is_kept() -> None:
+    uri = (
+        "mongodb://host/?w=1&readConcernLevel=local&retryWrites=false&retryReads=false&appName=mine"
+        "&serverSelectionTimeoutMS=1234&timeoutMS=4000"
+    )
+    deployment = MongodbEngine(uri)._deployment
+    client = deployment.client
+    assert client.write_concern.document == {"w": 1}
+    assert client.read_concern.level == "local"
+    assert client.options.retry_writes is False
+    assert client.options.retry_reads is False
+    assert client.options.pool_options.appname == "mine"
+    assert client.options.server_selection_timeout == 1.234
+    assert deployment.limit == 4.0
+
+
+# ---- being cancelled ---------------------------------------------------------------------------------------
+
+
+async def test_a_cancellation_that_the_driver_swallows_is_noticed(desk: Desk) -> None:
+    """It comes together with the answer: the caller would never know, and a loop of chores never end."""
+    engine = desk.engine
+    assert isinstance(engine, MongodbEngine)
+    asked = asyncio.Event()
+
+    async def operation() -> None:
+        with engine._deployment.limited():
+            asked.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass  # as asyncio.wait_for does
+
+    task = asyncio.create_task(operation())
+    await asked.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
