@@ -56,7 +56,7 @@ async def mongodb(folder: Path) -> AsyncIterator[Make]:
         note.write_text(f"ratus_test_{os.getpid()}")
         servers.fresh(note.read_text())
     yield partial(MongodbEngine, uri, database=note.read_text())
-    await servers.sweep()
+    servers.sweep()
 
 
 ENGINES: dict[str, Factory] = {

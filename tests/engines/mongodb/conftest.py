@@ -16,9 +16,9 @@ from tests.engines.mongodb.proxy import Proxy, proxy
 
 
 @pytest.fixture(autouse=True)
-async def clean_floor() -> AsyncIterator[None]:
+def clean_floor() -> Iterator[None]:
     yield
-    await servers.sweep()
+    servers.sweep()
 
 
 @pytest.fixture(scope="session")

