@@ -90,10 +90,6 @@ class SortedMap(Generic[V]):
             raise KeyError(key)
         self._values[chunk][at] = value
 
-    def first_key(self) -> int | None:
-        """The smallest key, or ``None``."""
-        return self._keys[0][0] if self._size else None
-
     def first(self) -> V | None:
         """The value under the smallest key, or ``None``."""
         return self._values[0][0] if self._size else None
