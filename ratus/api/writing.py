@@ -45,6 +45,15 @@ class _Promise(msgspec.Struct, omit_defaults=True, gc=False):
     deadline: str | None = None
 
 
+class _Committed(msgspec.Struct, omit_defaults=True, gc=False):
+    """One item of the answer to a batch of commits."""
+
+    id: str = msgspec.field(name="_id")
+    status: int
+    task: _Task | None = None
+    error: dict[str, Any] | None = None
+
+
 class _Times(dict[int, str]):
     """Times as text, each written once: the tasks of a batch share most of theirs."""
 
@@ -144,17 +153,17 @@ def commits(ids: Sequence[str], results: Sequence[TaskRecord | RatusError]) -> b
     Once the tasks have come to `MAX_PAGE_BYTES`, later items are without theirs: a short request may commit
     the same large task thousands of times.
     """
-    items: list[dict[str, Any]] = []
+    items: list[_Committed] = []
     times = _Times()
     size = 0
     for task_id, result in zip(ids, results, strict=True):
         if isinstance(result, RatusError):
-            items.append({"_id": task_id, "status": result.status, "error": _error(result)})
+            items.append(_Committed(task_id, result.status, error=_error(result)))
         elif size < MAX_PAGE_BYTES:
             size += result.weight()
-            items.append({"_id": task_id, "status": 200, "task": _task(result, times)})
+            items.append(_Committed(task_id, 200, _task(result, times)))
         else:
-            items.append({"_id": task_id, "status": 200})
+            items.append(_Committed(task_id, 200))
     return _encode({"data": items})
 
 

@@ -30,9 +30,9 @@ from ratus.records import (
 )
 from ratus.transitions import Change, RetryDefaults
 from ratus_engines.memdb.listing import SLICE, list_page
-from ratus_engines.memdb.ordered import SortedMap
+from ratus_engines.memdb.ordered import ByCreation, ByTime
 from ratus_engines.memdb.snapshot import FRAME, FRAME_BYTES, MEMBERS, Header, Snapshots
-from ratus_engines.memdb.topics import Topic, time_key
+from ratus_engines.memdb.topics import Topic
 
 
 class MemdbEngine(Engine):
@@ -55,8 +55,8 @@ class MemdbEngine(Engine):
         super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
         self._tasks: dict[str, TaskRecord] = {}
         self._topics: dict[str, Topic] = {}
-        self._created: SortedMap[TaskRecord] = SortedMap()  # by sequence: what a snapshot walks
-        self._committed: SortedMap[TaskRecord] = SortedMap()  # completed ones by the time of their commit
+        self._created = ByCreation()  # what a snapshot walks
+        self._committed = ByTime()  # completed ones by the time of their commit
         self._sequence = 0
         self._walking = asyncio.Lock()
         self._open = False
@@ -99,7 +99,7 @@ class MemdbEngine(Engine):
     def _topic(self, name: str) -> Topic:
         topic = self._topics.get(name)
         if topic is None:
-            topic = self._topics[name] = Topic(name)
+            topic = self._topics[name] = Topic(name, self._committed)
         return topic
 
     def _add(self, task: TaskRecord, now: int) -> None:
@@ -108,29 +108,19 @@ class MemdbEngine(Engine):
         if not task.sequence:
             self._sequence += 1
             task.sequence = self._sequence
-        self._created.add(task.sequence, task)
+        self._created.add(task)
         self._attach(task, self._topic(task.topic), now)
 
     def _attach(self, task: TaskRecord, topic: Topic, now: int) -> None:
         task.topic = topic.name  # one string a topic, not one a task
         topic.attach(task, now)
         self.changes += 1
-        state = task.state
-        if state == COMPLETED:
-            assert task.committed is not None, "a completed task has the time of its commit"
-            self._committed.add(time_key(task.committed, task.sequence), task)
         listener = self.listener
         if listener is not None:
-            if state < COMPLETED:  # an active one, too: it can be claimed again at its deadline
+            if task.state < COMPLETED:  # an active one, too: it can be claimed again at its deadline
                 listener.available(topic.name)
             else:
                 listener.settled(task.id)
-
-    def _detach(self, task: TaskRecord, topic: Topic) -> None:
-        topic.detach(task)
-        if task.state == COMPLETED:
-            assert task.committed is not None, "a completed task has the time of its commit"
-            self._committed.remove(time_key(task.committed, task.sequence))
 
     def _forget_if_empty(self, topic: Topic) -> None:
         """A topic exists while it has a task or a setting."""
@@ -139,7 +129,7 @@ class MemdbEngine(Engine):
 
     def _change(self, task: TaskRecord, change: Change, now: int) -> TaskRecord:
         topic = self._topics[task.topic]
-        self._detach(task, topic)
+        topic.detach(task)
         transitions.apply(task, change)
         if task.topic == topic.name:
             self._attach(task, topic, now)
@@ -150,19 +140,19 @@ class MemdbEngine(Engine):
 
     def _replace(self, old: TaskRecord, new: TaskRecord, now: int) -> None:
         topic = self._topics[old.topic]
-        self._detach(old, topic)
+        topic.detach(old)
         new.sequence = old.sequence
         self._tasks[new.id] = new
-        self._created.replace(new.sequence, new)
+        self._created.replace(new)
         self._attach(new, self._topic(new.topic), now)
         if new.topic != topic.name:
             self._forget_if_empty(topic)
 
     def _delete(self, task: TaskRecord) -> None:
         topic = self._topics[task.topic]
-        self._detach(task, topic)
+        topic.detach(task)
         del self._tasks[task.id]
-        self._created.remove(task.sequence)
+        self._created.remove(task)
         self._forget_if_empty(topic)
         self.changes += 1
         if self.listener is not None:

@@ -1,125 +1,219 @@
-"""A map from integers to values that keeps its keys sorted.
+"""Tasks in order: of their creation, or of one of their times.
 
-Keys lie in chunks of up to `CHUNK` entries, beside them the values; a list of each chunk's largest key
-finds the chunk. Adding, removing and finding are two binary searches in C and a short memory move, so the
-cost grows only with the logarithm of the size; adding at the end, the usual case, is an append. Nothing is
-removed lazily: no operation ever pays for a clean-up.
+An order is a row of chunks. A chunk is up to `CHUNK` sorted keys and the tasks beside them; a list of each
+chunk's largest key finds the chunk. Adding, removing and finding are two binary searches in C and a short
+memory move, so the cost grows only with the logarithm of the size; adding at the end, the usual case, is an
+append. Nothing is removed lazily: no operation ever pays for a clean-up.
+
+The keys of a chunk stand side by side in an array of 64-bit integers. As objects of their own they would lie
+all over the memory, and among a million tasks fetching those takes longer than the search.
 """
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from operator import attrgetter
 
-V = TypeVar("V")
+from ratus.records import TaskRecord
 
 # Large enough that a million keys have few chunks, small enough that moving half a chunk is cheap.
 CHUNK = 256
 
+# The largest of a chunk of times is a time with the place in the order of creation in its low bits: one such
+# integer compares faster than a pair. 40 bits hold a trillion tasks.
+_SEQUENCE_BITS = 40
 
-class SortedMap(Generic[V]):
-    """See the module's text. Keys are unique; adding one that is there is a defect of the caller."""
+_sequence = attrgetter("sequence")
 
-    __slots__ = ("_keys", "_largest", "_size", "_values")
+
+class _Chunks:
+    """What both orders have in common."""
+
+    __slots__ = ("_keys", "_largest", "_size", "_tasks")
 
     def __init__(self) -> None:
         self._largest: list[int] = []
-        self._keys: list[list[int]] = []
-        self._values: list[list[V]] = []
+        self._keys: list[array[int]] = []
+        self._tasks: list[list[TaskRecord]] = []
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, key: int, value: V) -> None:
-        """Put a value under a key that is not there yet."""
+    def first(self) -> TaskRecord | None:
+        """The task that comes first, or ``None``."""
+        return self._tasks[0][0] if self._size else None
+
+    def _open_chunk(self, largest: int, key: int, task: TaskRecord) -> None:
+        """Begin a chunk behind all others with a task."""
+        self._largest.append(largest)
+        self._keys.append(array("q", (key,)))
+        self._tasks.append([task])
+
+    def _halve(self, chunk: int) -> None:
+        """Make two chunks of one. The largest key of the first half is the caller's to note."""
+        keys, tasks = self._keys[chunk], self._tasks[chunk]
+        half = len(keys) // 2
+        self._keys.insert(chunk + 1, keys[half:])
+        self._tasks.insert(chunk + 1, tasks[half:])
+        del keys[half:]
+        del tasks[half:]
+
+    def _drop_chunk(self, chunk: int) -> None:
+        """Forget a chunk that has become empty."""
+        del self._largest[chunk]
+        del self._keys[chunk]
+        del self._tasks[chunk]
+
+
+class ByCreation(_Chunks):
+    """Tasks by their place in the order of creation (``sequence``), which no other has."""
+
+    __slots__ = ()
+
+    def add(self, task: TaskRecord) -> None:
+        """Put in a task whose place is free. Another in its place is a defect of the caller."""
         self._size += 1
+        key = task.sequence
         largest = self._largest
         if not largest or key > largest[-1]:  # the usual case
             if largest and len(keys := self._keys[-1]) < CHUNK:
                 keys.append(key)
-                self._values[-1].append(value)
+                self._tasks[-1].append(task)
                 largest[-1] = key
             else:
-                self._keys.append([key])
-                self._values.append([value])
-                largest.append(key)
+                self._open_chunk(key, key, task)
             return
         chunk = bisect_left(largest, key)
         keys = self._keys[chunk]
         at = bisect_left(keys, key)
         keys.insert(at, key)
-        values = self._values[chunk]
-        values.insert(at, value)
+        self._tasks[chunk].insert(at, task)
         if len(keys) > CHUNK:
-            half = len(keys) // 2
-            self._keys.insert(chunk + 1, keys[half:])
-            self._values.insert(chunk + 1, values[half:])
-            del keys[half:]
-            del values[half:]
+            self._halve(chunk)
             largest.insert(chunk, keys[-1])
 
-    def remove(self, key: int) -> V:
-        """Take the value under a key out. Raises `KeyError` when there is none."""
+    def remove(self, task: TaskRecord) -> None:
+        """Take a task out. Raises `KeyError` when it is not there."""
+        if self._size and self._tasks[0][0] is task:  # what is first is what usually goes
+            chunk = at = 0
+        else:
+            chunk, at = self._find(task.sequence)
+        self._size -= 1
+        keys = self._keys[chunk]
+        del keys[at]
+        del self._tasks[chunk][at]
+        if not keys:
+            self._drop_chunk(chunk)
+        elif at == len(keys):
+            self._largest[chunk] = keys[-1]
+
+    def replace(self, task: TaskRecord) -> None:
+        """Put a task in the place of the one that has its ``sequence``. Raises `KeyError` when none has."""
+        chunk, at = self._find(task.sequence)
+        self._tasks[chunk][at] = task
+
+    def _find(self, key: int) -> tuple[int, int]:
         chunk = bisect_left(self._largest, key)
         if chunk == len(self._largest):
             raise KeyError(key)
         keys = self._keys[chunk]
-        at = 0 if keys[0] == key else bisect_left(keys, key)  # what is first is what usually goes
+        at = bisect_left(keys, key)
         if keys[at] != key:
             raise KeyError(key)
-        self._size -= 1
-        del keys[at]
-        value = self._values[chunk].pop(at)
-        if not keys:
-            del self._keys[chunk]
-            del self._values[chunk]
-            del self._largest[chunk]
-        elif at == len(keys):
-            self._largest[chunk] = keys[-1]
-        return value
+        return chunk, at
 
-    def replace(self, key: int, value: V) -> None:
-        """Put another value under a key that is there. Raises `KeyError` when it is not."""
-        chunk = bisect_left(self._largest, key)
-        if chunk == len(self._largest):
-            raise KeyError(key)
-        at = bisect_left(self._keys[chunk], key)
-        if self._keys[chunk][at] != key:
-            raise KeyError(key)
-        self._values[chunk][at] = value
+    def after(self, sequence: int | None, count: int) -> list[TaskRecord]:
+        """Up to ``count`` tasks that were created after this one, in order; ``None``: from the start.
 
-    def first(self) -> V | None:
-        """The value under the smallest key, or ``None``."""
-        return self._values[0][0] if self._size else None
-
-    def rank(self, key: int) -> int:
-        """How many keys are smaller than this one."""
-        chunk = bisect_left(self._largest, key)
-        before = sum(map(len, self._keys[:chunk]))
-        return before if chunk == len(self._keys) else before + bisect_left(self._keys[chunk], key)
-
-    def after(self, key: int | None, count: int) -> list[V]:
-        """Up to ``count`` values under the keys that follow this one, in order; ``None``: from the start.
-
-        A copy: whoever walks a large map asks for slice after slice, and changes in between do no harm.
+        A copy: whoever walks a large order asks for slice after slice, and changes in between do no harm.
         """
         if not self._size:
             return []
-        if key is None:
+        if sequence is None:
             chunk = at = 0
         else:
-            chunk = bisect_right(self._largest, key)
+            chunk = bisect_right(self._largest, sequence)
             if chunk == len(self._largest):
                 return []
-            at = bisect_right(self._keys[chunk], key)
-        found = self._values[chunk][at : at + count]
-        while len(found) < count and (chunk := chunk + 1) < len(self._values):
-            found += self._values[chunk][: count - len(found)]
+            at = bisect_right(self._keys[chunk], sequence)
+        found = self._tasks[chunk][at : at + count]
+        while len(found) < count and (chunk := chunk + 1) < len(self._tasks):
+            found += self._tasks[chunk][: count - len(found)]
         return found
 
-    def __iter__(self) -> Iterator[V]:
-        """All values in order. Not to be changed meanwhile; see `after`."""
-        for values in self._values:
-            yield from values
+
+class ByTime(_Chunks):
+    """Tasks by a time, and by their ``sequence`` where that is the same."""
+
+    __slots__ = ()
+
+    def add(self, time: int, task: TaskRecord) -> None:
+        """Put in a task that is not there yet."""
+        self._size += 1
+        key = time << _SEQUENCE_BITS | task.sequence
+        largest = self._largest
+        if not largest or key > largest[-1]:  # the usual case
+            if largest and len(times := self._keys[-1]) < CHUNK:
+                times.append(time)
+                self._tasks[-1].append(task)
+                largest[-1] = key
+            else:
+                self._open_chunk(key, time, task)
+            return
+        chunk = bisect_left(largest, key)
+        times = self._keys[chunk]
+        tasks = self._tasks[chunk]
+        at = bisect_left(times, time)
+        if times[at] == time:
+            at = self._among_equals(chunk, at, task)
+        times.insert(at, time)
+        tasks.insert(at, task)
+        if len(times) > CHUNK:
+            self._halve(chunk)
+            largest.insert(chunk, self._largest_of(chunk))
+
+    def remove(self, time: int, task: TaskRecord) -> None:
+        """Take out a task that was put in with this time. Raises `KeyError` when it is not there."""
+        if not self.discard(time, task):
+            raise KeyError(time)
+
+    def discard(self, time: int, task: TaskRecord) -> bool:
+        """Take out a task if it is there and was put in with this time. Whether it was there."""
+        if self._size and self._tasks[0][0] is task:  # what is first is what usually goes
+            chunk = at = 0
+        else:
+            chunk = bisect_left(self._largest, time << _SEQUENCE_BITS | task.sequence)
+            if chunk == len(self._largest):
+                return False
+            at = bisect_left(self._keys[chunk], time)
+            tasks = self._tasks[chunk]
+            if tasks[at] is not task:
+                at = self._among_equals(chunk, at, task)
+                if at == len(tasks) or tasks[at] is not task:
+                    return False
+        self._size -= 1
+        times = self._keys[chunk]
+        del times[at]
+        del self._tasks[chunk][at]
+        if not times:
+            self._drop_chunk(chunk)
+        elif at == len(times):
+            self._largest[chunk] = self._largest_of(chunk)
+        return True
+
+    def _among_equals(self, chunk: int, at: int, task: TaskRecord) -> int:
+        """The place of a task among those of a chunk that have the time of the one at ``at``."""
+        times = self._keys[chunk]
+        end = bisect_right(times, times[at], at)
+        return bisect_left(self._tasks[chunk], task.sequence, at, end, key=_sequence)
+
+    def _largest_of(self, chunk: int) -> int:
+        return self._keys[chunk][-1] << _SEQUENCE_BITS | self._tasks[chunk][-1].sequence
+
+    def until(self, time: int) -> int:
+        """How many tasks have this time or an earlier one."""
+        chunk = bisect_left(self._largest, (time + 1) << _SEQUENCE_BITS)
+        before = sum(map(len, self._keys[:chunk]))
+        return before if chunk == len(self._keys) else before + bisect_right(self._keys[chunk], time)

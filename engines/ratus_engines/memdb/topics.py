@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from ratus.records import ACTIVE, PENDING, TaskRecord, TopicInfo
-from ratus_engines.memdb.ordered import SortedMap
-
-# Keys are a time and, in the low bits, the place in the order of creation: one integer compares faster
-# than a tuple and takes half the memory. 40 bits hold a trillion tasks.
-SEQUENCE_BITS = 40
-
-
-def time_key(time: int, sequence: int) -> int:
-    """A key that sorts by time, then by creation."""
-    return time << SEQUENCE_BITS | sequence
+from ratus.records import ACTIVE, COMPLETED, PENDING, TaskRecord, TopicInfo
+from ratus_engines.memdb.ordered import ByCreation, ByTime
 
 
 class PendingTasks:
@@ -26,23 +17,20 @@ class PendingTasks:
     __slots__ = ("_levels", "_order")
 
     def __init__(self) -> None:
-        self._levels: dict[int, tuple[SortedMap[TaskRecord], SortedMap[TaskRecord]]] = {}
+        self._levels: dict[int, tuple[ByTime, ByTime]] = {}
         self._order: list[int] = []  # priorities that have had a task, the larger ones first
 
     def add(self, task: TaskRecord, now: int) -> None:
         level = self._levels.get(task.priority)
         if level is None:
-            level = self._levels[task.priority] = (SortedMap(), SortedMap())
+            level = self._levels[task.priority] = (ByTime(), ByTime())
             self._order = sorted(self._levels, reverse=True)
-        level[task.scheduled > now].add(time_key(task.scheduled, task.sequence), task)
+        level[task.scheduled > now].add(task.scheduled, task)
 
     def remove(self, task: TaskRecord) -> None:
         due, later = self._levels[task.priority]
-        key = time_key(task.scheduled, task.sequence)
-        try:
-            due.remove(key)
-        except KeyError:
-            later.remove(key)
+        if not due.discard(task.scheduled, task):
+            later.remove(task.scheduled, task)
 
     def head(self, now: int) -> TaskRecord | None:
         """The task to be claimed next, or ``None`` when none is due."""
@@ -53,9 +41,7 @@ class PendingTasks:
             if other is None or other.scheduled > now:
                 if first is not None:
                     return first
-            elif first is None or time_key(other.scheduled, other.sequence) < time_key(
-                first.scheduled, first.sequence
-            ):
+            elif first is None or (other.scheduled, other.sequence) < (first.scheduled, first.sequence):
                 return other
             else:
                 return first
@@ -71,9 +57,8 @@ class PendingTasks:
     def due(self, now: int) -> tuple[int, int | None]:
         """How many tasks are due, and the earliest ``scheduled`` among them."""
         count, oldest = 0, None
-        last = time_key(now + 1, 0)
         for due, later in self._levels.values():
-            ripe = later.rank(last)
+            ripe = later.until(now)
             count += len(due) + ripe
             for part in (due, later) if ripe else (due,):
                 task = part.first()
@@ -85,15 +70,17 @@ class PendingTasks:
 class Topic:
     """One topic: its tasks by state in order of creation, and by what the chores and claims look for."""
 
-    __slots__ = ("by_state", "deadlines", "expiries", "name", "paused", "pending")
+    __slots__ = ("_committed", "by_state", "deadlines", "expiries", "name", "paused", "pending")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, committed: ByTime) -> None:
+        """``committed`` is the order of the completed tasks of all topics, by the time of their commit."""
         self.name = name
+        self._committed = committed
         self.paused = False
-        self.by_state: tuple[SortedMap[TaskRecord], ...] = tuple(SortedMap() for _ in range(4))
+        self.by_state: tuple[ByCreation, ...] = tuple(ByCreation() for _ in range(4))
         self.pending = PendingTasks()
-        self.deadlines: SortedMap[TaskRecord] = SortedMap()
-        self.expiries: SortedMap[TaskRecord] = SortedMap()
+        self.deadlines = ByTime()
+        self.expiries = ByTime()
 
     def __len__(self) -> int:
         return sum(map(len, self.by_state))
@@ -101,28 +88,32 @@ class Topic:
     def attach(self, task: TaskRecord, now: int) -> None:
         """Put a task that is not in here under all orders its members call for."""
         state = task.state
-        sequence = task.sequence
-        self.by_state[state].add(sequence, task)
+        self.by_state[state].add(task)
         if state == PENDING:
             self.pending.add(task, now)
             if task.expires is not None:
-                self.expiries.add(time_key(task.expires, sequence), task)
+                self.expiries.add(task.expires, task)
         elif state == ACTIVE:
             assert task.deadline is not None, "an active task has a deadline"
-            self.deadlines.add(time_key(task.deadline, sequence), task)
+            self.deadlines.add(task.deadline, task)
+        elif state == COMPLETED:
+            assert task.committed is not None, "a completed task has the time of its commit"
+            self._committed.add(task.committed, task)
 
     def detach(self, task: TaskRecord) -> None:
         """Take a task out again. Its members must be as they were when it was attached."""
         state = task.state
-        sequence = task.sequence
-        self.by_state[state].remove(sequence)
+        self.by_state[state].remove(task)
         if state == PENDING:
             self.pending.remove(task)
             if task.expires is not None:
-                self.expiries.remove(time_key(task.expires, sequence))
+                self.expiries.remove(task.expires, task)
         elif state == ACTIVE:
             assert task.deadline is not None, "an active task has a deadline"
-            self.deadlines.remove(time_key(task.deadline, sequence))
+            self.deadlines.remove(task.deadline, task)
+        elif state == COMPLETED:
+            assert task.committed is not None, "a completed task has the time of its commit"
+            self._committed.remove(task.committed, task)
 
     def lapsed(self, now: int) -> TaskRecord | None:
         """The active task whose deadline passed first, or ``None``."""
