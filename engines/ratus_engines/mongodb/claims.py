@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from ratus.engine import CLAIM_CHORES
 from ratus.records import MAX_PAGE_BYTES, Claim, TaskRecord
 from ratus_engines.mongodb import indexes
-from ratus_engines.mongodb.changes import busy
 from ratus_engines.mongodb.combining import Combiner
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import Document, record
@@ -20,8 +19,8 @@ from ratus_engines.mongodb.steps import Aim, Steps, due
 from ratus_engines.mongodb.sweeps import Sweeps
 from ratus_engines.mongodb.topics import Topics, View
 
-# Rounds of a batch in which others took some of the tasks that were looked up.
-_ROUNDS = 8
+# Rounds of a batch in which others may take tasks that were looked up.
+_ROUNDS = 4
 
 
 class Claims:
@@ -94,10 +93,11 @@ class Claims:
             if not ids:
                 return
             condition["_id"] = {"$in": ids}
+        tasks: list[TaskRecord] | None = None
         if count > 1:
             async with self._topics.lock(topic):
                 tasks = await self._batch(condition, claim, now, count, MAX_PAGE_BYTES - _weight(claimed))
-        else:
+        if tasks is None:
             task = await self._one(condition, claim, now)
             tasks = [] if task is None else [task]
         if tasks:
@@ -130,9 +130,12 @@ class Claims:
 
     async def _batch(
         self, condition: Document, claim: Claim, now: int, count: int, room: int
-    ) -> list[TaskRecord]:
-        """Claim up to so many tasks and bytes. Whoever asks holds the topic's lock, so that callers of this
-        server do not go for the same ones."""
+    ) -> list[TaskRecord] | None:
+        """Claim up to so many tasks and bytes; ``None`` when others were quicker again and again, which they
+        cannot be where one task is claimed in a single step.
+
+        Whoever asks holds the topic's lock, so that callers of this server do not go for the same ones.
+        """
         claimed: list[TaskRecord] = []
         for _ in range(_ROUNDS):
             candidates = await self._deployment.current.find(
@@ -155,9 +158,7 @@ class Claims:
                 claimed += [tasks[task_id] for task_id in ids if task_id in tasks]
             if room < 0 or not candidates or len(claimed) == count:
                 return claimed
-        if not claimed:
-            raise busy()
-        return claimed
+        return claimed or None
 
 
 def _weight(tasks: Sequence[TaskRecord]) -> int:
