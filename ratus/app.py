@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 from ratus import __version__, plugins
@@ -14,7 +15,7 @@ from ratus.chores import Chores
 from ratus.clock import Clock, SystemClock
 from ratus.config import Settings
 from ratus.engine import Engine
-from ratus.metrics import Metrics
+from ratus.metrics import Metrics, Survey, measure, scrape
 from ratus.service import Service
 from ratus.transitions import RetryDefaults
 from ratus.waiting import WaitingRoom
@@ -33,8 +34,12 @@ def build(
     clock = clock or SystemClock()
     engine = engine or create_engine(settings)
     tokens = read_tokens(settings)
-    metrics = Metrics(settings.metrics_max_label_values)
+    metrics = Metrics(settings.metrics_max_label_values, engine=engine.traits.name)
+    measure(engine, metrics)
+    engine.observer = metrics
     room = WaitingRoom(engine, clock)
+    survey = Survey(engine, clock, metrics, draining=lambda: handlers.draining)
+    _register(metrics, engine, clock, room)
     handlers = Handlers(
         engine=engine,
         room=room,
@@ -42,6 +47,7 @@ def build(
         metrics=metrics,
         clock=clock,
         version=__version__,
+        scrape=lambda: scrape(metrics, survey),
     )
     api = Api(
         handlers,
@@ -69,9 +75,27 @@ def build(
         chores=chores,
         handlers=handlers,
         api=api,
+        metrics=metrics,
+        survey=survey,
         read_tokens=lambda: read_tokens(settings),
     )
     return api, service
+
+
+def _register(metrics: Metrics, engine: Engine, clock: Clock, room: WaitingRoom) -> None:
+    """Have the metrics told that others keep. Raises `ValueError` where a figure of the engine cannot be."""
+    metrics.register(
+        "ratus_waiting_requests",
+        "gauge",
+        "Number of requests that wait for a task to claim (task), or for one to be done (result).",
+        lambda: [({"wants": "task"}, room.polls), ({"wants": "result"}, room.lookers)],
+    )
+
+    def value(name: str) -> list[tuple[dict[str, str], float]]:
+        return [({}, figure.value) for figure in engine.figures(clock.now()) if figure.name == name]
+
+    for figure in engine.figures(clock.now()):
+        metrics.register(f"ratus_{figure.name}", figure.kind, figure.help, partial(value, figure.name))
 
 
 def create_engine(settings: Settings) -> Engine:

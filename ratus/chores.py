@@ -28,6 +28,9 @@ OWN_INTERVAL = 10 * SECOND
 # Seconds after which a round that does not stop is asked again.
 _PATIENCE = 5
 
+# Names of topics that are asked for together: a question to a database, and little to remember.
+_NAMES_AT_ONCE = 1000
+
 Chore = Callable[[int], Awaitable[object]]
 
 
@@ -59,6 +62,8 @@ class Chores:
         }
         # What every process does for itself, also one that leaves the engine's chores to others.
         self._own: dict[str, Chore] = {"metrics": self._drop_metrics, "memory": _tidy_memory}
+        for name in (*self._chores, *self._own) if interval else self._own:
+            metrics.chore(name)  # told from the beginning, before it is done or fails
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -89,19 +94,29 @@ class Chores:
 
     async def _do(self, chores: Mapping[str, Chore]) -> None:
         for name, chore in chores.items():
+            series = self._metrics.chore(name)
             try:
                 done = await chore(self._clock.now())
             except ServiceUnavailable as error:
+                series.failures += 1
                 logger.warning("chore %s could not run: %s", name, error.detail)
             except Exception:
+                series.failures += 1
                 logger.exception("chore %s failed; it is tried again with the next round", name)
             else:
+                series.done_at = self._clock.now() / SECOND
                 if done:
                     logger.debug("chore %s done", name, extra=fields(tasks=done))
 
     async def _drop_metrics(self, now: int) -> None:
         """Forget the metrics of topics that are gone."""
-        for topic in self._metrics.topics():
+        missing = set(self._metrics.topics())
+        offset = 0
+        while missing and (names := await self._engine.list_topics(_NAMES_AT_ONCE, offset)):
+            missing.difference_update(names)
+            offset += len(names)
+        for topic in missing:
+            # One that moved in the list while it was read may be there all the same.
             if await self._engine.get_topic(topic, now) is None:
                 self._metrics.drop_topic(topic)
 

@@ -12,9 +12,9 @@ from typing import Final, TextIO
 from ratus import __version__, config, logs
 from ratus.commands import CLIENT_COMMANDS, client_command
 from ratus.commands.backup import backup
-from ratus.durations import quoted
 from ratus.errors import StartupError
 from ratus.plugins import Catalogue, PluginError
+from ratus.quoting import quoted
 
 # As shells count: 2 for a command that was given wrongly, 128 and the number of the signal that ended it.
 EXIT_FAILURE: Final = 1
@@ -145,6 +145,7 @@ def _run(settings: config.Settings) -> int:
         tls_keyfile=settings.tls_keyfile or None,
         shutdown_delay_seconds=settings.shutdown_delay / 1_000_000,
         ready=ready,
+        watch_connections=service.watch_connections,
     )
 
 

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NoReturn
 
 from ratus import plugins
-from ratus.durations import quoted
 from ratus.options import RETENTION, SERVER_GROUPS, Group, Option
 from ratus.plugins import Plugin
+from ratus.quoting import quoted
 
 # Housekeeping more often than a thousand times a second would do nothing else.
 _MIN_CHORE_INTERVAL: Final = 1_000

@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from ratus.quoting import quoted
+
 _NANOSECONDS: Final = {
     "ns": 1,
     "us": 1_000,
@@ -30,9 +32,6 @@ _MAX_LENGTH: Final = 128
 
 # A client uses a handful of durations; this many distinct ones, of at most _MAX_LENGTH each, stay small.
 _CACHED_TEXTS: Final = 512
-
-# What an error message shows of a text: enough to recognise it, too little to flood a log.
-_SHOWN_LENGTH: Final = 60
 
 
 def parse_duration(text: str) -> int:
@@ -99,12 +98,6 @@ def format_duration(microseconds: int) -> str:
         hours, minutes = divmod(minutes, 60)
         text = f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}"
     return sign + text
-
-
-def quoted(text: str, longest: int = _SHOWN_LENGTH) -> str:
-    """`text` in double quotes for an error message: shortened, and with whatever is not printable escaped."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:longest])
-    return f'"{shown}…"' if len(text) > longest else f'"{shown}"'
 
 
 def _decimal(value: int, *, digits: int) -> str:

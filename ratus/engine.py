@@ -17,15 +17,16 @@ For all methods:
 
 from __future__ import annotations
 
+import asyncio
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ratus.errors import RatusError
 from ratus.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
-from ratus.transitions import Nonces, RetryDefaults
+from ratus.transitions import Event, Nonces, RetryDefaults
 
 # How many lapsed or expired tasks a claim takes care of in one step: so that one poll never pays for a
 # million others, and others have their turn. The chore takes care of the rest.
@@ -37,13 +38,25 @@ class Traits:
     """What an engine is, as data. Nobody asks which engine it is; they ask this.
 
     ``durable``: an answered write survives ``kill -9``. ``shared``: several servers may work on the same
-    data. ``precision``: times are kept to this many microseconds.
+    data. ``precision``: times are kept to this many microseconds. ``immediate``: what concerns single tasks
+    is done without waiting for anything, so a server need not make a task of asyncio's for each request.
     """
 
     name: str
     durable: bool
     shared: bool
     precision: int = 1
+    immediate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A number of an engine's own that operators watch: a metric without labels, named without ``ratus_``."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,18 @@ class Listener(Protocol):
         ...
 
 
+class Observer(Protocol):
+    """Told by an engine, synchronously and cheaply, what operators count."""
+
+    def happened(self, topic: str, events: Sequence[Event]) -> None:
+        """A change with these events was made to a task, which is in this topic now."""
+        ...
+
+
+# Topics that are asked for together by `Engine.survey`: few enough for any pool of connections.
+_SURVEYED_TOGETHER = 32
+
+
 class Engine(ABC):
     """A storage engine. Constructed without I/O; `open` before anything else, `close` at the end."""
 
@@ -83,6 +108,10 @@ class Engine(ABC):
         self.random = random
         self.nonces = nonces or Nonces()
         self.listener: Listener | None = None
+        self.observer: Observer | None = None
+        """Told of the events of each `transitions.Change` that this engine made, once and after it is made,
+        be it for a commit, within a claim or by a chore. A change whose answer got lost on the way from a
+        database may be missing."""
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -97,6 +126,10 @@ class Engine(ABC):
     @abstractmethod
     async def health(self) -> Health:
         """Whether the engine can serve; answers within a second and never raises."""
+
+    def figures(self, now: int) -> Sequence[Figure]:
+        """Numbers of this engine's own. Without I/O and never raises; the names are always the same."""
+        return ()
 
     # ---- tasks -----------------------------------------------------------------------------------
 
@@ -189,6 +222,18 @@ class Engine(ABC):
     @abstractmethod
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
         """What is known of a topic, or ``None`` without task and setting. Counts are kept, not counted."""
+
+    async def survey(self, now: int, visit: Callable[[TopicInfo], None]) -> None:
+        """Tell ``visit`` what is known of every topic, each once. One that comes or goes meanwhile may be
+        missing. Lets others have their turn on the way, but may be work for a database in proportion to the
+        tasks: whoever asks does so the more seldom the longer it took."""
+        offset = 0
+        while names := await self.list_topics(_SURVEYED_TOGETHER, offset):
+            for info in await asyncio.gather(*(self.get_topic(name, now) for name in names)):
+                if info is not None:
+                    visit(info)
+            offset += len(names)
+            await asyncio.sleep(0)
 
     @abstractmethod
     async def set_paused(self, topic: str, paused: bool) -> None:

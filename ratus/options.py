@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ratus.durations import format_duration, parse_duration, quoted
+from ratus.durations import format_duration, parse_duration
+from ratus.quoting import quoted
 
 NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 """The name of an option or an engine: lower-case words joined by hyphens."""

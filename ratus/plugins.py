@@ -18,8 +18,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ratus.durations import quoted
 from ratus.options import NAME, RETENTION, Option
+from ratus.quoting import quoted
 
 if TYPE_CHECKING:
     from ratus.engine import Engine

@@ -12,9 +12,12 @@ from ratus.chores import Chores
 from ratus.clock import Clock
 from ratus.engine import Engine
 from ratus.memory import tidy
+from ratus.metrics import Metrics, Survey
 from ratus.waiting import WaitingRoom
 
 logger = logging.getLogger("ratus")
+
+_CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 
 class Service:
@@ -29,6 +32,8 @@ class Service:
         chores: Chores,
         handlers: Handlers,
         api: Api,
+        metrics: Metrics,
+        survey: Survey,
         read_tokens: Callable[[], Tokens],
     ) -> None:
         self.engine = engine
@@ -37,7 +42,19 @@ class Service:
         self.chores = chores
         self._handlers = handlers
         self._api = api
+        self._metrics = metrics
+        self._survey = survey
         self._read_tokens = read_tokens
+
+    @property
+    def eager(self) -> frozenset[str]:
+        """See `ratus.server.lifecycle.Service`. With GET come lists, metrics and documents, which may do
+        anything and are in no hurry."""
+        return _CHANGING if self.engine.traits.immediate else frozenset()
+
+    def refused(self, status: int, client: str) -> None:
+        """Count and log a request that the server could not read."""
+        self._api.note_refused(status, client)
 
     async def start(self) -> None:
         """Open the engine, then begin the chores. Raises `StartupError`."""
@@ -53,7 +70,14 @@ class Service:
     async def close(self) -> None:
         """Stop the chores and close the engine; raises if something could not be persisted."""
         await self.chores.stop()
+        await self._survey.close()
         await self.engine.close(self.clock.now())
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Have the number of open connections told, which ``count`` gives. To be called once."""
+        self._metrics.register(
+            "ratus_connections", "gauge", "Number of connections that are open.", lambda: [({}, count())]
+        )
 
     def reload(self) -> None:
         """Read the tokens again. What cannot be read leaves the old ones in force."""

@@ -6,7 +6,7 @@ import re
 from datetime import date
 from typing import Final
 
-from ratus.durations import quoted
+from ratus.quoting import quoted
 
 MIN_TIME: Final = -62_167_219_200_000_000
 """0000-01-01T00:00:00Z, the first instant that RFC 3339 can write."""

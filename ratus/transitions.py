@@ -19,12 +19,15 @@ The nonce is the fencing token: made by `claim`, checked and cleared by `commit`
 
 `attempts` are the claims that ended in failure or lapse, plus the running one: a claim adds one, giving
 back takes it away, a failure or a lapse lets it stand.
+
+A change also says what operators count of it (`Event`), so that every engine counts the same.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from enum import Enum
 from typing import Any
 
 from msgspec import Struct
@@ -67,16 +70,33 @@ class RetryDefaults(Struct, frozen=True):
     max_delay: int = 3_600_000_000
 
 
+class Event(Enum):
+    """Something that goes wrong with a task, and that operators count."""
+
+    FAILURE = "failure"
+    """A commit reported an ``error``, whatever else it said."""
+    LAPSE = "lapse"
+    """A claim ended by its deadline, or by a forced claim over it."""
+    RETRY = "retry"
+    """After a failure or a lapse the task is pending again."""
+    DEAD_FAILED = "dead letter: failed"
+    """After a failure or a lapse the task is archived with the outcome ``failed``: no attempts are left."""
+    DEAD_EXPIRED = "dead letter: expired"
+    """The task was not claimed in time and is archived with the outcome ``expired``."""
+
+
 class Change(Struct, frozen=True, gc=False):
     """A guard and the members to set.
 
     ``require``: members that must have these values, else the change does not apply. ``set``: new values.
-    ``attempts``: added to the task's attempts, which never go below zero.
+    ``attempts``: added to the task's attempts, which never go below zero. ``events``: what is to be counted
+    once the change is made, in the topic that the task is in then.
     """
 
     require: dict[str, Any]
     set: dict[str, Any]
     attempts: int = 0
+    events: tuple[Event, ...] = ()
 
 
 def apply(task: TaskRecord, change: Change) -> None:
@@ -143,13 +163,15 @@ def claim_forced(task: TaskRecord, *, consumer: str, nonce: str, deadline: int, 
     """
     change = claim(consumer=consumer, nonce=nonce, deadline=deadline, now=now)
     members = change.set
+    events: tuple[Event, ...] = ()
     if task.state == ACTIVE:
         members["error"] = DEADLINE_EXCEEDED
+        events = (Event.LAPSE,)
     elif task.state != PENDING:
         members |= _AFRESH
         members["attempts"] = 1
         return Change(_guard(task), members)
-    return Change(_guard(task), members, attempts=1)
+    return Change(_guard(task), members, attempts=1, events=events)
 
 
 def release(nonce: str | None = None) -> Change:
@@ -201,6 +223,8 @@ def commit(
     if commit.result is not None:
         members["result"] = commit.result
 
+    failed: tuple[Event, ...] = () if commit.error is None else (Event.FAILURE,)
+
     state = commit.state
     if state is None and commit.error is None:
         state = COMPLETED
@@ -211,7 +235,7 @@ def commit(
             members["error"] = commit.error
         elif state == COMPLETED:
             members["error"] = ""
-        return Change({"nonce": commit.nonce} if commit.nonce else {}, members)
+        return Change({"nonce": commit.nonce} if commit.nonce else {}, members, events=failed)
 
     assert task is not None, "this commit depends on the task"
     given_back = 0
@@ -236,7 +260,26 @@ def commit(
         if task.deadline is None:
             members["deadline"] = now + DEFAULT_TIMEOUT
             members["implied"] = True
-    return Change(_guard(task), members, attempts=given_back)
+    if failed:
+        failed += _after_error(members)
+    return Change(_guard(task), members, attempts=given_back, events=failed)
+
+
+def only_completes(commit: CommitRecord) -> bool:
+    """Whether the change a commit makes is `complete`, but for the nonce that it requires."""
+    return (
+        commit.state is None
+        and commit.error is None
+        and commit.result is None
+        and commit.payload is None
+        and commit.scheduled is None
+        and not commit.topic
+    )
+
+
+def complete(now: int) -> Change:
+    """What a commit does that says nothing, by force."""
+    return Change({}, {"nonce": "", "committed": now, "state": COMPLETED, "outcome": "", "error": ""})
 
 
 def check_nonce(task: TaskRecord, nonce: str) -> None:
@@ -270,12 +313,12 @@ def lapse(task: TaskRecord, defaults: RetryDefaults, random: Random) -> Change:
         defaults=defaults,
         random=random,
     )
-    return Change(_guard(task), {"nonce": "", **members})
+    return Change(_guard(task), {"nonce": "", **members}, events=(Event.LAPSE, *_after_error(members)))
 
 
 def expire(task: TaskRecord) -> Change:
     """Archive a pending task that was not claimed before its ``expires``."""
-    return Change(_guard(task), {"state": ARCHIVED, "outcome": EXPIRED})
+    return Change(_guard(task), {"state": ARCHIVED, "outcome": EXPIRED}, events=(Event.DEAD_EXPIRED,))
 
 
 def complete_on_insert(task: TaskRecord, now: int) -> None:
@@ -305,6 +348,13 @@ def _fail(
     if delayed:
         members["scheduled"] = min(since + backoff(policy, task.attempts, defaults, random), MAX_TIME)
     return members
+
+
+def _after_error(members: dict[str, Any]) -> tuple[Event, ...]:
+    """What is counted of a failure or a lapse that sets these members, beside itself."""
+    if members["state"] == PENDING:
+        return (Event.RETRY,)
+    return (Event.DEAD_FAILED,) if members.get("outcome") == FAILED else ()
 
 
 def backoff(policy: RetryPolicy, failures: int, defaults: RetryDefaults, random: Random) -> int:

@@ -76,6 +76,10 @@ class WaitingRoom:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._told = False  # whether the engine tells what other servers make available
+        self.polls = 0
+        """How many requests wait for a task to claim."""
+        self.lookers = 0
+        """How many requests wait for a task to be done."""
         engine.listener = self
 
     def __len__(self) -> int:
@@ -136,6 +140,7 @@ class WaitingRoom:
         self._start(self._receive(waiter, first))
         alarm = _Alarm(self._clock, until, waiter.end)
         watch(waiter.end)
+        self.polls += 1
         try:
             return await waiter.future
         except asyncio.CancelledError:
@@ -143,6 +148,7 @@ class WaitingRoom:
                 await self.give_back(waiter.future.result())
             raise
         finally:
+            self.polls -= 1
             watch(None)
             alarm.cancel()
             self._leave(waiter)
@@ -307,6 +313,7 @@ class WaitingRoom:
         future = self._expect(task_id)
         alarm = _Alarm(self._clock, until, end)
         watch(end)
+        self.lookers += 1
         try:
             while True:
                 if self._closed:
@@ -320,6 +327,7 @@ class WaitingRoom:
                 self._forget(task_id, future)
                 future = self._expect(task_id)
         finally:
+            self.lookers -= 1
             watch(None)
             alarm.cancel()
             self._forget(task_id, future)

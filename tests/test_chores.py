@@ -16,13 +16,17 @@ from ratus.chores import Chores
 from ratus.clock import MINUTE, SECOND
 from ratus.errors import ServiceUnavailable
 from ratus.metrics import Metrics
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, TaskRecord
+from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, TaskRecord, TopicInfo
 from ratus.testing import ManualClock
+from tests.metrics.scraping import values_of
 
 pytestmark = pytest.mark.anyio
 
 HOUR = 60 * MINUTE
 ORDER = ["recover", "expire", "purge", "maintain"]
+
+FAILURES = "ratus_chore_failures_total"
+DONE = "ratus_chore_last_success_timestamp_seconds"
 
 really_sleep = asyncio.sleep
 
@@ -166,6 +170,42 @@ async def test_a_process_forgets_the_metrics_of_topics_that_are_gone(sleeper: Sl
         assert setting.metrics.topics() == ["here"]
 
 
+async def test_many_topics_are_asked_for_together(sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ratus.chores._NAMES_AT_ONCE", 4)
+    asked: list[str] = []
+    async with running(sleeper) as setting:
+        now = setting.clock.now()
+        there = [f"topic {number}" for number in range(10)]
+        await setting.engine.insert([TaskRecord(name, name, now, now) for name in there], now)
+        get_topic = setting.engine.get_topic
+
+        async def noted(topic: str, now: int) -> TopicInfo | None:
+            asked.append(topic)
+            return await get_topic(topic, now)
+
+        monkeypatch.setattr(setting.engine, "get_topic", noted)
+        for name in (*there, "gone"):
+            setting.metrics.admit_topic(name)
+        await sleeper.end()
+        assert setting.metrics.topics() == there
+        assert asked == ["gone"]
+
+
+async def test_a_topic_that_a_list_left_out_keeps_its_metrics(
+    sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(limit: int, offset: int) -> list[str]:
+        return []
+
+    async with running(sleeper) as setting:
+        now = setting.clock.now()
+        await setting.engine.insert([TaskRecord("1", "here", now, now)], now)
+        monkeypatch.setattr(setting.engine, "list_topics", nothing)
+        setting.metrics.admit_topic("here")
+        await sleeper.end()
+        assert setting.metrics.topics() == ["here"]
+
+
 @pytest.mark.parametrize("interval", [0, SECOND])
 async def test_a_process_keeps_its_memory_in_order(sleeper: Sleeper, interval: int) -> None:
     before = gc.get_freeze_count()
@@ -192,6 +232,31 @@ async def test_a_chore_that_fails_is_logged_and_the_others_run(
     await setting.chores.run()
     assert setting.ran == ORDER * 2
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_what_becomes_of_each_chore_is_told() -> None:
+    setting = Setting()
+    await setting.engine.open(0)
+    text = (await setting.metrics.render()).decode()
+    names = {*ORDER, "metrics", "memory"}
+    failures = dict.fromkeys(names, 0.0)
+    assert values_of(text, FAILURES, "chore") == {(name,): 0.0 for name in names}
+    assert values_of(text, DONE, "chore") == {}
+    setting.engine.errors = {"purge": RuntimeError("a defect"), "maintain": ServiceUnavailable("away")}
+    await setting.chores.run()
+    setting.clock.advance(MINUTE)
+    del setting.engine.errors["purge"]
+    await setting.chores.run()
+    text = (await setting.metrics.render()).decode()
+    failures |= {"purge": 1.0, "maintain": 2.0}
+    assert values_of(text, FAILURES, "chore") == {(name,): count for name, count in failures.items()}
+    now = setting.clock.now() / SECOND
+    assert values_of(text, DONE, "chore") == {("recover",): now, ("expire",): now, ("purge",): now}
+
+
+async def test_an_instance_without_chores_tells_of_none_but_its_own() -> None:
+    text = (await Setting(interval=0).metrics.render()).decode()
+    assert values_of(text, FAILURES, "chore") == {("metrics",): 0.0, ("memory",): 0.0}
 
 
 async def test_an_engine_that_is_away_is_one_line_a_chore(caplog: pytest.LogCaptureFixture) -> None:

@@ -72,13 +72,16 @@ class Server:
         monkeypatch.setitem(sys.modules, "ratus.app", SimpleNamespace(build=self.build))
         monkeypatch.setitem(sys.modules, "ratus.server.lifecycle", SimpleNamespace(run=self.run))
 
-    def build(self, settings: config.Settings) -> tuple[str, str]:
+    def build(self, settings: config.Settings) -> tuple[str, SimpleNamespace]:
         if self.build_error:
             raise self.build_error
-        return ("app", "service")
+        return ("app", SimpleNamespace(name="service", watch_connections="watch"))
 
-    def run(self, app: str, service: str, *, ready: Callable[[str], None], **arguments: Any) -> int:
-        self.calls.append({"app": app, "service": service, **arguments})
+    def run(
+        self, app: str, service: SimpleNamespace, *, ready: Callable[[str], None], **arguments: Any
+    ) -> int:
+        assert arguments.pop("watch_connections") == service.watch_connections
+        self.calls.append({"app": app, "service": service.name, **arguments})
         ready(f"http://{arguments['bind']}:{arguments['port']}" if arguments["port"] else "")
         if self.run_error:
             raise self.run_error

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ratus.durations import format_duration, parse_duration, quoted
+from ratus.durations import format_duration, parse_duration
+from ratus.quoting import quoted
 
 MILLISECOND = 1_000
 SECOND = 1_000_000
@@ -300,17 +301,3 @@ def test_writes_as_go_does(microseconds: int, text: str) -> None:
 @given(st.integers(-LONGEST, LONGEST))
 def test_reads_back_what_it_wrote(microseconds: int) -> None:
     assert parse_duration(format_duration(microseconds)) == microseconds
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("", '""'),
-        ("12\u00b5s", '"12\u00b5s"'),
-        ("a\r\n\x1b[31m\u202e", r'"a\r\n\x1b[31m\u202e"'),
-        ("x" * 60, '"' + "x" * 60 + '"'),
-        ("x" * 61, '"' + "x" * 60 + '…"'),
-    ],
-)
-def test_quotes_safely(text: str, shown: str) -> None:
-    assert quoted(text) == shown

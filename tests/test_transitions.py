@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,11 +39,13 @@ from ratus.transitions import (
     claim,
     claim_forced,
     commit,
+    complete,
     complete_on_insert,
     depends_on_task,
     expire,
     extend,
     lapse,
+    only_completes,
     release,
     shorten_error,
 )
@@ -207,6 +210,15 @@ def test_what_does_not_depend_on_the_task_can_do_without_it(
         assert commit(None, command, NOW, DEFAULTS, unused) == change
         assert change.require == ({"nonce": command.nonce} if command.nonce else {})
         assert change.attempts == 0
+
+
+@given(command=COMMITS)
+def test_a_commit_that_only_completes_makes_the_change_that_completes(command: CommitRecord) -> None:
+    for plain in (CommitRecord(command.id, command.nonce), command):
+        if only_completes(plain):
+            change = commit(None, plain, NOW, DEFAULTS, unused)
+            assert msgspec.structs.replace(change, require={}) == complete(NOW)
+    assert only_completes(CommitRecord(command.id, command.nonce))
 
 
 def test_a_plain_commit_completes() -> None:

@@ -39,31 +39,17 @@ class Answer(Struct):
     compressed: bool = False
 
 
-class Call:
+class Call(Struct, kw_only=True, frozen=True):
     """One request: the path's variables decoded, the clock read once, the body whole."""
 
-    __slots__ = ("body", "connection", "headers", "name", "now", "query", "task_id", "topic")
-
-    def __init__(
-        self,
-        *,
-        topic: str,
-        task_id: str,
-        name: str,
-        query: Query,
-        body: bytes,
-        now: int,
-        headers: Mapping[bytes, bytes],
-        connection: Connection,
-    ) -> None:
-        self.topic = topic
-        self.task_id = task_id
-        self.name = name
-        self.query = query
-        self.body = body
-        self.now = now
-        self.headers = headers
-        self.connection = connection
+    topic: str
+    task_id: str
+    name: str
+    query: Query
+    body: bytes
+    now: int
+    headers: Mapping[bytes, bytes]
+    connection: Connection
 
     @property
     def takes_gzip(self) -> bool:

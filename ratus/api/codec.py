@@ -18,8 +18,9 @@ from typing import Any
 
 import msgspec
 
-from ratus.durations import parse_duration, quoted
+from ratus.durations import parse_duration
 from ratus.errors import BadRequest, PayloadTooLarge
+from ratus.quoting import quoted
 from ratus.times import parse_time
 
 MAX_DEPTH = 170
@@ -167,7 +168,8 @@ def read_items(body: bytes, most: int) -> list[Members]:
         if count > most:
             raise PayloadTooLarge(f"a batch may hold {most} items, not {count}; send several")
     items: list[Members] = _decode(_ITEMS, data, "data")
-    if data.count(_QUOTE) != _quotes(*items):
+    values = itertools.chain.from_iterable(members.values() for members in items)
+    if data.count(_QUOTE) != _quotes(sum(map(len, items)), values):
         for at, names in enumerate(_ITEM_NAMES.decode(data)):
             _check_unique(names, f"data: item {at}: ")
     return items
@@ -179,14 +181,13 @@ def _check_names(data: bytes, members: Members, where: str) -> None:
     Each member brings the two quotes of its name and those in its value. What is over belongs to a member
     that was dropped, or to a name with an escaped quote in it: then (and only then) every name is looked at.
     """
-    if data.count(_QUOTE) != _quotes(members):
+    if data.count(_QUOTE) != _quotes(len(members), members.values()):
         _check_unique(_NAMES.decode(data), where)
 
 
-def _quotes(*objects: Members) -> int:
-    """The quotes that these members bring."""
-    values = b"".join(itertools.chain.from_iterable(members.values() for members in objects))
-    return 2 * sum(map(len, objects)) + values.count(_QUOTE)
+def _quotes(count: int, values: Iterable[msgspec.Raw]) -> int:
+    """The quotes that so many members with these values bring."""
+    return 2 * count + b"".join(values).count(_QUOTE)
 
 
 def _check_unique(names: Iterable[_Name], where: str) -> None:

@@ -90,14 +90,15 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"this application speaks http, not {scope['type']}")
-        # Only a browser's cross-origin request pays for CORS.
-        if self._cors is not None and any(name == b"origin" for name, _ in scope["headers"]):
-            if scope["method"] == "OPTIONS" and any(name == _PREFLIGHT for name, _ in scope["headers"]):
-                await self._serve_preflight(self._cors, scope, send)
-            else:
-                await self._cors(scope, receive, send)
-        else:
-            await self._serve(scope, receive, send)
+        if self._cors is not None:
+            names = dict(scope["headers"])
+            if b"origin" in names:  # only a browser's cross-origin request pays for CORS
+                if scope["method"] == "OPTIONS" and _PREFLIGHT in names:
+                    await self._serve_preflight(self._cors, scope, send)
+                else:
+                    await self._cors(scope, receive, send)
+                return
+        await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
@@ -162,6 +163,12 @@ class Api:
                 status,
                 extra=fields(client=(scope.get("client") or ("",))[0], seconds=round(seconds, 6)),
             )
+
+    def note_refused(self, status: int, client: str) -> None:
+        """Count, and log where that is wanted, a request that came to nothing before it could be read."""
+        self._metrics.observe_request(None, "other", "other", status, 0.0)
+        if self._log_requests:
+            access_log.info("unreadable request %d", status, extra=fields(client=client, seconds=0.0))
 
     def _match(self, method: str, path: bytes, headers: Mapping[bytes, bytes]) -> Match:
         """The route, once the token may use it. Without a token nobody learns which routes there are."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from ratus.api import docs, openapi, writing
 from ratus.api.call import VARY, Answer, Call, ClientGone
@@ -29,6 +29,7 @@ class Handlers:
         metrics: Metrics,
         clock: Clock,
         version: str,
+        scrape: Callable[[], AsyncIterator[bytes]],
     ) -> None:
         self._engine = engine
         self._room = room
@@ -36,6 +37,7 @@ class Handlers:
         self._metrics = metrics
         self._clock = clock
         self._version = version
+        self._scrape = scrape
         self.draining = False
         """Whether the server is stopping; `/readyz` says so."""
 
@@ -248,7 +250,7 @@ class Handlers:
         return Answer(200, writing.health(health.detail))
 
     async def get_metrics(self, call: Call) -> Answer:
-        return Answer(200, content_type=CONTENT_TYPE.encode(), stream=self._metrics.stream())
+        return Answer(200, content_type=CONTENT_TYPE.encode(), stream=self._scrape())
 
     # ---- documentation -----------------------------------------------------------------------------
 

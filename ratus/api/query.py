@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-from ratus.durations import quoted
 from ratus.errors import BadRequest
+from ratus.quoting import quoted
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
@@ -49,6 +49,8 @@ class Query:
 
     def text(self, name: str) -> str | None:
         """A parameter's text, or ``None``."""
+        if not self._raw:
+            return None
         raw = self._raw.get(name.encode())
         if not raw:
             return None

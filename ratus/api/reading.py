@@ -17,9 +17,10 @@ from ratus.api.codec import Members
 from ratus.api.cursors import read_cursor
 from ratus.api.query import Query
 from ratus.config import Settings
-from ratus.durations import format_duration, quoted
+from ratus.durations import format_duration
 from ratus.errors import BadRequest
 from ratus.limits import MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_PRIORITY, MAX_TOPICS, MIN_PRIORITY
+from ratus.quoting import quoted
 from ratus.records import (
     DEFAULT_TIMEOUT,
     EXPIRED,

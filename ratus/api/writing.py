@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -62,21 +62,21 @@ class _Times(dict[int, str]):
         return text
 
 
-def _task(task: TaskRecord, times: _Times) -> _Task:
+def _task(task: TaskRecord, written: Callable[[int], str] = format_time) -> _Task:
     shown = not task.implied
     return _Task(
         task.id,
         task.topic,
         task.state,
         task.nonce,
-        times[task.produced],
-        times[task.scheduled],
+        written(task.produced),
+        written(task.scheduled),
         task.producer,
         task.consumer,
-        None if task.consumed is None else times[task.consumed],
-        None if task.deadline is None or not shown else times[task.deadline],
-        None if task.committed is None else times[task.committed],
-        None if task.expires is None else times[task.expires],
+        None if task.consumed is None else written(task.consumed),
+        None if task.deadline is None or not shown else written(task.deadline),
+        None if task.committed is None else written(task.committed),
+        None if task.expires is None else written(task.expires),
         task.priority,
         task.attempts,
         None if task.retry is None else _retry(task.retry),
@@ -101,12 +101,12 @@ def _promise(task: TaskRecord) -> _Promise:
 
 
 def task(record: TaskRecord) -> bytes:
-    return _encode(_task(record, _Times()))
+    return _encode(_task(record))
 
 
 def tasks(records: Iterable[TaskRecord], next_page: str | None = None) -> bytes:
-    times = _Times()
-    answer: dict[str, Any] = {"data": [_task(record, times) for record in records]}
+    written = _Times().__getitem__
+    answer: dict[str, Any] = {"data": [_task(record, written) for record in records]}
     if next_page is not None:
         answer["next"] = next_page
     return _encode(answer)
@@ -154,14 +154,14 @@ def commits(ids: Sequence[str], results: Sequence[TaskRecord | RatusError]) -> b
     the same large task thousands of times.
     """
     items: list[_Committed] = []
-    times = _Times()
+    written = _Times().__getitem__
     size = 0
     for task_id, result in zip(ids, results, strict=True):
         if isinstance(result, RatusError):
             items.append(_Committed(task_id, result.status, error=_error(result)))
         elif size < MAX_PAGE_BYTES:
             size += result.weight()
-            items.append(_Committed(task_id, 200, _task(result, times)))
+            items.append(_Committed(task_id, 200, _task(result, written)))
         else:
             items.append(_Committed(task_id, 200))
     return _encode({"data": items})

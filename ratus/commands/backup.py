@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from ratus import config
-from ratus.durations import quoted
 from ratus.errors import StartupError
 from ratus.options import SERVER_GROUPS, Group
 from ratus.plugins import Catalogue, PluginError
+from ratus.quoting import quoted
 
 _USAGE: Final = "ratus backup --engine ENGINE [--flag VALUE ...] PATH"
 

@@ -7,5 +7,7 @@ nothing but the figures of the process itself.
 from ratus.metrics.exposition import CONTENT_TYPE
 from ratus.metrics.recorder import Metrics
 from ratus.metrics.series import OTHER
+from ratus.metrics.survey import Survey, scrape
+from ratus.metrics.timing import measure
 
-__all__ = ["CONTENT_TYPE", "OTHER", "Metrics"]
+__all__ = ["CONTENT_TYPE", "OTHER", "Metrics", "Survey", "measure", "scrape"]

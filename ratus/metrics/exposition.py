@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from prometheus_client.utils import floatToGoString
 
-from ratus.metrics.series import BUCKET_LABELS, Histogram
+from ratus.metrics.series import Histogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The Content-Type of what is written here."""
@@ -64,7 +64,7 @@ def histogram_samples(name: str, before_le: str, after_le: str, histogram: Histo
     tail = f'"{after_le}}} '
     lines = []
     total = 0
-    for bound, count in zip(BUCKET_LABELS, histogram.counts, strict=True):
+    for bound, count in zip(histogram.labels, histogram.counts, strict=True):
         total += count
         lines.append(f"{head}{bound}{tail}{format_count(total)}\n")
     lines.append(f"{name}_count{braces} {format_count(total)}\n")

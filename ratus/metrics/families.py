@@ -1,6 +1,7 @@
-"""The metrics that every server has: their names, their labels, and how they are written down.
+"""The metrics that every server counts: their names, their labels, and how they are written down.
 
-Names, types and labels are those of Ratus, so that its dashboards and alerts work unchanged.
+The first seven have the names, types and labels of Ratus, so that its dashboards and alerts work unchanged.
+What is ours by topic alone begins with ``ratus_topic_``.
 
 A scrape is a generator that stops between any two series while other tasks run and count. So nothing here
 iterates over a dictionary, only over lists made from it. A topic that is dropped meanwhile is still written,
@@ -12,7 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ratus.metrics.exposition import escape_label_value, format_count, format_value, header, histogram_samples
-from ratus.metrics.series import ConsumerSeries, Histogram, TopicSeries
+from ratus.metrics.series import (
+    RESERVED,
+    ChoreSeries,
+    ConsumerSeries,
+    Histogram,
+    OperationSeries,
+    TopicSeries,
+)
+from ratus.transitions import Event
 
 REQUEST_DURATION = "ratus_request_duration_seconds"
 CHORE_DURATION = "ratus_chore_duration_seconds"
@@ -21,6 +30,25 @@ EXECUTION_DURATION = "ratus_task_execution_duration_seconds"
 PRODUCED_COUNT = "ratus_task_produced_count_total"
 CONSUMED_COUNT = "ratus_task_consumed_count_total"
 COMMITTED_COUNT = "ratus_task_committed_count_total"
+
+TOPIC_DELAY = "ratus_topic_schedule_delay_seconds"
+TOPIC_EXECUTION = "ratus_topic_execution_duration_seconds"
+FAILURES = "ratus_topic_failures_total"
+RETRIES = "ratus_topic_retries_total"
+LAPSES = "ratus_topic_lapses_total"
+DEAD_LETTERS = "ratus_topic_dead_letters_total"
+CHORE_FAILURES = "ratus_chore_failures_total"
+CHORE_DONE = "ratus_chore_last_success_timestamp_seconds"
+ENGINE_DURATION = "ratus_engine_duration_seconds"
+ENGINE_ERRORS = "ratus_engine_errors_total"
+
+# What is asked for when the metrics are scraped: `ratus.metrics.survey`.
+READY = "ratus_ready"
+TOPIC_TASKS = "ratus_topic_tasks"
+TOPIC_DUE = "ratus_topic_due_tasks"
+TOPIC_OLDEST = "ratus_topic_oldest_due_age_seconds"
+TOPIC_PAUSED = "ratus_topic_paused"
+FIGURES_AGE = "ratus_topic_figures_age_seconds"
 
 NAMES = frozenset(
     (
@@ -31,17 +59,47 @@ NAMES = frozenset(
         PRODUCED_COUNT,
         CONSUMED_COUNT,
         COMMITTED_COUNT,
+        TOPIC_DELAY,
+        TOPIC_EXECUTION,
+        FAILURES,
+        RETRIES,
+        LAPSES,
+        DEAD_LETTERS,
+        CHORE_FAILURES,
+        CHORE_DONE,
+        ENGINE_DURATION,
+        ENGINE_ERRORS,
+        READY,
+        TOPIC_TASKS,
+        TOPIC_DUE,
+        TOPIC_OLDEST,
+        TOPIC_PAUSED,
+        FIGURES_AGE,
     )
 )
 
+# Name, help, and for each event that is counted in it the labels beside the topic.
+_EVENTS = (
+    (FAILURES, "Number of errors that consumers reported.", {Event.FAILURE: ""}),
+    (RETRIES, "Number of tasks that are pending again after a failure or a lapse.", {Event.RETRY: ""}),
+    (LAPSES, "Number of claims that ended by their deadline.", {Event.LAPSE: ""}),
+    (
+        DEAD_LETTERS,
+        "Number of tasks that were archived for want of attempts (failed) or of time (expired).",
+        {Event.DEAD_FAILED: 'outcome="failed",', Event.DEAD_EXPIRED: 'outcome="expired",'},
+    ),
+)
+
 Topics = list[tuple[str, TopicSeries]]
+Chores = list[tuple[str, ChoreSeries]]
+Operations = list[tuple[str, OperationSeries]]
 
 
-def family_texts(topics: Topics, chores: Histogram) -> Iterator[str]:
+def family_texts(topics: Topics, rounds: Histogram, chores: Chores, operations: Operations) -> Iterator[str]:
     """The text of all these metrics, family after family, one series at a time."""
     yield from _request_texts(topics)
     yield header(CHORE_DURATION, "histogram", "How long a run of the chores took.")
-    yield histogram_samples(CHORE_DURATION, "", "", chores)
+    yield histogram_samples(CHORE_DURATION, "", "", rounds)
     yield from _task_texts(
         topics,
         SCHEDULE_DELAY,
@@ -67,6 +125,21 @@ def family_texts(topics: Topics, chores: Histogram) -> Iterator[str]:
         "Number of tasks committed.",
         lambda series: series.committed or None,
     )
+    yield from _topic_histogram_texts(
+        topics,
+        TOPIC_DELAY,
+        "How long after their scheduled time tasks were claimed.",
+        lambda kept: kept.delays,
+    )
+    yield from _topic_histogram_texts(
+        topics,
+        TOPIC_EXECUTION,
+        "How long after their claim tasks were committed.",
+        lambda kept: kept.executions,
+    )
+    yield from _event_texts(topics)
+    yield from _chore_texts(chores)
+    yield from _operation_texts(operations)
 
 
 def _request_texts(topics: Topics) -> Iterator[str]:
@@ -103,3 +176,46 @@ def _task_texts(
             producer_label, consumer_label = map(escape_label_value, key)
             labels = f'consumer="{consumer_label}",producer="{producer_label}",topic="{topic_label}"'
             yield f"{name}{{{labels}}} {format_value(value)}\n"
+
+
+def _topic_histogram_texts(
+    topics: Topics, name: str, help_text: str, histogram_of: Callable[[TopicSeries], Histogram]
+) -> Iterator[str]:
+    yield header(name, "histogram", help_text)
+    for topic, kept in topics:
+        histogram = histogram_of(kept)
+        after_le = f',topic="{escape_label_value(topic)}"'
+        yield "" if histogram.is_empty else histogram_samples(name, "", after_le, histogram)
+
+
+def _event_texts(topics: Topics) -> Iterator[str]:
+    """Counters of a topic are there, as zeros, from its beginning, so that their first increase is seen."""
+    for name, help_text, events in _EVENTS:
+        yield header(name, "counter", help_text)
+        for topic, kept in topics:
+            topic_label = escape_label_value(topic)
+            for event, labels in events.items():
+                count = kept.events[event]
+                if count or topic not in RESERVED:
+                    yield f'{name}{{{labels}topic="{topic_label}"}} {format_count(count)}\n'
+
+
+def _chore_texts(chores: Chores) -> Iterator[str]:
+    yield header(CHORE_FAILURES, "counter", "Number of runs of a chore that failed.")
+    for name, chore in chores:
+        yield f'{CHORE_FAILURES}{{chore="{name}"}} {format_count(chore.failures)}\n'
+    yield header(CHORE_DONE, "gauge", "When a chore was last done, in seconds since 1970.")
+    for name, chore in chores:
+        if chore.done_at is not None:
+            yield f'{CHORE_DONE}{{chore="{name}"}} {format_value(chore.done_at)}\n'
+
+
+def _operation_texts(operations: Operations) -> Iterator[str]:
+    yield header(ENGINE_DURATION, "histogram", "How long an operation of the engine took.")
+    for name, operation in operations:
+        if not operation.durations.is_empty:
+            after_le = f',operation="{name}"'
+            yield histogram_samples(ENGINE_DURATION, "", after_le, operation.durations)
+    yield header(ENGINE_ERRORS, "counter", "Number of operations that the engine could not carry out.")
+    for name, operation in operations:
+        yield f'{ENGINE_ERRORS}{{operation="{name}"}} {format_count(operation.errors)}\n'

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import platform
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +20,17 @@ from prometheus_client import (
 from ratus import __version__
 from ratus.metrics.exposition import header, in_slices, sample
 from ratus.metrics.families import NAMES, family_texts
-from ratus.metrics.series import OTHER, RESERVED, BoundedLabel, ConsumerSeries, Histogram, TopicSeries
+from ratus.metrics.series import (
+    OTHER,
+    RESERVED,
+    BoundedLabel,
+    ChoreSeries,
+    ConsumerSeries,
+    Histogram,
+    OperationSeries,
+    TopicSeries,
+)
+from ratus.transitions import Event
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +67,11 @@ class Metrics:
     having tasks (``produced``, ``consumed``, ``committed``, ``admit_topic``), never by being asked for, and
     gives it back by ``drop_topic``. A producer or consumer has a place while any topic uses it.
 
-    Raises ValueError when ``max_label_values`` is negative.
+    ``engine`` is the name of the engine, to be told of the build. Raises ValueError when ``max_label_values``
+    is negative.
     """
 
-    def __init__(self, max_label_values: int = 1000) -> None:
+    def __init__(self, max_label_values: int = 1000, *, engine: str = "") -> None:
         if max_label_values < 0:
             raise ValueError(f"max_label_values must not be negative, but is {max_label_values}")
         self._max_topics = max_label_values
@@ -68,7 +80,9 @@ class Metrics:
         self._producers = BoundedLabel(max_label_values)
         self._consumers = BoundedLabel(max_label_values)
         self._task_series = 0
-        self._chores = Histogram()
+        self._rounds = Histogram()
+        self._chores: dict[str, ChoreSeries] = {}
+        self._operations: dict[str, OperationSeries] = {}
         self._names = set(NAMES)
         self._registered: list[_Registered] = []
         self._process = CollectorRegistry()
@@ -78,8 +92,8 @@ class Metrics:
         self.register(
             "ratus_build_info",
             "gauge",
-            "The version of the server; the value is always 1.",
-            lambda: [({"version": __version__}, 1.0)],
+            "The version of the server, its Python and its engine; the value is always 1.",
+            lambda: [({"version": __version__, "python": platform.python_version(), "engine": engine}, 1.0)],
         )
 
     # What the hot path calls: one or two look-ups and an addition when the labels have been seen before.
@@ -115,6 +129,8 @@ class Metrics:
         series.consumed += 1
         if delay_seconds is not None:
             series.schedule_delay_seconds = delay_seconds
+            # One that was claimed by its id before its time did not wait.
+            kept.delays.observe(delay_seconds if delay_seconds > 0.0 else 0.0)
 
     def committed(self, topic: str, producer: str, consumer: str, execution_seconds: float | None) -> None:
         """Count one commit; ``execution_seconds`` is the time since the claim, None where there was none."""
@@ -123,10 +139,27 @@ class Metrics:
         series.committed += 1
         if execution_seconds is not None:
             series.execution_seconds = execution_seconds
+            kept.executions.observe(execution_seconds if execution_seconds > 0.0 else 0.0)
+
+    # What happens now and then.
+
+    def happened(self, topic: str, events: Sequence[Event]) -> None:
+        """Count what the engine did to a task of the topic; see `ratus.engine.Observer`."""
+        kept = self._topics.get(topic) or self._admit(topic)
+        for event in events:
+            kept.events[event] += 1
 
     def observe_chore(self, seconds: float) -> None:
-        """Count one run of the chores."""
-        self._chores.observe(seconds)
+        """Count one round of the chores."""
+        self._rounds.observe(seconds)
+
+    def chore(self, name: str) -> ChoreSeries:
+        """Where to count what becomes of a chore, which is told from now on, with zero failures at first."""
+        return self._chores.setdefault(name, ChoreSeries())
+
+    def operation(self, name: str) -> OperationSeries:
+        """Where to measure an operation of the engine, of which there are few."""
+        return self._operations.setdefault(name, OperationSeries())
 
     # Which topics there are.
 
@@ -134,6 +167,15 @@ class Metrics:
         """Give a topic that is known to exist a place, if there is one left."""
         if topic not in self._topics:
             self._admit(topic)
+
+    def has_place(self, topic: str) -> bool:
+        """Whether a topic counts as itself; else it counts as ``other``."""
+        return topic in self._topics
+
+    @property
+    def free_places(self) -> int:
+        """For how many more topics there is a place."""
+        return self._max_topics + len(RESERVED) - len(self._topics)
 
     def topics(self) -> list[str]:
         """The topics that have a place."""
@@ -195,7 +237,12 @@ class Metrics:
 
     def _texts(self) -> Iterator[str]:
         """The whole exposition, series by series."""
-        yield from family_texts(list(self._topics.items()), self._chores)
+        yield from family_texts(
+            list(self._topics.items()),
+            self._rounds,
+            list(self._chores.items()),
+            list(self._operations.items()),
+        )
         for family in self._registered:
             yield from _collected_texts(family)
         # In the event loop, not in a thread: counting open files takes 3 ms when there are 10,000, but lets
@@ -206,7 +253,7 @@ class Metrics:
 
     def _admit(self, topic: str) -> TopicSeries:
         """Where to count a topic that has no place yet: in its own, or under ``other`` when all are taken."""
-        if len(self._topics) - len(RESERVED) >= self._max_topics:
+        if self.free_places <= 0:
             return self._other
         return self._topics.setdefault(topic, TopicSeries())
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from ratus.transitions import Event
+
 OTHER = "other"
 """What a label value counts as when it came after all places were taken."""
 
@@ -16,24 +18,49 @@ RESERVED = frozenset(("", OTHER))
 """Values that are always there and take no place: "has none" and "has no place". A topic, producer or
 consumer that is itself called ``other`` is counted together with those that found no place."""
 
+
+class Buckets:
+    """The upper bounds of a histogram, in seconds, each as it is to be written; the last is ``+Inf``."""
+
+    __slots__ = ("bounds", "labels")
+
+    def __init__(self, *labels: str) -> None:
+        self.labels = labels
+        self.bounds = tuple(float(label) for label in labels[:-1])
+
+
 # Each bound as Ratus writes it ("1", not "1.0"), so that queries made for Ratus find their buckets.
-BUCKET_LABELS = ("0.01", "0.1", "0.5", "1", "2", "5", "+Inf")
-_BUCKET_BOUNDS = tuple(float(label) for label in BUCKET_LABELS[:-1])
+RATUS_BUCKETS = Buckets("0.01", "0.1", "0.5", "1", "2", "5", "+Inf")
+# From a waiting consumer, which has its task within milliseconds, to a backlog or a job of hours.
+TASK_BUCKETS = Buckets(
+    "0.001", "0.01", "0.1", "0.5", "1", "5", "10", "30", "60", "300", "900", "3600", "14400", "+Inf"
+)
+# From a step in memory to a database that is about to give up.
+ENGINE_BUCKETS = Buckets(
+    "0.0001", "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.1", "0.5", "1", "5", "+Inf"
+)
 
 
 class Histogram:
     """How long something took: the number of observations in each bucket (not cumulated) and their sum."""
 
-    __slots__ = ("counts", "sum")
+    __slots__ = ("_bounds", "counts", "labels", "sum")
 
-    def __init__(self) -> None:
-        self.counts = [0] * len(BUCKET_LABELS)
+    def __init__(self, buckets: Buckets = RATUS_BUCKETS) -> None:
+        self.labels = buckets.labels
+        self.counts = [0] * len(buckets.labels)
         self.sum = 0.0
+        self._bounds = buckets.bounds
 
     def observe(self, seconds: float) -> None:
         """Count one observation; one that equals a bound belongs to that bound's bucket."""
-        self.counts[bisect_left(_BUCKET_BOUNDS, seconds)] += 1
+        self.counts[bisect_left(self._bounds, seconds)] += 1
         self.sum += seconds
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was observed."""
+        return not any(self.counts)
 
 
 class ConsumerSeries:
@@ -51,10 +78,39 @@ class ConsumerSeries:
         self.execution_seconds: float | None = None
 
 
+class OperationSeries:
+    """How long an operation of the engine took, and how often the engine could not carry it out."""
+
+    __slots__ = ("durations", "errors")
+
+    def __init__(self) -> None:
+        self.durations = Histogram(ENGINE_BUCKETS)
+        self.errors = 0
+
+
+class ChoreSeries:
+    """How often a chore failed, and when it was done last: seconds since 1970, ``None`` before."""
+
+    __slots__ = ("done_at", "failures")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.done_at: float | None = None
+
+
 class TopicSeries:
     """Everything that is counted under one topic. Dropping the topic is dropping this."""
 
-    __slots__ = ("consumers", "produced", "producers", "requests", "tasks")
+    __slots__ = (
+        "consumers",
+        "delays",
+        "events",
+        "executions",
+        "produced",
+        "producers",
+        "requests",
+        "tasks",
+    )
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, int], Histogram] = {}
@@ -63,6 +119,11 @@ class TopicSeries:
         """by producer"""
         self.tasks: dict[tuple[str, str], ConsumerSeries] = {}
         """by producer and consumer"""
+        self.delays = Histogram(TASK_BUCKETS)
+        """from ``scheduled`` to the claim"""
+        self.executions = Histogram(TASK_BUCKETS)
+        """from the claim to the commit"""
+        self.events = dict.fromkeys(Event, 0)
         self.producers: set[str] = set()
         self.consumers: set[str] = set()
 

@@ -62,7 +62,13 @@ class Commit(WireModel):
 class CommitItem(Commit):
     """One commit of a batch."""
 
-    id: Name = Field(alias="_id", min_length=1, description="The task to commit.", examples=["1"])
+    id: Name = Field(
+        validation_alias="_id",
+        serialization_alias="_id",
+        min_length=1,
+        description="The task to commit.",
+        examples=["1"],
+    )
 
 
 class Commits(WireModel):
@@ -74,7 +80,9 @@ class Commits(WireModel):
 class CommitResult(WireModel):
     """The answer to one commit of a batch."""
 
-    id: Name = Field(alias="_id", description="The task.", examples=["1"])
+    id: Name = Field(
+        validation_alias="_id", serialization_alias="_id", description="The task.", examples=["1"]
+    )
     status: Whole = Field(
         ge=200, le=599, description="The status that the commit alone would have had.", examples=[200]
     )

@@ -40,6 +40,9 @@ class WireModel(BaseModel):
 
     Read as the server reads: members it does not know are ignored and `null` means absent. Members may be
     given by their Python name (`id`) or by their name on the wire (`_id`).
+
+    A name on the wire is given as `validation_alias` and `serialization_alias`: type checkers would take a
+    mere `alias` for the only name that an argument has.
     """
 
     model_config = ConfigDict(populate_by_name=True, extra="ignore")

@@ -45,7 +45,8 @@ class Promise(_Claim):
 
     id: Name = Field(
         default="",
-        alias="_id",
+        validation_alias="_id",
+        serialization_alias="_id",
         description="The id of the claimed task; default: the id of the path.",
         examples=["1"],
     )
@@ -82,7 +83,8 @@ class Poll(_Waiting):
 
     id: Name = Field(
         default="",
-        alias="_id",
+        validation_alias="_id",
+        serialization_alias="_id",
         description="Claim this task if it is pending, in whatever topic, instead of the next one.",
         examples=["1"],
     )

@@ -88,7 +88,8 @@ class Task(WireModel):
 
     id: Name = Field(
         default="",
-        alias="_id",
+        validation_alias="_id",
+        serialization_alias="_id",
         description="Chosen by the producer; one namespace over all topics. 1 to 1,024 bytes of UTF-8.",
         examples=["1"],
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Generator, Iterable
+from functools import partial
+from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -44,10 +46,10 @@ class Exchange:
         "_remaining",
         "_scope",
         "_stage",
+        "_task",
         "disconnected",
         "keep_alive",
         "more_body",
-        "task",
     )
 
     def __init__(
@@ -70,7 +72,8 @@ class Exchange:
         self.more_body = True
         # Nobody will read the answer any more; what the application sends is dropped.
         self.disconnected = False
-        self.task: asyncio.Task[None] | None = None
+        # The loop itself holds tasks only weakly.
+        self._task: asyncio.Task[None] | None = None
 
     # What the connection tells
 
@@ -97,7 +100,27 @@ class Exchange:
 
     # Running the application
 
-    async def run(self, app: ASGIApp) -> None:
+    def begin(self, app: ASGIApp) -> None:
+        """Run ``app`` on this request, now or from the loop's next turn on.
+
+        A request of an eager method runs at once and up to its first pause, and only what is left becomes a
+        task. Most have no pause, and making tasks of them would be a tenth of what they cost.
+        """
+        if self._scope["method"] not in self._connection.state.eager:
+            self.begin_later(app)
+            return
+        running = self._run(app)
+        try:
+            awaited = running.send(None)
+        except StopIteration:
+            return
+        self._task = self._connection.loop.create_task(_finish(running, awaited))
+
+    def begin_later(self, app: ASGIApp) -> None:
+        """Run ``app`` on this request as a task, from the loop's next turn on."""
+        self._task = self._connection.loop.create_task(self._run(app))
+
+    async def _run(self, app: ASGIApp) -> None:
         """Run ``app`` and see to it that the request is answered or its connection ended."""
         connection = self._connection
         try:
@@ -116,7 +139,7 @@ class Exchange:
                     connection.close()
                 else:
                     self._answer_error(InternalError())
-            self.task = None
+            self._task = None
             connection.ended(self)
 
     def _describe(self) -> str:
@@ -252,3 +275,24 @@ class Exchange:
             self._stage = COMPLETE
             self.wake()
             self._connection.answered(self)
+
+
+async def _finish(running: Coroutine[Any, Any, None], awaited: Any) -> None:
+    """What is left of a coroutine, as a task takes it: since Python 3.12 no generator is one."""
+    await _rest(running, awaited)
+
+
+@coroutine
+def _rest(running: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, None, None]:
+    """What is left of a coroutine that runs already and now waits for ``awaited``."""
+    while True:
+        try:
+            yield awaited
+        except BaseException as error:
+            resume = partial(running.throw, error)
+        else:
+            resume = partial(running.send, None)
+        try:
+            awaited = resume()
+        except StopIteration:
+            return

@@ -48,6 +48,15 @@ BACKLOG = 2048
 class Service(Protocol):
     """What lives and dies with the server: the engine and its chores."""
 
+    @property
+    def eager(self) -> frozenset[str]:
+        """The methods whose requests are mostly answered without waiting for anything: they begin as soon as
+        they are read, without a task. Before their first pause they must not ask for one: there is no
+        `asyncio.current_task`, which `asyncio.timeout` needs."""
+
+    def refused(self, status: int, client: str) -> None:
+        """A request of this client (its address) could not be read and was answered with this status."""
+
     async def start(self) -> None:
         """Open the engine and start the chores; may take long.
 
@@ -77,13 +86,16 @@ class Lifecycle:
         shutdown_delay_seconds: float = 0.0,
         guards: Guards | None = None,
         ready: Callable[[str], None] | None = None,
+        watch_connections: Callable[[Callable[[], int]], None] | None = None,
     ) -> None:
         self._service = service
         self._sockets = sockets
         self._tls = tls
         self._shutdown_delay_seconds = shutdown_delay_seconds
-        self._state = GuardedState(guards or Guards())
+        self._state = GuardedState(guards or Guards(), service.eager, service.refused)
         self._ready = ready
+        if watch_connections is not None:
+            watch_connections(lambda: len(self._state.connections))
         self._servers: list[asyncio.Server] = []
         self._stopping = asyncio.Event()
         self._config = Config(
@@ -205,12 +217,14 @@ def run(
     shutdown_delay_seconds: float = 0.0,
     guards: Guards | None = None,
     ready: Callable[[str], None] | None = None,
+    watch_connections: Callable[[Callable[[], int]], None] | None = None,
     sock: socket.socket | None = None,
 ) -> int:
     """Serve ``app`` and ``service`` until a signal, from the main thread. Returns the exit code.
 
     ``port`` 0 opens no listener: the service alone runs. ``ready`` is called once it listens, with the
     address (such as ``http://127.0.0.1:8000``), or once the service runs alone, with an empty text.
+    ``watch_connections`` is given what counts the open connections.
     ``sock`` is a bound socket to be used instead of ``bind`` and ``port``. SIGHUP reloads the service.
     """
     try:
@@ -229,6 +243,7 @@ def run(
             shutdown_delay_seconds=shutdown_delay_seconds,
             guards=guards,
             ready=ready,
+            watch_connections=watch_connections,
         )
         with _signals(lifecycle):
             return await lifecycle.serve()

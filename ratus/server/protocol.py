@@ -55,6 +55,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._watcher: Callable[[], None] | None = None
         self._current: Exchange | None = None
         self._receiving: Exchange | None = None
+        # The current one, as long as it has not begun: that is done when what was read has been parsed.
+        self._fresh: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
         # What the parser callbacks found wrong, and the error to be answered once the requests before it are.
         self._fault: RatusError | None = None
@@ -117,6 +119,14 @@ class GuardedProtocol(HttpToolsProtocol):
         return self.scheme == "http"
 
     def data_received(self, data: bytes) -> None:
+        """Read, then begin the request that was read, if it is not in line."""
+        self._read(data)
+        fresh = self._fresh
+        if fresh is not None:
+            self._fresh = None
+            fresh.begin(self.app)
+
+    def _read(self, data: bytes) -> None:
         """Parse, then see how long the client may take for what is missing."""
         if self._closing or self._refusal is not None:
             self._discard(len(data))
@@ -222,7 +232,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_size = 0
         self._progress = True
         if self._current is None:
-            self._begin(exchange)
+            self._take(exchange)
+            self._fresh = exchange
         else:
             if len(self._waiting) >= PIPELINE_DEPTH:
                 self._fail(BadRequest(f"more than {PIPELINE_DEPTH} requests pipelined, wait for the answers"))
@@ -329,13 +340,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     # Requests in work
 
-    def _begin(self, exchange: Exchange) -> None:
+    def _take(self, exchange: Exchange) -> None:
+        """Make this the current one; it has to begin before anything else happens."""
         self._first = False
         self._current = exchange
         if not self.flow.write_paused:
             self.deadline = NEVER
         self.state.exchanges.add(exchange)
-        exchange.task = self.loop.create_task(exchange.run(self.app))
 
     def resume_body(self) -> None:
         """The application waits for more of the body."""
@@ -352,7 +363,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if not exchange.keep_alive or self._hurried:
             self._finish()
         elif self._waiting:
-            self._begin(self._waiting.popleft())
+            following = self._waiting.popleft()
+            self._take(following)
+            following.begin_later(self.app)
             self.pressed = bool(self._waiting) or self._refusal is not None
             if not self.pressed:
                 self.flow.resume_reading()
@@ -419,6 +432,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._answer_last(error)
 
     def _answer_last(self, error: RatusError) -> None:
+        """Answer what never reached the application."""
+        self.state.refused(error.status, self.client[0] if self.client else "")
         self.transport.write(last_answer(error, self.state.date_line))
         self._linger()
 

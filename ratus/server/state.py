@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING, cast
 
@@ -21,9 +22,13 @@ class GuardedState(ServerState):
     simple request does.
     """
 
-    def __init__(self, guards: Guards) -> None:
+    def __init__(self, guards: Guards, eager: frozenset[str], refused: Callable[[int, str], None]) -> None:
         super().__init__()
         self.guards = guards
+        self.refused = refused
+        """To be told the status and the client of an answer that the application knows nothing of."""
+        self.eager = eager
+        """The methods whose requests begin as soon as they are read."""
         self.exchanges: set[Exchange] = set()
         self.draining = False
         """The server is stopping: every answer is the last of its connection."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import uvloop
+
 from ratus import config
 from ratus.app import build
 from ratus.client import AsyncClient, Client, DurationLike
@@ -123,7 +125,9 @@ class RatusServer:
 
     def _serve(self) -> None:
         try:
-            asyncio.run(self._main())
+            # The loop of the real server; that of asyncio leaves open what it accepts as it stops listening.
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._main())
         except BaseException as error:
             self._error = error
         finally:
@@ -133,7 +137,14 @@ class RatusServer:
         app, service = build(self._settings, clock=self._clock)
         self._loop, self._engine = asyncio.get_running_loop(), service.engine
         sockets = bind_sockets("127.0.0.1", self._port)
-        self._lifecycle = Lifecycle(app, service, sockets=sockets, tls=self._tls, ready=self._serving)
+        self._lifecycle = Lifecycle(
+            app,
+            service,
+            sockets=sockets,
+            tls=self._tls,
+            ready=self._serving,
+            watch_connections=service.watch_connections,
+        )
         await self._lifecycle.serve()
 
     def _serving(self, url: str) -> None:

@@ -11,10 +11,16 @@ from typing import cast
 from ratus import config
 from ratus.app import build
 from tests.api import crowd
+from tests.metrics.scraping import values_of
 from tests.server.support import SilentService, running
 from tests.servers import Api, Client, eventually, request_bytes, serving
 
 MIB = 2**20
+
+
+def waiting(api: Api) -> float:
+    """How many requests wait for a task, by what the server knows."""
+    return values_of(api.get("/metrics").body.decode(), "ratus_waiting_requests", "wants")["task",]
 
 
 def test_a_thousand_waiters_are_served_in_order(tmp_path: Path) -> None:
@@ -71,6 +77,8 @@ def test_ten_thousand_waiters_half_of_whom_leave(tmp_path: Path) -> None:
         assert people.tell("wait", wanted, 100) == count
         assert (server.memory() - empty) / count < 25_000
         assert people.tell("leave", leaving) == len(staying)
+        # A task that is on its way to somebody who left comes back, but may be overtaken meanwhile.
+        eventually(lambda: waiting(api) == len(staying), "that the server saw all of them leave")
         people.begin("collect")
         for place in range(count // topics // 2):
             data = [{"_id": f"{place}-{number}", "topic": f"t{number}"} for number in range(topics)]

@@ -191,7 +191,7 @@ def test_access_follows_the_scopes() -> None:
 
 
 def members(model: type[WireModel]) -> set[str]:
-    return {field.alias or name for name, field in model.model_fields.items()}
+    return {field.serialization_alias or name for name, field in model.model_fields.items()}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ratus.metrics import OTHER, Metrics, recorder
 from ratus.metrics.series import BoundedLabel
+from ratus.transitions import Event
 from tests.metrics.scraping import scrape, values_of
 
 ENDPOINT = "/v1/topics/:topic"
@@ -26,7 +27,7 @@ def test_a_request_never_admits_its_topic() -> None:
     assert metrics.topics() == []
 
 
-@pytest.mark.parametrize("how", ["admit_topic", "produced", "consumed", "committed"])
+@pytest.mark.parametrize("how", ["admit_topic", "produced", "consumed", "committed", "happened"])
 def test_a_topic_is_admitted_by_its_tasks_or_explicitly(how: str) -> None:
     metrics = Metrics()
     if how == "admit_topic":
@@ -36,8 +37,10 @@ def test_a_topic_is_admitted_by_its_tasks_or_explicitly(how: str) -> None:
         metrics.produced("t", "p")
     elif how == "consumed":
         metrics.consumed("t", "p", "c", None)
-    else:
+    elif how == "committed":
         metrics.committed("t", "p", "c", None)
+    else:
+        metrics.happened("t", (Event.LAPSE,))
     assert metrics.topics() == ["t"]
     metrics.observe_request("t", "GET", ENDPOINT, 200, 0.001)
     assert values_of(scrape(metrics), REQUESTS, "topic") == {("t",): 1.0}
@@ -62,6 +65,40 @@ def test_each_label_keeps_its_first_values_and_counts_later_ones_as_other() -> N
     assert values_of(text, COMMITTED, "consumer") == {("c0",): 1.0, (OTHER,): 4.0}
     metrics.admit_topic("t4")
     assert metrics.topics() == ["t0", "t1"]
+
+
+def test_what_is_kept_by_topic_alone_has_the_same_bound() -> None:
+    metrics = Metrics(max_label_values=2)
+    for number in range(5):
+        metrics.consumed(f"t{number}", "p", "c", 1.0)
+        metrics.committed(f"t{number}", "p", "c", 1.0)
+        metrics.happened(f"t{number}", tuple(Event))
+    text = scrape(metrics)
+    expected = {("t0",): 1.0, ("t1",): 1.0, (OTHER,): 3.0}
+    for name in (
+        "ratus_topic_schedule_delay_seconds_count",
+        "ratus_topic_execution_duration_seconds_count",
+        "ratus_topic_failures_total",
+        "ratus_topic_retries_total",
+        "ratus_topic_lapses_total",
+    ):
+        assert values_of(text, name, "topic") == expected, name
+    assert values_of(text, "ratus_topic_dead_letters_total", "topic", "outcome") == {
+        (topic, outcome): count for (topic,), count in expected.items() for outcome in ("failed", "expired")
+    }
+
+
+def test_places_are_free_until_they_are_taken() -> None:
+    metrics = Metrics(max_label_values=2)
+    assert metrics.free_places == 2
+    assert metrics.has_place(OTHER)
+    metrics.produced("a", "p")
+    assert (metrics.free_places, metrics.has_place("a"), metrics.has_place("b")) == (1, True, False)
+    metrics.admit_topic("b")
+    metrics.admit_topic("c")
+    assert (metrics.free_places, metrics.has_place("b"), metrics.has_place("c")) == (0, True, False)
+    metrics.drop_topic("a")
+    assert (metrics.free_places, metrics.has_place("a")) == (1, False)
 
 
 def test_having_no_producer_or_consumer_takes_no_place() -> None:
@@ -98,6 +135,7 @@ def test_dropping_a_topic_removes_all_its_series_and_frees_its_places() -> None:
     metrics.consumed("gone", "gone-producer", "gone-consumer", 1.0)
     metrics.committed("gone", "gone-producer", "gone-consumer", 1.0)
     metrics.observe_request("gone", "GET", ENDPOINT, 200, 0.001)
+    metrics.happened("gone", tuple(Event))
     metrics.drop_topic("gone")
     metrics.drop_topic("gone")
     assert metrics.topics() == []

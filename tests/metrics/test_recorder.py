@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterator
-from typing import Any
+import platform
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
@@ -13,14 +11,18 @@ from prometheus_client import Histogram as LibraryHistogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from ratus import __version__
-from ratus.metrics import Metrics
+from ratus.metrics import OTHER, Metrics
+from ratus.transitions import Event
 from tests.metrics.scraping import samples_of, scrape, values_of
 
 ENDPOINT = "/v1/topics/:topic/tasks/:id"
 BUCKETS = ["0.01", "0.1", "0.5", "1", "2", "5", "+Inf"]
 
-# Name, type and labels of every metric of the queue: what dashboards made for Ratus rely on.
-CONTRACT = {
+TASK_BUCKETS = "0.001 0.01 0.1 0.5 1 5 10 30 60 300 900 3600 14400 +Inf"
+ENGINE_BUCKETS = "0.0001 0.0005 0.001 0.0025 0.005 0.01 0.025 0.1 0.5 1 5 +Inf"
+
+# Name, type and labels of every metric that is counted here. What dashboards made for Ratus rely on:
+RATUS = {
     "ratus_request_duration_seconds": ("histogram", {"topic", "method", "endpoint", "status_code"}),
     "ratus_chore_duration_seconds": ("histogram", set()),
     "ratus_task_schedule_delay_seconds": ("gauge", {"topic", "producer", "consumer"}),
@@ -28,6 +30,20 @@ CONTRACT = {
     "ratus_task_produced_count_total": ("counter", {"topic", "producer"}),
     "ratus_task_consumed_count_total": ("counter", {"topic", "producer", "consumer"}),
     "ratus_task_committed_count_total": ("counter", {"topic", "producer", "consumer"}),
+}
+# What ours rely on:
+CONTRACT = {
+    **RATUS,
+    "ratus_topic_schedule_delay_seconds": ("histogram", {"topic"}),
+    "ratus_topic_execution_duration_seconds": ("histogram", {"topic"}),
+    "ratus_topic_failures_total": ("counter", {"topic"}),
+    "ratus_topic_retries_total": ("counter", {"topic"}),
+    "ratus_topic_lapses_total": ("counter", {"topic"}),
+    "ratus_topic_dead_letters_total": ("counter", {"topic", "outcome"}),
+    "ratus_chore_failures_total": ("counter", {"chore"}),
+    "ratus_chore_last_success_timestamp_seconds": ("gauge", {"chore"}),
+    "ratus_engine_duration_seconds": ("histogram", {"operation"}),
+    "ratus_engine_errors_total": ("counter", {"operation"}),
 }
 
 
@@ -39,6 +55,8 @@ def used() -> Metrics:
     metrics.committed("t", "p", "c", 2.5)
     metrics.observe_request("t", "POST", ENDPOINT, 201, 0.003)
     metrics.observe_chore(0.2)
+    metrics.chore("recover").done_at = 1_800_000_000.5
+    metrics.operation("claim").durations.observe(0.0002)
     return metrics
 
 
@@ -52,7 +70,7 @@ def test_names_types_and_labels_are_those_of_the_contract(used: Metrics) -> None
                 family.type,
                 {label for sample in family.samples for label in sample.labels} - {"le"},
             )
-    assert found.pop("ratus_build_info") == ("gauge", {"version"})
+    assert found.pop("ratus_build_info") == ("gauge", {"version", "python", "engine"})
     assert found == CONTRACT
 
 
@@ -67,6 +85,20 @@ def test_every_metric_has_one_help_and_one_type_line(used: Metrics, name: str) -
 @pytest.mark.parametrize("name", ["ratus_request_duration_seconds", "ratus_chore_duration_seconds"])
 def test_buckets_are_spelled_as_ratus_spells_them(used: Metrics, name: str) -> None:
     assert [sample.labels["le"] for sample in samples_of(scrape(used), f"{name}_bucket")] == BUCKETS
+
+
+@pytest.mark.parametrize(
+    ("name", "buckets"),
+    [
+        ("ratus_topic_schedule_delay_seconds", TASK_BUCKETS),
+        ("ratus_topic_execution_duration_seconds", TASK_BUCKETS),
+        ("ratus_engine_duration_seconds", ENGINE_BUCKETS),
+    ],
+)
+def test_buckets_of_our_own(used: Metrics, name: str, buckets: str) -> None:
+    text = scrape(used)
+    assert " ".join(sample.labels["le"] for sample in samples_of(text, f"{name}_bucket")) == buckets
+    assert [sample.value for sample in samples_of(text, f"{name}_count")] == [1.0]
 
 
 def test_a_new_server_has_a_chore_histogram_of_zeros_and_no_labelled_series() -> None:
@@ -221,7 +253,9 @@ def test_what_a_library_registers_for_the_whole_process_is_not_told() -> None:
 
 def test_the_process_the_interpreter_and_the_version_are_told(used: Metrics) -> None:
     text = scrape(used)
-    assert f'ratus_build_info{{version="{__version__}"}} 1.0\n' in text
+    labels = f'engine="",python="{platform.python_version()}",version="{__version__}"'
+    assert f"ratus_build_info{{{labels}}} 1.0\n" in text
+    assert 'ratus_build_info{engine="memdb",' in scrape(Metrics(engine="memdb"))
     assert 'python_info{implementation="' in text
     assert values_of(text, "python_gc_collections_total", "generation").keys() >= {("0",), ("1",), ("2",)}
     assert "process_" in text
@@ -276,65 +310,82 @@ def test_the_text_is_what_the_client_library_would_write() -> None:
     assert ours == lines(expected)
 
 
-# Values that are asked for when the metrics are scraped.
+# By topic alone.
 
 
-def test_a_registered_metric_is_collected_at_each_scrape() -> None:
+def test_delays_and_executions_are_kept_by_topic_whoever_it_was() -> None:
     metrics = Metrics()
-    depth = {"a": 1.0}
-    metrics.register(
-        "ratus_example_tasks",
-        "gauge",
-        "Tasks by\ntopic \\ state.",
-        lambda: (({"topic": topic, "state": 'pen"ding'}, value) for topic, value in depth.items()),
-    )
-    metrics.register("ratus_example_total", "counter", "Without labels.", lambda: [({}, 12.0)])
+    metrics.consumed("t", "p", "c", 0.05)
+    metrics.consumed("t", "q", "d", 7200.0)
+    metrics.consumed("t", "q", "d", None)
+    metrics.consumed("u", "p", "c", 0.0005)
+    metrics.committed("t", "p", "c", 61.0)
+    metrics.committed("t", "p", "c", None)
     text = scrape(metrics)
-    assert (
-        "# HELP ratus_example_tasks Tasks by\\ntopic \\\\ state.\n# TYPE ratus_example_tasks gauge\n" in text
-    )
-    assert 'ratus_example_tasks{state="pen\\"ding",topic="a"} 1.0\n' in text
-    assert "# TYPE ratus_example_total counter\nratus_example_total 12.0\n" in text
-    depth.update(a=2.0, b=3.0)
-    assert values_of(scrape(metrics), "ratus_example_tasks", "topic") == {("a",): 2.0, ("b",): 3.0}
+    delay, execution = "ratus_topic_schedule_delay_seconds", "ratus_topic_execution_duration_seconds"
+    assert values_of(text, f"{delay}_count", "topic") == {("t",): 2.0, ("u",): 1.0}
+    assert values_of(text, f"{delay}_sum", "topic") == {("t",): 7200.05, ("u",): 0.0005}
+    buckets = values_of(text, f"{delay}_bucket", "topic", "le")
+    assert (buckets["t", "0.01"], buckets["t", "0.1"], buckets["t", "3600"]) == (0.0, 1.0, 1.0)
+    assert (buckets["t", "14400"], buckets["u", "0.001"]) == (2.0, 1.0)
+    assert values_of(text, f"{execution}_sum", "topic") == {("t",): 61.0}
 
 
-def test_a_collector_that_fails_is_logged_and_costs_only_its_own_metric(
-    used: Metrics, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken() -> Iterator[tuple[dict[str, str], float]]:
-        yield {}, 1.0
-        raise RuntimeError("no database")
-
-    used.register("ratus_broken", "gauge", "Breaks.", broken)
-    used.register("ratus_sound", "gauge", "Does not.", lambda: [({}, 1.0)])
-    with caplog.at_level(logging.ERROR):
-        text = scrape(used)
-    assert "ratus_broken" not in text
-    assert "ratus_sound 1.0\n" in text
-    assert "ratus_task_consumed_count_total{" in text
-    assert "ratus_broken" in caplog.text
-    assert "no database" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "message"),
-    [
-        ("", "gauge", "must be letters"),
-        ("1st", "gauge", "must be letters"),
-        ("with space", "gauge", "must be letters"),
-        ("newline\n", "gauge", "must be letters"),
-        ("ratus_task_consumed_count_total", "counter", "already"),
-        ("ratus_build_info", "gauge", "already"),
-        ("ratus_example", "histogram", "must be 'counter' or 'gauge'"),
-        ("ratus_example", "counter", "must end in '_total'"),
-    ],
-)
-def test_a_metric_that_would_spoil_the_text_is_refused(name: str, kind: Any, message: str) -> None:
+def test_a_task_that_was_claimed_before_its_time_did_not_wait() -> None:
     metrics = Metrics()
-    with pytest.raises(ValueError, match=message):
-        metrics.register(name, kind, "Help.", lambda: [({}, 1.0)])
-    assert "ratus_example" not in scrape(metrics)
+    metrics.consumed("t", "p", "c", -30.0)
+    metrics.committed("t", "p", "c", -1.0)  # the clock was set back
+    text = scrape(metrics)
+    assert values_of(text, "ratus_topic_schedule_delay_seconds_sum") == {(): 0.0}
+    assert values_of(text, "ratus_topic_schedule_delay_seconds_bucket", "le")["0.001",] == 1.0
+    assert values_of(text, "ratus_topic_execution_duration_seconds_sum") == {(): 0.0}
+    assert values_of(text, "ratus_task_schedule_delay_seconds") == {(): -30.0}
+
+
+def test_events_are_counted_under_the_names_that_operators_know() -> None:
+    metrics = Metrics()
+    metrics.happened("t", (Event.FAILURE, Event.RETRY))
+    metrics.happened("t", (Event.FAILURE, Event.DEAD_FAILED))
+    metrics.happened("t", (Event.FAILURE,))
+    metrics.happened("u", (Event.LAPSE, Event.RETRY))
+    metrics.happened("u", (Event.DEAD_EXPIRED,))
+    text = scrape(metrics)
+    assert values_of(text, "ratus_topic_failures_total", "topic") == {("t",): 3.0, ("u",): 0.0}
+    assert values_of(text, "ratus_topic_retries_total", "topic") == {("t",): 1.0, ("u",): 1.0}
+    assert values_of(text, "ratus_topic_lapses_total", "topic") == {("t",): 0.0, ("u",): 1.0}
+    assert values_of(text, "ratus_topic_dead_letters_total", "topic", "outcome") == {
+        ("t", "failed"): 1.0,
+        ("t", "expired"): 0.0,
+        ("u", "failed"): 0.0,
+        ("u", "expired"): 1.0,
+    }
+
+
+def test_counters_of_a_topic_begin_with_zero_but_those_of_no_topic_are_not_told() -> None:
+    metrics = Metrics(max_label_values=1)
+    metrics.admit_topic("t")
+    for name in ("failures", "retries", "lapses"):
+        assert values_of(scrape(metrics), f"ratus_topic_{name}_total", "topic") == {("t",): 0.0}
+    metrics.happened("no place", (Event.LAPSE, Event.RETRY))
+    text = scrape(metrics)
+    assert values_of(text, "ratus_topic_lapses_total", "topic") == {("t",): 0.0, (OTHER,): 1.0}
+    assert values_of(text, "ratus_topic_failures_total", "topic") == {("t",): 0.0}
+
+
+def test_a_chore_is_told_from_the_beginning_but_not_when_it_was_done() -> None:
+    metrics = Metrics()
+    recover = metrics.chore("recover")
+    text = scrape(metrics)
+    assert values_of(text, "ratus_chore_failures_total", "chore") == {("recover",): 0.0}
+    assert values_of(text, "ratus_chore_last_success_timestamp_seconds", "chore") == {}
+    recover.failures += 2
+    recover.done_at = 1_800_000_000.25
+    assert metrics.chore("recover") is recover
+    text = scrape(metrics)
+    assert values_of(text, "ratus_chore_failures_total", "chore") == {("recover",): 2.0}
+    assert values_of(text, "ratus_chore_last_success_timestamp_seconds", "chore") == {
+        ("recover",): 1_800_000_000.25
+    }
 
 
 def test_a_name_too_long_to_be_kept_counts_as_other() -> None:

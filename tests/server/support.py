@@ -27,8 +27,14 @@ PATIENCE = 10.0
 class SilentService:
     """A service that does nothing but remember what it was told."""
 
+    eager: frozenset[str] = frozenset()
+
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.refusals: list[tuple[int, str]] = []
+
+    def refused(self, status: int, client: str) -> None:
+        self.refusals.append((status, client))
 
     async def start(self) -> None:
         self.calls.append("start")
@@ -211,6 +217,7 @@ class Client:
         headers: dict[str, str] = {}
         for line in lines:
             name, value = line.split(": ", 1)
+            name = name.lower()
             assert name not in headers, f"{name} comes twice"
             headers[name] = value
         if method == "HEAD" or status in ("100", "204", "304"):

@@ -11,6 +11,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ratus.server import Guards
 from tests.server.support import Client, answer, echo, read_body, running
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer 413 without a look at the body."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 
@@ -9,6 +10,8 @@ import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.server.support import Client, answer, echo, read_body, running
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 def start(status: int = 200, *headers: tuple[bytes, bytes]) -> Message:
@@ -153,6 +156,32 @@ async def fail(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, b"answered")
     if scope["path"] != "/returned":
         raise FailingError
+
+
+async def pause(scope: Scope, receive: Receive, send: Send) -> None:
+    """Wait again and again, for what succeeds and for what fails, and answer or fail in the end."""
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        later: asyncio.Future[str] = loop.create_future()
+        loop.call_soon(later.set_result, "done")
+        assert await later == "done"
+        await asyncio.sleep(0)
+        failing: asyncio.Future[str] = loop.create_future()
+        loop.call_soon(failing.set_exception, FailingError())
+        with pytest.raises(FailingError):
+            await failing
+        assert asyncio.current_task() is not None
+    if scope["path"] == "/fails":
+        raise FailingError
+    await answer(send, b"patient")
+
+
+def test_an_application_may_pause(caplog: pytest.LogCaptureFixture) -> None:
+    with running(pause) as server, Client(server.port) as client:
+        assert client.get(b"/").body == b"patient"
+        assert client.get(b"/fails").status == 500
+        assert client.get(b"/").body == b"patient"
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
 @pytest.mark.parametrize("path", [b"/", b"/started", b"/returned"])

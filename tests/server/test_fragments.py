@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from ratus.server import Guards
 from tests.server.support import Client, Running, echo, running
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 REQUESTS = [
     b"GET /get?a=b HTTP/1.1\r\nhost: x\r\n\r\n",
     b"POST /post HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello",

@@ -20,6 +20,8 @@ from ratus.server.lifecycle import Lifecycle
 from ratus.server.listener import tls_context
 from tests.server.support import PATIENCE, Client, SilentService, answer, echo, running
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 class Gate:
     """An application whose ``/slow`` waits until it is opened."""

@@ -6,6 +6,8 @@ import pytest
 
 from tests.server.support import Client, echo, running
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.mark.parametrize(
     "sent",
@@ -39,6 +41,8 @@ def test_it_is_a_bad_request(sent: bytes) -> None:
         client.send(sent)
         client.answer().assert_error(400, "bad request: ")
         client.assert_closed()
+    # The application never heard of it, so the service is told.
+    assert server.service.refusals == [(400, "127.0.0.1")]
 
 
 @pytest.mark.parametrize("size", [1, 3, 7])

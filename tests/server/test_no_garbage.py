@@ -13,6 +13,8 @@ from starlette.types import Receive, Scope, Send
 
 from tests.server.support import PATIENCE, Client, answer, running
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:

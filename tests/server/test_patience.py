@@ -11,6 +11,8 @@ from starlette.types import Receive, Scope, Send
 from ratus.server import Guards
 from tests.server.support import Client, answer, echo, read_body, running
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 # Short ones for what is to happen, long ones for what is not.
 QUICK_HEADERS = Guards(header_seconds=0.2)
 QUICK_BODY = Guards(body_seconds=0.2)

@@ -13,6 +13,8 @@ from starlette.types import Receive, Scope, Send
 from ratus.server import Connection, Guards
 from tests.server.support import PATIENCE, Client, answer, read_body, running
 
+pytestmark = pytest.mark.usefixtures("both_ways")
+
 
 class Waiter:
     """An application that waits on ``/wait`` until its peer is gone or pressed, and answers what it saw."""
@@ -32,8 +34,9 @@ class Waiter:
         connection.watch(alarm.set)
         self.started.set()
         try:
-            async with asyncio.timeout(PATIENCE):
-                await alarm.wait()
+            # Not by `asyncio.timeout`, which an eager request must not use: see `lifecycle.Service.eager`.
+            alarmed, _ = await asyncio.wait([asyncio.ensure_future(alarm.wait())], timeout=PATIENCE)
+            assert alarmed, "nobody was told of the peer"
             self.seen.append(f"gone={connection.gone} pressed={connection.pressed}")
             await answer(send, b"waited")
         finally:

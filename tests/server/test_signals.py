@@ -25,6 +25,9 @@ def tell(*words):
     print(*words, flush=True)
 
 class Service:
+    eager = frozenset()
+    def refused(self, status, client):
+        tell("refused", status)
     async def start(self):
         tell("start")
         if mode == "blocked":

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from ratus import transitions
-from ratus.engine import CLAIM_CHORES, Engine, Health, Traits
+from ratus.engine import CLAIM_CHORES, Engine, Figure, Health, Traits
 from ratus.errors import Conflict, NotFound, RatusError, ServiceUnavailable
 from ratus.records import (
     ACTIVE,
@@ -34,6 +34,9 @@ from ratus_engines.memdb.ordered import ByCreation, ByTime
 from ratus_engines.memdb.snapshot import FRAME, FRAME_BYTES, MEMBERS, Header, Snapshots
 from ratus_engines.memdb.topics import Topic
 
+# Topics that are surveyed before requests are let in: a millisecond of work where each has a million tasks.
+SURVEYED = 16
+
 
 class MemdbEngine(Engine):
     """Keeps everything in memory; with a path, a snapshot of it in a file.
@@ -41,7 +44,7 @@ class MemdbEngine(Engine):
     ``snapshot_interval`` is the time between snapshots in microseconds; one more is written on closing.
     """
 
-    traits = Traits(name="memdb", durable=False, shared=False)
+    traits = Traits(name="memdb", durable=False, shared=False, immediate=True)
 
     def __init__(
         self,
@@ -90,6 +93,9 @@ class MemdbEngine(Engine):
             return Health(False, "the memory engine is loading its snapshot or closed")
         return Health(True, self._snapshots.trouble if self._snapshots is not None else "")
 
+    def figures(self, now: int) -> Sequence[Figure]:
+        return () if self._snapshots is None else self._snapshots.figures(now, self.changes)
+
     def _check_open(self) -> None:
         if not self._open:
             raise ServiceUnavailable("the memory engine is loading its snapshot or closed")
@@ -136,6 +142,8 @@ class MemdbEngine(Engine):
         else:
             self._attach(task, self._topic(task.topic), now)
             self._forget_if_empty(topic)
+        if change.events and self.observer is not None:
+            self.observer.happened(task.topic, change.events)
         return task
 
     def _replace(self, old: TaskRecord, new: TaskRecord, now: int) -> None:
@@ -227,12 +235,14 @@ class MemdbEngine(Engine):
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
         self._check_open()
+        # Most commits of a batch only complete their task: one change serves them all.
+        completed = transitions.complete(now)
         if len({commit.id for commit in commits}) == len(commits):
-            return [self._commit(commit, now) for commit in commits]
+            return [self._commit(commit, completed, now) for commit in commits]
         # A task is one object: a later commit to it would change what an earlier one is answered with.
-        return [copy.copy(self._commit(commit, now)) for commit in commits]
+        return [copy.copy(self._commit(commit, completed, now)) for commit in commits]
 
-    def _commit(self, commit: CommitRecord, now: int) -> TaskRecord | RatusError:
+    def _commit(self, commit: CommitRecord, completed: Change, now: int) -> TaskRecord | RatusError:
         task = self._tasks.get(commit.id)
         if task is None:
             return NotFound()
@@ -240,6 +250,8 @@ class MemdbEngine(Engine):
             transitions.check_nonce(task, commit.nonce)
         except Conflict as error:
             return error
+        if transitions.only_completes(commit):
+            return self._change(task, completed, now)
         change = transitions.commit(task, commit, now, self.retry, self.random)
         return self._change(task, change, now)
 
@@ -344,6 +356,14 @@ class MemdbEngine(Engine):
         self._check_open()
         found = self._topics.get(topic)
         return None if found is None else found.info(now)
+
+    async def survey(self, now: int, visit: Callable[[TopicInfo], None]) -> None:
+        self._check_open()
+        for count, topic in enumerate(list(self._topics.values()), 1):
+            if self._topics.get(topic.name) is topic:
+                visit(topic.info(now))
+            if count % SURVEYED == 0:
+                await asyncio.sleep(0)
 
     async def set_paused(self, topic: str, paused: bool) -> None:
         self._check_open()

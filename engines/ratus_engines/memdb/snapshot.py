@@ -17,12 +17,14 @@ import fcntl
 import hashlib
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from ratus.engine import Figure
 from ratus.errors import StartupError
 from ratus.records import RetryPolicy, TaskRecord
 
@@ -40,6 +42,8 @@ FRAME_BYTES = 1024 * 1024
 
 # What is read at once to compare the checksum.
 _CHUNK = 1024 * 1024
+
+SECOND = 1_000_000
 
 Result = TypeVar("Result")
 
@@ -72,6 +76,9 @@ class Snapshots:
         self._lock: BinaryIO | None = None
         self._saved_at = 0
         self._saved_changes = 0
+        self._size = 0  # of the file, in bytes; 0 while there is none
+        self._seconds = 0.0  # that writing the last one took
+        self._failures = 0
 
     def check_folder(self) -> None:
         """Raises `StartupError` where the path can never hold a file; warns where it cannot now."""
@@ -121,21 +128,56 @@ class Snapshots:
         self, now: int, changes: int, header: Header, slices: Iterable[Sequence[TaskRecord]]
     ) -> bool:
         """Write a snapshot; whether that worked. If not, it is logged and `trouble` says why."""
+        started = time.monotonic()
         try:
-            size = await self._write(header, slices)
+            self._size = await self._write(header, slices)
         except OSError as error:
+            self._failures += 1
             self._fail(error.strerror or str(error))
             return False
         if self.trouble:
             logger.info("snapshots to %s work again", self.path)
         self.trouble = ""
+        self._seconds = time.monotonic() - started
         self._saved_at, self._saved_changes = now, changes
-        logger.debug("wrote a snapshot of %d bytes to %s", size, self.path)
+        logger.debug("wrote a snapshot of %d bytes to %s", self._size, self.path)
         return True
 
     def loaded(self, now: int, changes: int) -> None:
         """What is in memory is what is in the file."""
         self._saved_at, self._saved_changes = now, changes
+        try:
+            self._size = self.path.stat().st_size
+        except FileNotFoundError:
+            self._size = 0
+
+    def figures(self, now: int, changes: int) -> tuple[Figure, ...]:
+        """What operators watch. ``changes`` is the engine's count of writes."""
+        is_known = self._saved_at != 0  # not yet while the file is being loaded
+        return (
+            Figure(
+                "snapshot_age_seconds",
+                "gauge",
+                "Seconds since the last good snapshot was begun, or since it was loaded.",
+                max(0, now - self._saved_at) / SECOND if is_known else 0,
+            ),
+            Figure(
+                "snapshot_unsaved_changes",
+                "gauge",
+                "Writes since then: what a crash would lose.",
+                changes - self._saved_changes if is_known else 0,
+            ),
+            Figure("snapshot_bytes", "gauge", "Size of the last good snapshot.", self._size),
+            Figure(
+                "snapshot_duration_seconds",
+                "gauge",
+                "How long writing the last good snapshot took; 0 before the first.",
+                self._seconds,
+            ),
+            Figure(
+                "snapshot_failures_total", "counter", "Snapshots that could not be written.", self._failures
+            ),
+        )
 
     def _fail(self, reason: str) -> None:
         self.trouble = f"snapshots to {self.path} fail ({reason}); a crash would lose what is newer"

@@ -1,4 +1,8 @@
-"""Carrying out changes of tasks whose ids are known: one of them, or many at once."""
+"""Carrying out changes of tasks whose ids are known: one of them, or many at once.
+
+The observer is told of the events of a single change here. Of many, the database says only how many were
+made: what to tell is up to the caller, who knows what they have in common.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 from pymongo import ReturnDocument, UpdateOne
 
 from ratus import transitions
+from ratus.engine import Observer
 from ratus.errors import ServiceUnavailable
 from ratus.records import TaskRecord
 from ratus.transitions import Change
@@ -30,11 +35,19 @@ def busy() -> ServiceUnavailable:
 
 
 class Changes:
-    """Guarded changes by id."""
+    """Guarded changes by id. ``observer`` gives the engine's observer as it is at the moment."""
 
-    def __init__(self, deployment: Deployment, fallbacks: Fallbacks) -> None:
+    def __init__(
+        self, deployment: Deployment, fallbacks: Fallbacks, observer: Callable[[], Observer | None]
+    ) -> None:
         self._deployment = deployment
         self._fallbacks = fallbacks
+        self._observer = observer
+
+    def count(self, topic: str, change: Change) -> None:
+        """Tell the observer of a change that was made to a task which is in this topic now."""
+        if change.events and (observer := self._observer()) is not None:
+            observer.happened(topic, change.events)
 
     async def read(self, task_id: str, *, whole: bool = True) -> TaskRecord | None:
         """The task as it is at this moment, with payload and result or without."""
@@ -72,7 +85,10 @@ class Changes:
                     return None
             raise busy()
 
-        return await self._fallbacks.run(operation, atomic, optimistic)
+        task = await self._fallbacks.run(operation, atomic, optimistic)
+        if task is not None:
+            self.count(task.topic, change)
+        return task
 
     async def decide(
         self, operation: str, task_id: str, decision: Callable[[TaskRecord], Change]

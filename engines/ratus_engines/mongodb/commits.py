@@ -88,8 +88,9 @@ class Commits:
         return task
 
     async def _apply(self, commit: CommitRecord, now: int) -> TaskRecord:
+        decided: list[Change] = []
         try:
-            return await self._try(commit, now)
+            return await self._try(commit, now, decided)
         except Exception as error:
             # A replica set is asked again by the driver; alone, a lost answer leaves only looking.
             if not commit.nonce or not is_passing(error):
@@ -99,19 +100,23 @@ class Commits:
             task = None if found is None else record(found)
             if task is None or not _was_committed(task, commit, now):
                 raise
+            for change in decided[-1:]:
+                self._changes.count(task.topic, change)
             return task
 
-    async def _try(self, commit: CommitRecord, now: int) -> TaskRecord:
+    async def _try(self, commit: CommitRecord, now: int, decided: list[Change]) -> TaskRecord:
+        """Apply the commit; what was ``decided`` for that is put into the list before it is tried."""
         if transitions.depends_on_task(commit):
 
             def decide(task: TaskRecord) -> Change:
                 transitions.check_nonce(task, commit.nonce)
-                return transitions.commit(task, commit, now, self._retry, self._random)
+                decided.append(transitions.commit(task, commit, now, self._retry, self._random))
+                return decided[-1]
 
             task = await self._changes.decide(_OPERATION, commit.id, decide)
         else:
-            change = transitions.commit(None, commit, now, self._retry, self._random)
-            task = await self._changes.change(_OPERATION, commit.id, change)
+            decided.append(transitions.commit(None, commit, now, self._retry, self._random))
+            task = await self._changes.change(_OPERATION, commit.id, decided[-1])
             if task is None and commit.nonce and await self._changes.read(commit.id, whole=False):
                 # It has another nonce, or had when the commit came.
                 raise Conflict("the task may have been modified by others")
@@ -145,6 +150,8 @@ class Commits:
         written = dict(zip(decided, tasks, strict=True))
         if count < len(written):
             written = await self._certain(written, commits, now)
+        for number, task in written.items():
+            self._changes.count(task.topic, decided[number][1])
         self._signals.tell(written.values())
         return {**answers, **written}
 

@@ -17,7 +17,8 @@ from bson.errors import InvalidDocument
 from bson.raw_bson import RawBSONDocument
 from pymongo import AsyncMongoClient, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import InvalidName, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -115,6 +116,21 @@ async def stop(task: asyncio.Task[None] | None) -> None:
         await asyncio.wait([task], timeout=_RETRY)
 
 
+def _database(
+    client: AsyncMongoClient[dict[str, Any]], name: str, collection: str
+) -> AsyncDatabase[dict[str, Any]]:
+    """The database of this name, if it and a collection of that name can be; raises `ValueError`."""
+    try:
+        found = client[name]
+        found.get_collection(collection)
+    except InvalidName as error:
+        raise ValueError(
+            f"the database {name!r} or its collection {collection!r} cannot be: {error}; "
+            "check --mongodb-database and --mongodb-collection"
+        ) from None
+    return found
+
+
 class Deployment:
     """A client, the two collections, and the indexes that are there. ``retention`` is in microseconds.
 
@@ -129,7 +145,7 @@ class Deployment:
     ) -> None:
         self.client = client(uri)
         self.limit = self.client.options.timeout or LIMIT
-        data = self.client[database]
+        data = _database(self.client, database, collection)
         self.tasks: AsyncCollection[RawBSONDocument] = data.get_collection(collection, codec_options=RAW)  # type: ignore[assignment]  # the driver types collections by their client
         self.settings: AsyncCollection[dict[str, Any]] = data[f"{collection}_topics"]
         self.current = self.tasks.with_options(read_preference=ReadPreference.PRIMARY, read_concern=_LOCAL)
@@ -195,14 +211,16 @@ class Deployment:
     # ---- use -------------------------------------------------------------------------------------
 
     @contextmanager
-    def limited(self) -> Iterator[None]:
+    def limited(self, seconds: float | None = None) -> Iterator[None]:
         """The time limit of one operation, retries included; errors of the driver become ours.
+
+        ``seconds``: where it may take longer than any that somebody waits for.
 
         The driver tries again as often as there is time, under the number of the first try, so that a
         database which counts them carries out a write once.
         """
         try:
-            with pymongo.timeout(self.limit):
+            with pymongo.timeout(self.limit if seconds is None else seconds):
                 yield
                 _notice_cancellation()
         except (PyMongoError, InvalidDocument) as error:
@@ -214,11 +232,18 @@ class Deployment:
                 self._preparing = background(self._prepare())
             raise ServiceUnavailable("an index is gone; ask again") from error
 
-    async def aggregate(self, pipeline: Sequence[Mapping[str, Any]], index: str) -> list[RawBSONDocument]:
-        """What a pipeline over the tasks gives, using an index where it is there."""
+    async def aggregate(
+        self, pipeline: Sequence[Mapping[str, Any]], index: str, *, at_once: int | None = None
+    ) -> list[RawBSONDocument]:
+        """What a pipeline over the tasks gives, using an index where it is there.
+
+        ``at_once``: how many answers the database sends together, where there may be very many.
+        """
         hint = self.hint(index)
         # Unlike a query, an aggregation takes no hint that is none.
         options: dict[str, Any] = {} if hint is None else {"hint": hint}
+        if at_once is not None:
+            options["batchSize"] = at_once
         cursor = await self.tasks.aggregate(pipeline, **options)
         return await cursor.to_list()
 

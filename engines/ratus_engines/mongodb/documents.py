@@ -26,8 +26,8 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 
-from ratus.durations import quoted
 from ratus.errors import BadRequest, PayloadTooLarge
+from ratus.quoting import quoted
 from ratus.records import RetryPolicy, TaskRecord
 from ratus.transitions import Change
 from ratus_engines.mongodb.payloads import to_bson, to_json

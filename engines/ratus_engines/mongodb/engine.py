@@ -18,8 +18,8 @@ from ratus.records import (
     TaskRecord,
     TopicInfo,
 )
-from ratus.transitions import Change, RetryDefaults
-from ratus_engines.mongodb import lists
+from ratus.transitions import Change, Event, RetryDefaults
+from ratus_engines.mongodb import lists, surveys
 from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.claims import Claims
 from ratus_engines.mongodb.commits import Commits
@@ -72,7 +72,7 @@ class MongodbEngine(Engine):
         self._open = False
         self._signals = signals = Signals(lambda: self.listener)
         self.fallbacks = Fallbacks(automatic=fallback, atomic_poll=atomic_poll)
-        self._changes = changes = Changes(deployment, self.fallbacks)
+        self._changes = changes = Changes(deployment, self.fallbacks, lambda: self.observer)
         self._topics = Topics(deployment)
         self._counts = Counts(deployment)
         self._sweeps = Sweeps(deployment, changes, signals, retry=self.retry, random=self.random)
@@ -190,19 +190,26 @@ class MongodbEngine(Engine):
     async def _claim_task(
         self, task_id: str, claim: Claim, nonce: str, now: int, *, force: bool
     ) -> TaskRecord:
+        change: Change | None = None
+
         def decide(task: TaskRecord) -> Change:
+            nonlocal change
             seen = task
+            events: tuple[Event, ...] = ()
             if task.state == PENDING and task.expires is not None and task.expires <= now:
                 seen = copy.copy(task)
-                transitions.apply(seen, transitions.expire(task))
+                expiry = transitions.expire(task)
+                transitions.apply(seen, expiry)
+                events = expiry.events
             if seen.state != PENDING and not force:
                 raise Conflict("the target task is not in pending state")
-            change = transitions.claim_forced(
+            forced = transitions.claim_forced(
                 seen, consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now
             )
             # One step from what is stored, though the rule is that of the archived task.
             as_stored = {"state": task.state, "nonce": task.nonce, "attempts": task.attempts}
-            return Change(as_stored, change.set, change.attempts)
+            change = Change(as_stored, forced.set, forced.attempts, events + forced.events)
+            return change
 
         try:
             task = None
@@ -220,6 +227,8 @@ class MongodbEngine(Engine):
             task = await self._changes.read(task_id)
             if task is None or task.nonce != nonce:
                 raise
+            if change is not None:
+                self._changes.count(task.topic, change)
         if task is None:
             raise NotFound
         return task
@@ -277,6 +286,10 @@ class MongodbEngine(Engine):
         await self._ready()
         with self._deployment.limited():
             return await self._counts.info(topic, await self._topics.is_paused(topic), now)
+
+    async def survey(self, now: int, visit: Callable[[TopicInfo], None]) -> None:
+        await self._ready()
+        await surveys.survey(self._deployment, now, visit)
 
     async def set_paused(self, topic: str, paused: bool) -> None:
         await self._ready()

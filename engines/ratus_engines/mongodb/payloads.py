@@ -19,8 +19,8 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 
-from ratus.durations import quoted
 from ratus.errors import BadRequest
+from ratus.quoting import quoted
 from ratus.times import MAX_TIME, MIN_TIME, format_time
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1

@@ -10,8 +10,8 @@ from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from ratus import transitions
-from ratus.durations import quoted
 from ratus.errors import InternalError
+from ratus.quoting import quoted
 from ratus.records import ACTIVE, TaskRecord
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
 from ratus_engines.mongodb.deployment import Deployment

@@ -94,6 +94,10 @@ class Sweeps:
         count, tasks = await self._changes.change_many(decided)
         if count:
             self._signals.tell(tasks)
+        # Where another server took some of them, nobody knows which: their number is exact, their topics and
+        # what became of them may be those of others among these.
+        for task, (_, change) in zip(tasks[:count], decided, strict=False):
+            self._changes.count(task.topic, change)
         return count
 
     # ---- deleting --------------------------------------------------------------------------------

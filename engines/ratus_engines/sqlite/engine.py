@@ -24,6 +24,7 @@ from ratus.records import (
 from ratus.transitions import RetryDefaults
 from ratus_engines.sqlite import queries
 from ratus_engines.sqlite.connections import check_library
+from ratus_engines.sqlite.notices import Notices
 from ratus_engines.sqlite.operations import SLICE, Alone, Together
 from ratus_engines.sqlite.reader import Reader
 from ratus_engines.sqlite.watch import Watch
@@ -130,13 +131,16 @@ class SqliteEngine(Engine):
             if count < SLICE:
                 return total
 
-    def _tell(self, available: Iterable[str], settled: Sequence[str]) -> None:
-        listener = self.listener
+    def _tell(self, notices: Notices) -> None:
+        listener, observer = self.listener, self.observer
         if listener is not None:
-            for topic in available:
+            for topic in notices.available:
                 listener.available(topic)
-            for task_id in settled:
+            for task_id in notices.settled:
                 listener.settled(task_id)
+        if observer is not None:
+            for topic, events in notices.events:
+                observer.happened(topic, events)
 
     # ---- tasks -----------------------------------------------------------------------------------
 
@@ -229,6 +233,15 @@ class SqliteEngine(Engine):
                 pass
             return await self._read(queries.get_topic, topic, now, True)
 
+    async def survey(self, now: int, visit: Callable[[TopicInfo], None]) -> None:
+        after = 0
+        while found := await self._read(queries.survey_slice, after, now):
+            for number, name, quick in found:
+                after = number
+                info = quick or await self.get_topic(name, now)
+                if info is not None:
+                    visit(info)
+
     async def set_paused(self, topic: str, paused: bool) -> None:
         await self._write(self._alone.set_paused, topic, paused)
 
@@ -288,4 +301,6 @@ class SqliteEngine(Engine):
         return True
 
     def _arrived(self, topics: Iterable[str]) -> None:
-        self._tell(topics, ())
+        if self.listener is not None:
+            for topic in topics:
+                self.listener.available(topic)

@@ -17,6 +17,9 @@ SLICE = 2_000
 # Topics that a chore looks at before others get their turn.
 TOPICS_SLICE = 500
 
+# Topics that are surveyed before others get their turn: a millisecond or two of work.
+SURVEYED = 32
+
 # So many due tasks of a priority may be counted anew whenever somebody asks. More are counted once, and kept.
 COUNTED = 2_000
 
@@ -61,6 +64,24 @@ def get_topic(connection: sqlite3.Connection, name: str, now: int, patient: bool
 
 class Uncounted(Exception):
     """Many tasks of a topic have fallen due since they were counted."""
+
+
+def survey_slice(
+    connection: sqlite3.Connection, after: int, now: int
+) -> list[tuple[int, str, TopicInfo | None]]:
+    """Some topics behind a number: number, name and what is known of each, or ``None`` where that takes
+    patience. Empty at the end."""
+    rows = connection.execute(
+        "SELECT topic, name FROM topics WHERE topic > ? ORDER BY topic LIMIT ?", (after, SURVEYED)
+    ).fetchall()
+    return [(number, name, _get_quickly(connection, name, now)) for number, name in rows]
+
+
+def _get_quickly(connection: sqlite3.Connection, name: str, now: int) -> TopicInfo | None:
+    try:
+        return get_topic(connection, name, now, patient=False)
+    except Uncounted:
+        return None
 
 
 def list_topics(connection: sqlite3.Connection, limit: int, offset: int) -> list[str]:

@@ -7,11 +7,11 @@ was answered before it was asked.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ratus.errors import RatusError, StartupError
 from ratus_engines.sqlite.connections import as_answer, connect_reader, explain
+from ratus_engines.sqlite.notices import Notices
 from ratus_engines.sqlite.worker import Worker
 
 
@@ -31,7 +31,7 @@ class Reader(Worker):
         except sqlite3.Error as error:
             raise StartupError(f"cannot read {self._path}: {explain(error)}") from error
 
-    def tell(self, available: Iterable[str], settled: Sequence[str]) -> None:
+    def tell(self, notices: Notices) -> None:
         """Reading changes nothing."""
 
     def work(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from ratus import transitions
 from ratus.records import ACTIVE, PENDING, TaskRecord
 from ratus.transitions import Change
+from ratus_engines.sqlite.notices import Notices
 from ratus_engines.sqlite.rows import COLUMNS, REPLACE, inserts, row_of, task_of
 
 # Ids that one statement looks for: shorter lists are filled up, so that few statements have to be prepared.
@@ -44,7 +45,7 @@ class Topic:
 
 
 class Transaction:
-    """See the module's text. ``available`` and ``settled`` are what the listener is to be told afterwards."""
+    """See the module's text. ``notices`` are what others are to be told afterwards."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -53,8 +54,7 @@ class Transaction:
         self._counted = False  # whether they changed
         self._run: list[Sequence[Any]] = []
         self._run_statement = ""
-        self.available: dict[str, None] = {}
-        self.settled: list[str] = []
+        self.notices = Notices()
 
     # ---- statements ------------------------------------------------------------------------------
 
@@ -213,6 +213,8 @@ class Transaction:
         new = copy.copy(task)
         transitions.apply(new, change)
         self._move(task, new)
+        if change.events:
+            self.notices.events.append((new.topic, change.events))
         members = change.set
         names = tuple(members) if not change.attempts else (*members, "attempts")
         values = list(members.values())
@@ -230,7 +232,7 @@ class Transaction:
 
     def delete(self, sequence: int, task_id: str, topic: str, state: int, scheduled: int) -> None:
         self.topic(topic).add(state, scheduled, -1)
-        self.settled.append(task_id)
+        self.notices.settled.append(task_id)
         self._write("DELETE FROM tasks WHERE sequence = ?", (sequence,))
 
     def _move(self, old: TaskRecord, new: TaskRecord) -> None:
@@ -248,7 +250,7 @@ class Transaction:
         if task.state == PENDING:
             self._make_available(topic)
         elif task.state != ACTIVE:
-            self.settled.append(task.id)
+            self.notices.settled.append(task.id)
         else:
             assert task.deadline is not None, "an active task has a deadline"
             if before is None or task.deadline < before:
@@ -256,7 +258,7 @@ class Transaction:
 
     def _make_available(self, topic: Topic) -> None:
         topic.arrived = True
-        self.available[topic.name] = None
+        self.notices.available[topic.name] = None
 
 
 def _may_be_claimed(task: TaskRecord) -> int | None:

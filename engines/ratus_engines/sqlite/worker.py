@@ -11,11 +11,12 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from ratus.errors import ServiceUnavailable
+from ratus_engines.sqlite.notices import Notices
 
 logger = logging.getLogger("ratus.sqlite")
 
@@ -112,10 +113,10 @@ class Worker(ABC):
             self._queue.put(turn)
 
     @abstractmethod
-    def tell(self, available: Iterable[str], settled: Sequence[str]) -> None:
-        """What was done together made these topics available and settled these tasks."""
+    def tell(self, notices: Notices) -> None:
+        """Pass on what others are to be told of what was done together."""
 
-    def _deliver(self, jobs: list[Job], available: Iterable[str], settled: Sequence[str]) -> None:
+    def _deliver(self, jobs: list[Job], notices: Notices) -> None:
         for job in jobs:
             answer, future = job.answer, job.future
             if future.done():  # cancelled
@@ -125,7 +126,7 @@ class Worker(ABC):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
-        self.tell(available, settled)
+        self.tell(notices)
 
     # ---- in the thread -----------------------------------------------------------------------------
 
@@ -166,11 +167,11 @@ class Worker(ABC):
                 weight += job.weight
         return jobs
 
-    def answer(self, jobs: list[Job], available: Iterable[str] = (), settled: Sequence[str] = ()) -> None:
+    def answer(self, jobs: list[Job], notices: Notices | None = None) -> None:
         """Give the jobs their answers, and `tell` the rest."""
         self._taken = []
         if jobs:
-            self._call(self._deliver, jobs, available, settled)
+            self._call(self._deliver, jobs, notices or Notices())
 
     def _main(self) -> None:
         try:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -25,12 +25,13 @@ from ratus_engines.sqlite.connections import (
     connect_writer,
     explain,
 )
+from ratus_engines.sqlite.notices import Notices
 from ratus_engines.sqlite.transaction import Transaction
 from ratus_engines.sqlite.worker import Job, Worker
 
 logger = logging.getLogger("ratus.sqlite")
 
-Tell = Callable[[Iterable[str], Sequence[str]], None]
+Tell = Callable[[Notices], None]
 
 
 class CommitFailed(Exception):
@@ -42,7 +43,7 @@ class CommitFailed(Exception):
 
 
 class Writer(Worker):
-    """See the module's text. ``listen`` is told on the event loop what a group made available and settled.
+    """See the module's text. ``listen`` is told on the event loop of what a group did.
 
     ``trouble`` says why the last writes failed; it is empty while they succeed.
     """
@@ -57,8 +58,8 @@ class Writer(Worker):
         self._file: tuple[int, int] | None = None
         self.trouble = ""
 
-    def tell(self, available: Iterable[str], settled: Sequence[str]) -> None:
-        self._listen(available, settled)
+    def tell(self, notices: Notices) -> None:
+        self._listen(notices)
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -108,31 +109,28 @@ class Writer(Worker):
             return
         try:
             jobs = self.take()
-            available, settled = self._carry_out(jobs)
+            notices = self._carry_out(jobs)
         finally:
             self._lock.release()
-        self.answer(jobs, available, settled)
+        self.answer(jobs, notices)
 
-    def _carry_out(self, jobs: list[Job]) -> tuple[Iterable[str], Sequence[str]]:
-        """Do the jobs, in one transaction if that is possible; what is available and settled by that."""
+    def _carry_out(self, jobs: list[Job]) -> Notices:
+        """Do the jobs, in one transaction if that is possible; what others are to be told of that."""
         try:
             return self._commit(jobs)
         except CommitFailed as failure:
             self._fail(jobs, failure.reason)
-            return (), ()
+            return Notices()
         except Exception as error:
             if len(jobs) == 1:
                 self._fail(jobs, error)
-                return (), ()
-        available: dict[str, None] = {}
-        settled: list[str] = []
+                return Notices()
+        notices = Notices()
         for job in jobs:
-            more_available, more_settled = self._carry_out([job])
-            available |= dict.fromkeys(more_available)
-            settled += more_settled
-        return available, settled
+            notices.add(self._carry_out([job]))
+        return notices
 
-    def _commit(self, jobs: list[Job]) -> tuple[Iterable[str], Sequence[str]]:
+    def _commit(self, jobs: list[Job]) -> Notices:
         try:
             connection = self._connect()
             self._check_file()
@@ -156,7 +154,7 @@ class Writer(Worker):
         if self.trouble and connection.total_changes > changes:
             logger.info("writing to %s works again", self._path)
             self.trouble = ""
-        return transaction.available, transaction.settled
+        return transaction.notices
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:

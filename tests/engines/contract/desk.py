@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ratus.engine import Engine
 from ratus.errors import RatusError
 from ratus.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
 from ratus.testing import START
+from ratus.transitions import Event
 from tests.engines.contract.engines import Make
 
 # Times in the suite are whole milliseconds, which every engine keeps.
@@ -157,6 +159,16 @@ class Ear:
 
     def settled(self, task_id: str) -> None:
         self.tasks.append(task_id)
+
+
+class Eye:
+    """An observer that counts: how often each event happened in each topic."""
+
+    def __init__(self) -> None:
+        self.events: Counter[tuple[str, str]] = Counter()
+
+    def happened(self, topic: str, events: Sequence[Event]) -> None:
+        self.events.update((topic, event.name) for event in events)
 
 
 def members(task: TaskRecord) -> dict[str, Any]:

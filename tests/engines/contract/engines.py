@@ -1,5 +1,9 @@
 """The engines that the contract suite runs against. A new one is a function and a line in `ENGINES`.
 
+One of another package is named in the environment, by its name and where its function is:
+
+    RATUS_CONTRACT_ENGINES="journal=ratus_engine_journal.contract:journal"
+
 A function gets a folder of its own and yields what makes engines: called with the keyword arguments of
 `Engine` (``retry``, ``random``, ``nonces``), it constructs an engine that is not open yet. All engines made
 for one folder work on the same data, those of another process included; the data is fresh at first, and gone
@@ -12,6 +16,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,8 +64,19 @@ async def mongodb(folder: Path) -> AsyncIterator[Make]:
     servers.sweep()
 
 
+def of_other_packages() -> dict[str, Factory]:
+    """Those that the environment names, separated by white space."""
+    found: dict[str, Factory] = {}
+    for entry in os.environ.get("RATUS_CONTRACT_ENGINES", "").split():
+        name, _, place = entry.partition("=")
+        module, _, function = place.partition(":")
+        found[name] = getattr(import_module(module), function)
+    return found
+
+
 ENGINES: dict[str, Factory] = {
     "memdb": memdb,
     "mongodb": mongodb,
     "sqlite": sqlite,
+    **of_other_packages(),
 }

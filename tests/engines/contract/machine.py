@@ -16,7 +16,7 @@ from ratus.errors import RatusError
 from ratus.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
 from ratus.testing import START
 from ratus.transitions import RetryDefaults
-from tests.engines.contract.desk import fixed, members, value
+from tests.engines.contract.desk import Eye, fixed, members, value
 from tests.engines.contract.engines import Make
 from tests.engines.contract.model import Model, Task
 
@@ -76,6 +76,7 @@ class Machine:
         self.model = Model(DEFAULTS.max_attempts, DEFAULTS.delay, DEFAULTS.max_delay, RANDOM)
         self.claims: list[tuple[str, str]] = []  # ids and nonces that consumers hold, stale ones among them
         self.nonces: set[str] = set()
+        self.eye = Eye()
         self.trace: list[str] = []
         self._steps: dict[str, Callable[[], Awaitable[None]]] = {
             name: getattr(self, f"_{name}") for name in WEIGHTS
@@ -84,6 +85,7 @@ class Machine:
     async def open(self) -> None:
         """Open an engine. The machine closes none but to open another on the same data."""
         self.engine = self._make(retry=DEFAULTS, random=fixed(RANDOM))
+        self.engine.observer = self.eye
         await self.engine.open(self.now)
 
     async def run(self, steps: int) -> None:
@@ -201,6 +203,7 @@ class Machine:
         task = self.model.tasks.get(task_id)
         if task is not None and self.model.expired(task, self.now):
             task.update(state=3, outcome="expired")
+            self.model.events[task["topic"], "DEAD_EXPIRED"] += 1
         refusal = ""
         if task is None:
             refusal = "NotFound"
@@ -372,6 +375,11 @@ class Machine:
             assert await self.engine.next_due(topic) == self.model.next_due(topic)
         assert count == len(self.model.tasks)
         assert set(await self.engine.list_topics(100, 0)) == self.model.topics()
+        assert self.eye.events == self.model.events
+        surveyed: list[TopicInfo] = []
+        await self.engine.survey(self.now, surveyed.append)
+        assert {info.name: info for info in surveyed} == {t: self._info(t) for t in self.model.topics()}
+        assert len(surveyed) == len(self.model.topics())
         task_id = self._one(IDS)
         task = await self.engine.get(task_id)
         assert (None if task is None else task.topic) == self.model.tasks.get(task_id, {}).get("topic")

@@ -6,6 +6,7 @@ here. The order of creation is the order of the dict. It makes no nonces: a clai
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 Task = dict[str, Any]
@@ -19,6 +20,7 @@ class Model:
     def __init__(self, max_attempts: int, delay: int, max_delay: int, random: float) -> None:
         self.tasks: dict[str, Task] = {}
         self.paused: set[str] = set()
+        self.events: Counter[tuple[str, str]] = Counter()  # what operators count, by topic
         self.max_attempts, self.delay, self.max_delay, self.random = max_attempts, delay, max_delay, random
 
     # ---- tasks -----------------------------------------------------------------------------------
@@ -63,6 +65,7 @@ class Model:
         task = self.tasks[task_id]
         if task["state"] == 1:
             task["error"] = "deadline exceeded"
+            self.events[task["topic"], "LAPSE"] += 1
         if task["state"] in (2, 3):
             task.update(attempts=0, error="", outcome="")
         task.update(state=1, nonce=nonce, consumer=consumer, consumed=now, deadline=deadline, implied=False)
@@ -77,6 +80,20 @@ class Model:
     # ---- commits ---------------------------------------------------------------------------------
 
     def commit(self, commit: Task, now: int) -> Task | str:
+        answer = self._commit(commit, now)
+        if not isinstance(answer, str) and commit["error"] is not None:
+            self.count("FAILURE", answer)
+        return answer
+
+    def count(self, what: str, task: Task) -> None:
+        """A failure or a lapse, and what became of the task by that."""
+        self.events[task["topic"], what] += 1
+        if task["state"] == 0:
+            self.events[task["topic"], "RETRY"] += 1
+        elif task["state"] == 3 and task["outcome"] == "failed":
+            self.events[task["topic"], "DEAD_FAILED"] += 1
+
+    def _commit(self, commit: Task, now: int) -> Task | str:
         task = self.tasks.get(commit["id"])
         if task is None:
             return "NotFound"
@@ -133,12 +150,14 @@ class Model:
         lapsed = [t for t in lapsed if topic is None or t["topic"] == topic]
         for task in lapsed:
             self.fail(task, "deadline exceeded", task["deadline"] if task["retry"] is not None else None)
+            self.count("LAPSE", task)
         return len(lapsed)
 
     def expire(self, now: int) -> int:
         expired = [t for t in self.tasks.values() if self.expired(t, now)]
         for task in expired:
             task.update(state=3, outcome="expired")
+            self.events[task["topic"], "DEAD_EXPIRED"] += 1
         return len(expired)
 
     def purge(self, before: int) -> int:

@@ -61,7 +61,7 @@ class Mongod:
         program = mongod()
         assert program is not None, ABSENT
         self.port = port or free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="ratus-mongod-", dir=_fast_place()))
+        self.folder = Path(tempfile.mkdtemp(prefix="ratus-mongod-", dir=fast_place()))
         self._command = [
             program,
             *("--port", str(self.port), "--bind_ip", "127.0.0.1", "--dbpath", str(self.folder)),
@@ -112,7 +112,7 @@ def connected(uri: str, **options: Any) -> MongoClient[dict[str, Any]]:
     return MongoClient(uri, **options)
 
 
-def _fast_place() -> str | None:
+def fast_place() -> str | None:
     """A folder in memory, if it has room: tests write much and keep nothing."""
     place = "/dev/shm"
     if Path(place).is_dir() and shutil.disk_usage(place).free > _ROOM:

@@ -12,7 +12,7 @@ from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.errors import ServiceUnavailable
 from ratus.records import ACTIVE, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
-from tests.engines.contract.desk import HOUR, Desk
+from tests.engines.contract.desk import HOUR, Desk, Eye
 from tests.engines.mongodb import servers
 from tests.engines.mongodb.proxy import Command, Fate, Proxy, is_claim, name_of, proxy, times
 
@@ -73,6 +73,16 @@ async def test_a_claim_by_id_is_found_again(place: tuple[Proxy, Desk], force: bo
     assert (await desk.commit("1", task.nonce)).state == COMPLETED
 
 
+async def test_a_claim_over_another_is_counted_though_its_answer_was_lost(place: tuple[Proxy, Desk]) -> None:
+    between, desk = place
+    await desk.add("1")
+    await desk.claim_one()
+    between.rule = times(1, lambda command: name_of(command) == "findAndModify", Fate.LOSE)
+    desk.engine.observer = eye = Eye()
+    await desk.claim_task("1", force=True)
+    assert eye.events == {("t", "LAPSE"): 1}
+
+
 async def test_a_claim_that_never_arrived_is_made_again(place: tuple[Proxy, Desk]) -> None:
     between, desk = place
     await desk.add("1", "2")
@@ -89,10 +99,12 @@ async def test_a_commit_is_not_refused_because_it_was_made(
     await desk.add("1", retry=RetryPolicy(max_attempts=5))
     claimed = await desk.claim_one()
     between.rule = times(1, lambda command: name_of(command) == "findAndModify", Fate.LOSE)
+    desk.engine.observer = eye = Eye()
     task = await desk.commit("1", claimed.nonce, **members)
     assert task.state == (COMPLETED if not members else PENDING)
     assert task.nonce == ""
     assert (await desk.get("1")).attempts == (0 if "state" in members else 1)
+    assert eye.events == ({("t", "FAILURE"): 1, ("t", "RETRY"): 1} if "error" in members else {})
 
 
 async def test_a_batch_of_commits_is_certain(place: tuple[Proxy, Desk]) -> None:

@@ -17,7 +17,8 @@ STEPS = "250"
 
 def test_the_contract_suite_passes(replica_set: servers.ReplicaSet) -> None:
     # Of the machine's two tests the long run: each example of the other begins with an empty database.
-    wanted = "mongodb and not test_no_difference_to_the_model[mongodb]"
+    # MongoDB does not promise to be immediate; whatever else is skipped was not tried.
+    wanted = "mongodb and not test_no_difference_to_the_model[mongodb] and not immediate"
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "tests/engines/contract", "-q", "-k", wanted),

@@ -1,0 +1,24 @@
+"""What others are told of a transaction once it is on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ratus.transitions import Event
+
+
+class Notices:
+    """Topics in which something became available, ids of tasks that were settled, and events by topic."""
+
+    __slots__ = ("available", "events", "settled")
+
+    def __init__(self) -> None:
+        self.available: dict[str, None] = {}
+        self.settled: list[str] = []
+        self.events: list[tuple[str, Sequence[Event]]] = []
+
+    def add(self, other: Notices) -> None:
+        """Put those of another transaction behind these."""
+        self.available |= other.available
+        self.settled += other.settled
+        self.events += other.events

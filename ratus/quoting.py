@@ -1,0 +1,14 @@
+"""What somebody else wrote, shown in a message."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# What an error message shows of a text: enough to recognise it, too little to flood a log.
+_SHOWN_LENGTH: Final = 60
+
+
+def quoted(text: str, longest: int = _SHOWN_LENGTH) -> str:
+    """`text` in double quotes for an error message: shortened, and with whatever is not printable escaped."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:longest])
+    return f'"{shown}…"' if len(text) > longest else f'"{shown}"'

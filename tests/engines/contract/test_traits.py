@@ -1,0 +1,47 @@
+"""What an engine says it is, it is."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TypeVar
+
+import pytest
+
+from ratus.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord
+from tests.engines.contract.desk import HOUR, Desk
+
+pytestmark = pytest.mark.anyio
+
+Result = TypeVar("Result")
+
+
+def at_once(operation: Coroutine[object, None, Result]) -> Result:
+    """The result of an operation that waits for nothing."""
+    try:
+        awaited = operation.send(None)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    operation.close()
+    raise AssertionError(f"it waits for {awaited!r}")
+
+
+async def test_an_immediate_engine_waits_for_nothing(desk: Desk) -> None:
+    """Servers begin its requests without a task, which what waits may need."""
+    engine = desk.engine
+    if not engine.traits.immediate:
+        pytest.skip("this engine does not promise that")
+    claim = Claim(("t",), desk.now + HOUR, "consumer")
+    assert at_once(engine.insert([desk.task("1"), desk.task("2")], desk.now)) == [True, True]
+    assert at_once(engine.upsert([desk.task("2")], desk.now)) == [False]
+    (task,) = at_once(engine.claim(claim, desk.now))
+    assert at_once(engine.extend("1", task.nonce, desk.now + 2 * HOUR, desk.now)).state == ACTIVE
+    (committed,) = at_once(engine.commit([CommitRecord("1", task.nonce)], desk.now))
+    assert getattr(committed, "state", None) == COMPLETED
+    assert at_once(engine.claim_task("2", claim, desk.now, force=False)).state == ACTIVE
+    assert at_once(engine.release("2", desk.now))
+    found = at_once(engine.get("2"))
+    assert found is not None
+    assert found.state == PENDING
+    assert at_once(engine.delete_task("2"))
+    assert at_once(engine.claim(claim, desk.now)) == []
