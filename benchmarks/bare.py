@@ -1,4 +1,9 @@
-"""The peer that HTTP figures are ratios to: an ASGI application that parses nothing and answers 150 bytes."""
+"""The peer that HTTP figures are ratios to: an ASGI application that parses nothing and answers 150 bytes.
+
+    python -m benchmarks.bare PORT
+
+It runs on the same uvicorn, httptools and uvloop as Ratus: about the most that an ASGI application can do.
+"""
 
 from __future__ import annotations
 

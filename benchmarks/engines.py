@@ -1,6 +1,8 @@
-"""Engines without HTTP: the cost of an operation and the memory of a task as the number of tasks grows.
+"""The memory engine without HTTP: the cost of an operation and the memory of a task as their number grows.
 
-Each case runs in a process of its own, so that memory is measured from empty and nothing is left over.
+Once with tasks that are scheduled in the order in which they come in, as most queues have it, and once at
+random. Each case runs in a process of its own, so that memory is measured from empty and nothing is left
+over. Of an operation's windows the best counts: what disturbs a shared machine only ever adds.
 """
 
 from __future__ import annotations
@@ -8,30 +10,45 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 import random
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from ratus_engines.memdb.engine import MemdbEngine
+
+from benchmarks import processes
+from benchmarks.benchmark import Row, Scale, Tables
+from benchmarks.processes import SERVER_CORE
+from benchmarks.progress import step
 from ratus.engine import Engine
 from ratus.records import Claim, CommitRecord, TaskRecord
 
 NOW = 1_800_000_000_000_000
 HOUR = 3_600_000_000
 PAYLOAD_BYTES = 100
-# Operations measured at each size; more tell nothing new.
 MEASURED = 50_000
-# The best of so many windows counts: what disturbs a shared machine only ever adds.
+"""Operations measured at each size; more tell nothing new."""
 WINDOWS = 10
 
+SIZES = {
+    Scale.SMOKE: (300,),
+    Scale.QUICK: (10_000, 100_000),
+    Scale.FULL: (10_000, 100_000, 1_000_000),
+}
+ORDERS = ("in order", "at random")
 
-def resident() -> int:
-    """Bytes of memory this process holds."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+
+def measure(scale: Scale) -> Tables:
+    """A row for each size and order."""
+    rows = []
+    for order in ORDERS:
+        for size in SIZES[scale]:
+            step(f"{size:,} tasks scheduled {order}")
+            rows.append(processes.call("benchmarks.engines", size, order, core=SERVER_CORE))
+    return {"engines": rows}
 
 
 def tasks(count: int, schedule: Callable[[int], int]) -> list[TaskRecord]:
@@ -48,10 +65,8 @@ def tasks(count: int, schedule: Callable[[int], int]) -> list[TaskRecord]:
     ]
 
 
-async def measure(size: int, order: str) -> dict[str, Any]:
+async def _case(size: int, order: str) -> Row:
     """Fill an engine with ``size`` tasks, then insert, claim and commit among them."""
-    from ratus_engines.memdb.engine import MemdbEngine
-
     generator = random.Random(size)
 
     def schedule(number: int) -> int:
@@ -60,12 +75,12 @@ async def measure(size: int, order: str) -> dict[str, Any]:
     engine: Engine = MemdbEngine()
     await engine.open(NOW)
     gc.collect()
-    empty = resident()
+    empty = processes.resident(os.getpid())
     for task in tasks(size, schedule):
         await engine.insert([task], NOW)
     gc.collect()
     gc.freeze()
-    pending = (resident() - empty) / size
+    pending = (processes.resident(os.getpid()) - empty) / size
 
     count = min(MEASURED, size)
     insert = await _insert_more(engine, count, schedule)
@@ -80,7 +95,7 @@ async def measure(size: int, order: str) -> dict[str, Any]:
     for n in range(count, size):
         await engine.claim(Claim(("benchmark",), now + HOUR + n, "consumer"), now + n)
     gc.collect()
-    active = (resident() - empty) / size
+    active = (processes.resident(os.getpid()) - empty) / size
     commits = [CommitRecord(task.id, task.nonce) for task in claimed]
     commit = await _best(count, lambda n: engine.commit([commits[n]], now + size + n))
     return {
@@ -115,16 +130,5 @@ async def _best(count: int, operation: Callable[[int], Any]) -> float:
     return best / window * 1e6
 
 
-def run(sizes: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Every case in a process of its own."""
-    rows = []
-    for order in ("in order", "at random"):
-        for size in sizes:
-            command = [sys.executable, "-m", "benchmarks.engines", str(size), order]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            rows.append(json.loads(done.stdout))
-    return rows
-
-
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(measure(int(sys.argv[1]), sys.argv[2]))))
+    print(json.dumps(asyncio.run(_case(int(sys.argv[1]), sys.argv[2]))))

@@ -1,8 +1,7 @@
 """Several processes on one SQLite file: what each gets, and how long the unluckiest waits.
 
-    python -m benchmarks.sqlite_processes [PROCESSES ...]
-
-Each process has 64 callers that insert one task after the other, every answer on disk.
+Each process has 64 callers that insert one task after the other, every answer on disk. There is one writer
+at a time, so more processes are for more connections, not for more writes.
 """
 
 from __future__ import annotations
@@ -14,24 +13,77 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ratus_engines.sqlite.engine import SqliteEngine
 
-from benchmarks.table import show
+from benchmarks import processes
+from benchmarks.benchmark import Row, Rows, Scale, Tables
+from benchmarks.progress import step
 from ratus.records import TaskRecord
 
 NOW = 1_800_000_000_000_000
 CALLERS = 64
-TASKS = 20_000
 
 
-async def insert(path: str, name: str) -> dict[str, float]:
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    processes: tuple[int, ...]
+    tasks: int
+    """For each process."""
+
+
+SIZES = {
+    Scale.SMOKE: Sizes((2,), 200),
+    Scale.QUICK: Sizes((1, 2), 10_000),
+    Scale.FULL: Sizes((1, 2, 3), 20_000),
+}
+
+
+def measure(scale: Scale) -> Tables:
+    """A row for each process."""
+    sizes = SIZES[scale]
+    rows: Rows = []
+    for count in sizes.processes:
+        step(f"{count} processes insert into one file")
+        with tempfile.TemporaryDirectory() as folder:
+            rows += _together(count, sizes.tasks, Path(folder) / "ratus.db")
+    return {"sqlite-processes": rows}
+
+
+def _together(count: int, tasks: int, path: Path) -> Rows:
+    started = []
+    rows: Rows = []
+    try:
+        for number in range(count):
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.sqlite_processes",
+                path,
+                f"process-{number}",
+                str(tasks),
+            ]
+            started.append(processes.start(command, stdout=subprocess.PIPE))
+        for process in started:
+            found, _ = process.communicate(timeout=processes.COMMAND_SECONDS)
+            if process.returncode:
+                raise RuntimeError(f"a process that inserts ended with {process.returncode}")
+            rows.append({"processes": count, **json.loads(found)})
+    finally:
+        for process in started:
+            processes.stop(process)
+    return rows
+
+
+async def _case(path: str, name: str, tasks: int) -> Row:
     """What one process gets."""
     engine = SqliteEngine(path=path)
     await engine.open(NOW)
-    numbers = iter(range(TASKS))
+    numbers = iter(range(tasks))
     waits: list[float] = []
 
     async def caller() -> None:
@@ -46,30 +98,12 @@ async def insert(path: str, name: str) -> dict[str, float]:
     seconds = time.perf_counter() - started
     await engine.close(NOW)
     return {
-        "per s": TASKS / seconds,
+        "inserts/s": tasks / seconds,
         "p50 ms": statistics.median(waits),
         "p99 ms": statistics.quantiles(waits, n=100)[98],
         "longest ms": max(waits),
     }
 
 
-def run(counts: tuple[int, ...]) -> list[dict[str, Any]]:
-    """One row for each process."""
-    rows: list[dict[str, Any]] = []
-    for count in counts:
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "benchmarks.sqlite_processes", str(Path(folder) / "ratus.db")]
-            processes = [
-                subprocess.Popen([*command, f"process {n}"], stdout=subprocess.PIPE) for n in range(count)
-            ]
-            for process in processes:
-                found, _ = process.communicate()
-                rows.append({"processes": count, **json.loads(found)})
-    return rows
-
-
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[2].startswith("process"):
-        print(json.dumps(asyncio.run(insert(sys.argv[1], sys.argv[2]))))
-    else:
-        show("Processes on one SQLite file", run(tuple(map(int, sys.argv[1:])) or (1, 2, 3)))
+    print(json.dumps(asyncio.run(_case(sys.argv[1], sys.argv[2], int(sys.argv[3])))))

@@ -1,173 +1,72 @@
 """How many small requests a second each HTTP library gets through, one after the other or 32 at a time.
 
-In a virtualenv that holds this package and `pip install aiohttp httpx niquests requests urllib3`,
-against a server that runs; those that are not installed are left out:
-
-    taskset -c 0 ratus --bind 127.0.0.1 --port 8000 &
-    taskset -c 1 python -m benchmarks.end_to_end.http_libraries http://127.0.0.1:8000
-
-niquests brings a urllib3 of its own under the same name, so measure urllib3 without it.
+Server and client have a core each; a request replaces one task. The libraries are installed into
+virtualenvs of their own, once: niquests brings a urllib3 of its own under the same name, which the others
+would use.
 """
-
-# The libraries are not installed where types are checked.
-# mypy: ignore-errors
 
 from __future__ import annotations
 
-import asyncio
-import http.client
-import importlib
-import statistics
+import json
+import os
 import sys
-import time
-from urllib.parse import urlsplit
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
 
-from ratus.client.address import Address
-from ratus.client.async_transport import AsyncTransport
-from ratus.client.http1 import Requests
-from ratus.client.sync_transport import SyncTransport
+from benchmarks import processes, services
+from benchmarks.benchmark import Rows, Scale, Tables
+from benchmarks.processes import LOAD_CORE, ROOT
+from benchmarks.progress import step
 
-URL = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
-TARGET = "/v1/topics/bench/tasks/1"
-BODY = b'{"payload":{"hello":"world"}}'
-SECONDS = 1.0
-ROUNDS = 3
-AT_ONCE = 32
-
-
-def ours():
-    address = Address.parse(URL)
-    transport = SyncTransport(address, tls=None, connect_seconds=10.0)
-    requests = Requests(address, token="", agent="bench", compress=False)
-    return lambda: transport.exchange(requests.write("PUT", TARGET, BODY), 10.0).status
-
-
-def standard_library():
-    parts = urlsplit(URL)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port)
-
-    def put():
-        connection.request("PUT", TARGET, BODY, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
-
-    return put
-
-
-def with_urllib3():
-    pool = importlib.import_module("urllib3").PoolManager()
-    return lambda: pool.request("PUT", URL + TARGET, body=BODY).status
-
-
-def with_session(name):
-    def make():
-        session = importlib.import_module(name).Session()
-        return lambda: session.put(URL + TARGET, data=BODY).status_code
-
-    return make
-
-
-def with_httpx():
-    client = importlib.import_module("httpx").Client()
-    return lambda: client.put(URL + TARGET, content=BODY).status_code
-
-
-async def ours_async():
-    address = Address.parse(URL)
-    transport = AsyncTransport(address, tls=None, connect_seconds=10.0)
-    requests = Requests(address, token="", agent="bench", compress=False)
-
-    async def put():
-        return (await transport.exchange(requests.write("PUT", TARGET, BODY), 10.0)).status
-
-    return put, transport.close
-
-
-async def with_aiohttp():
-    session = importlib.import_module("aiohttp").ClientSession()
-
-    async def put():
-        async with session.put(URL + TARGET, data=BODY) as answer:
-            await answer.read()
-            return answer.status
-
-    return put, session.close
-
-
-async def with_httpx_async():
-    client = importlib.import_module("httpx").AsyncClient()
-
-    async def put():
-        return (await client.put(URL + TARGET, content=BODY)).status_code
-
-    return put, client.aclose
-
-
-async def with_niquests_async():
-    session = importlib.import_module("niquests").AsyncSession()
-
-    async def put():
-        return (await session.put(URL + TARGET, data=BODY)).status_code
-
-    return put, session.close
-
-
-BLOCKING = {
-    "ratus": ours,
-    "http.client": standard_library,
-    "urllib3": with_urllib3,
-    "requests": with_session("requests"),
-    "niquests": with_session("niquests"),
-    "httpx": with_httpx,
-}
-ASYNC = {
-    "ratus": ours_async,
-    "aiohttp": with_aiohttp,
-    "niquests": with_niquests_async,
-    "httpx": with_httpx_async,
+PROGRAM = Path(__file__).parent / "peers" / "http_libraries_peer.py"
+OURS = "ratus"
+# What is installed together, and what is measured there.
+SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "most": (
+        ("aiohttp", "httpx", "requests", "urllib3"),
+        (OURS, "http.client", "urllib3", "requests", "httpx", "aiohttp"),
+    ),
+    "niquests": (("niquests",), (OURS, "niquests")),
 }
 
-
-def measure(make):
-    put = make()
-    put()  # connects
-    count, begun = 0, time.perf_counter()
-    while (passed := time.perf_counter() - begun) < SECONDS:
-        assert put() in (200, 201)
-        count += 1
-    return count / passed
+SMOKE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {"most": ((), (OURS, "http.client"))}
 
 
-async def measure_async(make):
-    put, close = await make()
-    count, begun = 0, time.perf_counter()
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
 
-    async def work():
-        nonlocal count
-        while time.perf_counter() - begun < SECONDS:
-            assert await put() in (200, 201)
-            count += 1
-
-    await asyncio.gather(*(work() for _ in range(AT_ONCE)))
-    rate = count / (time.perf_counter() - begun)
-    await close()
-    return rate
+    seconds: float
+    rounds: int
 
 
-def main():
-    for title, makers, run in (
-        ("blocking, one at a time", BLOCKING, measure),
-        (f"asyncio, {AT_ONCE} at a time", ASYNC, lambda make: asyncio.run(measure_async(make))),
-    ):
-        print(f"\n{title}: requests/s")
-        for name, make in makers.items():
-            try:
-                rates = [run(make) for _ in range(ROUNDS)]
-            except ImportError:
-                continue
-            print(f"{name:>14} {statistics.median(rates):8,.0f}")
+SIZES = {Scale.SMOKE: Sizes(0.05, 1), Scale.QUICK: Sizes(0.5, 3), Scale.FULL: Sizes(0.5, 5)}
 
 
-if __name__ == "__main__":
-    main()
+def measure(scale: Scale) -> Tables:
+    """A row for each library and way of using it; the share is of our client's rate in the same process."""
+    sizes = SIZES[scale]
+    rows: Rows = []
+    with services.ratus() as server:
+        # Nothing is downloaded for a look at whether it works.
+        for name, (packages, libraries) in (SMOKE if scale is Scale.SMOKE else SETS).items():
+            python = _install(name, packages) if packages else Path(sys.executable)
+            step(f"requests with {', '.join(libraries)}")
+            command = [python, PROGRAM, server.address, str(sizes.seconds), str(sizes.rounds), *libraries]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            found = json.loads(processes.run(command, LOAD_CORE, env=environment))
+            ours = {row["mode"]: row["requests/s"] for row in found if row["library"] == OURS}
+            rows += (
+                {**row, "share of ours": row["requests/s"] / ours[row["mode"]]}
+                for row in found
+                if row["library"] != OURS or name == "most"
+            )
+    return {"http-libraries": sorted(rows, key=lambda row: (row["mode"], -row["share of ours"]))}
+
+
+def _install(name: str, packages: tuple[str, ...]) -> Path:
+    """The interpreter of a virtualenv that holds these and what our client needs."""
+    venv = processes.cache() / "http-libraries" / name
+    needs = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    return processes.virtualenv(venv, (*packages, *needs)) / "python"

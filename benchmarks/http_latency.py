@@ -1,0 +1,173 @@
+"""How long a request takes at 70 % of the top rate, over 64 connections.
+
+The top rate is measured first, in the same round and with the same generator; then requests come at 70 % of
+it, at a constant rate, and a latency counts from when the request was due (see `benchmarks.pacer`). The
+peer, bare ASGI, is measured in the same way: its p99 is what the machine itself does to a request. Of the
+rounds, that with the median of p99 / p50 is shown, for the bar is on that.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import pacer, services, traffic
+from benchmarks.benchmark import Row, Rows, Scale, Tables
+from benchmarks.pacer import Paced
+from benchmarks.progress import step
+from benchmarks.services import Server
+from benchmarks.statistic import CURVE, median, middle_round, percentile
+
+CONNECTIONS = 64
+SHARE = 0.7
+"""Of the top rate."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    engines: tuple[str, ...]
+    rounds: int
+    top_requests: int
+    """The top rate is that of so many requests."""
+    seconds: float
+    """At a constant rate."""
+
+
+SIZES = {
+    Scale.SMOKE: Sizes(("memdb",), 1, 500, 0.2),
+    Scale.QUICK: Sizes(("memdb",), 3, 20_000, 2.0),
+    Scale.FULL: Sizes(("memdb", "sqlite", "mongodb"), 3, 20_000, 4.0),
+}
+
+Send = Callable[[int, float], Paced]
+"""Sends so many requests at a rate, 0 for the top."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round has found; latencies in microseconds, the shortest first."""
+
+    top: float
+    paced: Paced
+    latencies: list[int]
+
+    @property
+    def spread(self) -> float:
+        """p99 over p50."""
+        return percentile(self.latencies, 99) / max(1, percentile(self.latencies, 50))
+
+
+def measure(scale: Scale) -> Tables:
+    """The percentiles of each operation, and its distribution."""
+    sizes = SIZES[scale]
+    rows: Rows = []
+    curves: Rows = []
+    for engine in ("bare ASGI", *services.available(sizes.engines)):
+        found: dict[str, list[Round]] = {}
+        for number in range(sizes.rounds):
+            step(f"{engine} at {SHARE:.0%} of its top rate, round {number + 1} of {sizes.rounds}")
+            for operation, one in _round(engine, sizes):
+                found.setdefault(operation, []).append(one)
+        for operation, rounds in found.items():
+            middle = rounds[middle_round(each.spread for each in rounds)]
+            rows.append(_row(engine, operation, middle, rounds))
+            curves += (
+                {
+                    "engine": engine,
+                    "operation": operation,
+                    "percentile": percent,
+                    "ms": percentile(middle.latencies, percent) / 1000,
+                }
+                for percent in CURVE
+            )
+    return {"http-latency": rows, "http-latency-distribution": curves}
+
+
+def _row(engine: str, operation: str, middle: Round, rounds: list[Round]) -> Row:
+    return {
+        "engine": engine,
+        "operation": operation,
+        "top requests/s": median(each.top for each in rounds),
+        "p50 ms": percentile(middle.latencies, 50) / 1000,
+        "p99 ms": percentile(middle.latencies, 99) / 1000,
+        "p99.9 ms": percentile(middle.latencies, 99.9) / 1000,
+        "longest ms": middle.latencies[-1] / 1000,
+        "p99 / p50": middle.spread,
+        "generator paused ms": middle.paced.kept_from_working / 1000,
+        "refused": sum(each.paced.failed for each in rounds),
+    }
+
+
+def _round(engine: str, sizes: Sizes) -> Iterator[tuple[str, Round]]:
+    if engine == "bare ASGI":
+        with services.bare() as server:
+            yield (
+                "any",
+                _steady(
+                    lambda count, rate: _send(server, traffic.inserts("t", "t", range(count)), rate), sizes
+                ),
+            )
+        return
+    with (
+        tempfile.TemporaryDirectory() as place,
+        services.storage(engine, Path(place)) as flags,
+        services.ratus(*flags) as server,
+    ):
+        for operation, prepare in OPERATIONS.items():
+            yield operation, _steady(prepare(server), sizes)
+
+
+def _steady(send: Send, sizes: Sizes) -> Round:
+    # Code is warm and connections have been made before the top rate is taken.
+    send(max(100, sizes.top_requests // 20), 0)
+    top = send(sizes.top_requests, 0).rate
+    rate = SHARE * top
+    paced = send(max(100, int(rate * sizes.seconds)), rate)
+    return Round(top, paced, sorted(paced.latencies))
+
+
+def _send(server: Server, requests: Iterator[bytes], rate: float) -> Paced:
+    return pacer.send(server.port, requests, connections=CONNECTIONS, rate=rate)
+
+
+def _insert(server: Server) -> Send:
+    first = 0
+
+    def send(count: int, rate: float) -> Paced:
+        nonlocal first
+        numbers, first = range(first, first + count), first + count
+        return _send(server, traffic.inserts("insert", "i", numbers), rate)
+
+    return send
+
+
+def _claim(server: Server) -> Send:
+    sent = 0
+
+    def send(count: int, rate: float) -> Paced:
+        nonlocal sent
+        sent += 1
+        traffic.fill(server.port, f"claim-{sent}", count, f"c{sent}")
+        return _send(server, traffic.claims(f"claim-{sent}", count), rate)
+
+    return send
+
+
+def _commit(server: Server) -> Send:
+    sent = 0
+
+    def send(count: int, rate: float) -> Paced:
+        nonlocal sent
+        sent += 1
+        traffic.fill(server.port, f"commit-{sent}", count, f"d{sent}")
+        claimed = traffic.claim_all(server.port, f"commit-{sent}", count)
+        return _send(server, traffic.commits(f"commit-{sent}", claimed), rate)
+
+    return send
+
+
+OPERATIONS: dict[str, Callable[[Server], Send]] = {"insert": _insert, "claim": _claim, "commit": _commit}

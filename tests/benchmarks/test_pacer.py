@@ -1,0 +1,112 @@
+"""The load generator keeps its rate whatever the server does, and tells what became of each request."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from benchmarks import pacer
+from tests.benchmarks.needs import need
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+@contextlib.contextmanager
+def answering(answer: Callable[[int], bytes | None]) -> Iterator[int]:
+    """A server on one thread that answers the nth request so; with nothing it closes the connection."""
+    count = 0
+    lock = threading.Lock()
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+
+        def serve(client: socket.socket) -> None:
+            nonlocal count
+            with client:
+                while client.recv(65536):
+                    with lock:
+                        number, count = count, count + 1
+                        text = answer(number)
+                    if text is None:
+                        return
+                    client.sendall(text)
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+REQUEST = pacer.request("POST", "/", b"{}")
+
+
+@pytest.fixture(autouse=True)
+def _compiler() -> None:
+    need("cc")
+
+
+def test_requests_are_due_at_the_rate() -> None:
+    with answering(lambda number: OK) as port:
+        paced = pacer.send(port, [REQUEST] * 100, connections=4, rate=500)
+    assert paced.due[0] == 0
+    assert paced.due[-1] == pytest.approx(99 / 500 * 1e6, abs=2)
+    assert all(sent >= due for sent, due in zip(paced.sent, paced.due, strict=True))
+    assert paced.failed == 0
+    assert paced.seconds >= 99 / 500
+
+
+def test_a_pause_is_charged_for_all_who_had_to_wait() -> None:
+    def pause_once(number: int) -> bytes:
+        if number == 10:
+            time.sleep(0.2)
+        return OK
+
+    with answering(pause_once) as port:
+        paced = pacer.send(port, [REQUEST] * 100, connections=1, rate=200)
+    waited = [latency for latency in paced.latencies if latency > 100_000]
+    # At 200 a second, twenty are due in the first half of the pause.
+    assert len(waited) >= 15
+
+
+def test_without_a_rate_every_request_is_sent_as_soon_as_can_be() -> None:
+    with answering(lambda number: OK) as port:
+        paced = pacer.send(port, [REQUEST] * 50, connections=2)
+    assert paced.failed == 0
+    assert len(paced.latencies) == 50
+    assert paced.rate > 50
+
+
+def test_refusals_and_lost_connections_are_failures() -> None:
+    def answer(number: int) -> bytes | None:
+        return {3: b"HTTP/1.1 409 Conflict\r\ncontent-length: 0\r\n\r\n", 5: None}.get(number, OK)
+
+    with answering(answer) as port:
+        paced = pacer.send(port, [REQUEST] * 10, connections=1, rate=200)
+    assert sorted(paced.status) == [0, *[200] * 8, 409]
+    assert paced.failed == 2
+
+
+def test_bodies_are_kept_in_the_order_of_the_answers() -> None:
+    def answer(number: int) -> bytes:
+        return b'HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n{"n":%d}' % (number % 10)
+
+    with answering(answer) as port:
+        paced = pacer.send(port, [REQUEST] * 5, connections=1, keep_bodies=True)
+    assert paced.bodies == [b'{"n":%d}' % number for number in range(5)]
+
+
+def test_an_answer_in_pieces_is_put_together() -> None:
+    body = b"x" * 300_000
+    with answering(
+        lambda number: b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    ) as port:
+        paced = pacer.send(port, [REQUEST] * 3, connections=1, keep_bodies=True)
+    assert paced.bodies == [body] * 3
