@@ -38,6 +38,16 @@ class _Name:
         self.text = text
 
 
+class Fenced(msgspec.Struct, gc=False):
+    """A task and the claim under which it is spoken of."""
+
+    id: str = msgspec.field(name="_id")
+    nonce: str
+
+
+_FENCED_QUOTES = 8
+
+
 def _name(kind: type, text: str) -> _Name:
     return _Name(text)
 
@@ -48,6 +58,7 @@ _ITEMS = msgspec.json.Decoder(list[Members])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _NAMES = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=_name)
 _ITEM_NAMES = msgspec.json.Decoder(list[dict[_Name, msgspec.Raw]], dec_hook=_name)
+_FENCED = msgspec.json.Decoder(list[Fenced])
 _TEXT = msgspec.json.Decoder(str)
 _TEXTS = msgspec.json.Decoder(list[str])
 _INTEGER = msgspec.json.Decoder(int)
@@ -173,6 +184,21 @@ def read_items(body: bytes, most: int) -> list[Members]:
         for at, names in enumerate(_ITEM_NAMES.decode(data)):
             _check_unique(names, f"data: item {at}: ")
     return items
+
+
+def read_fenced(body: bytes, most: int) -> list[Fenced] | None:
+    """The objects in the list ``data`` of the body where each is an id and a nonce and nothing else, as in
+    most batches of commits; ``None`` for any other body, which `read_items` reads or refuses."""
+    members = read_object(body)
+    data = raw_of(members, "data") if members else None
+    if data is None or b"\\" in data or data.count(b"{") > most:
+        return None
+    try:
+        items: list[Fenced] = _FENCED.decode(data)
+    except Exception:  # the way round says what is wrong with it, if anything is
+        return None
+    # Two quotes around each name and each text. Another member, or a name that stands twice, brings more.
+    return items if data.count(_QUOTE) == _FENCED_QUOTES * len(items) else None
 
 
 def _check_names(data: bytes, members: Members, where: str) -> None:

@@ -6,7 +6,7 @@ the member, and nothing has been changed by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -41,6 +41,7 @@ _LONG_CONSUMER = 1000
 
 OUTCOMES = (FAILED, EXPIRED)
 
+Given = TypeVar("Given")
 Item = TypeVar("Item")
 _Reader = Callable[[Members, str], Any]
 
@@ -114,14 +115,17 @@ class Reader:
         return self._each(body, lambda members: self._task(members, topic, "", now))
 
     def _each(self, body: bytes, read: Callable[[Members], Item]) -> list[Item]:
-        """The items in the ``data`` of a body, each read; an error says which one it is about."""
+        """The items in the ``data`` of a body, each read."""
         if not body.strip():
             raise BadRequest("missing request body")
-        items = codec.read_items(body, self.settings.max_batch_size)
+        return self._all(codec.read_items(body, self.settings.max_batch_size), read)
+
+    def _all(self, items: Iterable[Given], read: Callable[[Given], Item]) -> list[Item]:
+        """Each item read; an error says which one it is about."""
         done: list[Item] = []
         try:
-            for members in items:
-                done.append(read(members))  # noqa: PERF401  # an error needs to know how far we came
+            for item in items:
+                done.append(read(item))  # noqa: PERF401  # an error needs to know how far we came
         except BadRequest as error:
             raise BadRequest(f"data: item {len(done)}: {error.detail}") from None
         return done
@@ -153,21 +157,18 @@ class Reader:
         given = codec.text_of(members, "_id")
         if given and given != task_id:
             raise BadRequest("task ID is inconsistent with the path parameter")
-        return self._commit(members, task_id, now)
+        return _commit(members, task_id, now)
 
     def commits(self, body: bytes, now: int) -> list[CommitRecord]:
         """The commits in the ``data`` of a body."""
+        fenced = codec.read_fenced(body, self.settings.max_batch_size)
+        if fenced is not None:
+            return self._all(fenced, lambda item: CommitRecord(check_name(item.id, "task ID"), item.nonce))
 
         def read(members: Members) -> CommitRecord:
-            return self._commit(members, check_name(codec.text_of(members, "_id") or "", "task ID"), now)
+            return _commit(members, check_name(codec.text_of(members, "_id") or "", "task ID"), now)
 
         return self._each(body, read)
-
-    def _commit(self, members: Members, task_id: str, now: int) -> CommitRecord:
-        record = CommitRecord(task_id)
-        _fill(record, members, _COMMIT_READERS)
-        record.scheduled = _scheduled(members, now)
-        return record
 
     # ---- promises ----------------------------------------------------------------------------------
 
@@ -309,11 +310,20 @@ class Reader:
 def _fill(record: Struct, members: Members, readers: Mapping[str, tuple[_Reader, str]]) -> None:
     """Read the members that are there into a record; those without a reader mean nothing."""
     for name in members:
-        if name in readers:
-            read, member = readers[name]
+        found = readers.get(name)
+        if found is not None:
+            read, member = found
             value = read(members, name)
             if value is not None:
                 setattr(record, member, value)
+
+
+def _commit(members: Members, task_id: str, now: int) -> CommitRecord:
+    record = CommitRecord(task_id)
+    _fill(record, members, _COMMIT_READERS)
+    if "scheduled" in members or "defer" in members:
+        record.scheduled = _scheduled(members, now)
+    return record
 
 
 def _scheduled(members: Members, now: int) -> int | None:
