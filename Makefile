@@ -2,7 +2,7 @@
 #
 #   make run ARGS="--log-format json"       more flags for the server (docs/configuration.md)
 #   PORT=9000 make run                      another port; BIND=0.0.0.0 for every interface
-#   make test ARGS="tests/test_documents.py -k readme"
+#   make test ARGS="tests/documents -k README"
 #   make run PYTHON=python3.13              another interpreter for a new .venv
 
 PYTHON ?= python3
@@ -15,17 +15,18 @@ IN_VENV := $(VENV)/bin/python
 # Stamps say which sets of packages a virtualenv holds; they age with pyproject.toml.
 RUNTIME := $(VENV)/.runtime-installed
 TOOLS := $(VENV)/.tools-installed
+PLOTS := $(VENV)/.plots-installed
 
 # A virtualenv whose interpreter is gone (upgraded away, or never finished) holds nothing.
 ifneq ($(shell test -x $(IN_VENV) && echo usable),usable)
-$(shell rm -f $(RUNTIME) $(TOOLS))
+$(shell rm -f $(RUNTIME) $(TOOLS) $(PLOTS))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench openapi fmt clean
+.PHONY: help run test check docs audit bench bench-full bench-page guard openapi lock fmt clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUNTIME) ## Serve on http://127.0.0.1:8000 (PORT=, BIND=, ARGS="--engine ...")
 	@exec $(IN_VENV) -m ratus --bind $(BIND) --port $(PORT) $(ARGS)
@@ -33,7 +34,7 @@ run: $(RUNTIME) ## Serve on http://127.0.0.1:8000 (PORT=, BIND=, ARGS="--engine 
 test: $(TOOLS) ## Run the tests in parallel (ARGS= goes to pytest)
 	@$(IN_VENV) -m pytest -n auto $(ARGS)
 
-check: $(TOOLS) ## Check format, lint, types, documents, openapi.yaml and the built package
+check: $(TOOLS) ## Check format, lint, types, documents, the package, and known vulnerabilities
 	@echo '--- format'
 	@$(IN_VENV) -m ruff format --check .
 	@echo '--- lint'
@@ -41,23 +42,46 @@ check: $(TOOLS) ## Check format, lint, types, documents, openapi.yaml and the bu
 	@echo '--- types'
 	@$(IN_VENV) -m mypy
 	@echo '--- documents and specification'
-	@$(IN_VENV) -m pytest -q -n 0 tests/test_documents.py tests/api/test_openapi.py
+	@$(IN_VENV) -m pytest -q tests/documents tests/api/test_openapi.py
+	@echo '--- documentation site'
+	@$(MAKE) --no-print-directory docs
 	@echo '--- package'
 	@$(IN_VENV) scripts/check_package.py
+	@echo '--- known vulnerabilities'
+	@$(MAKE) --no-print-directory audit
 
-bench: $(TOOLS) ## Run the quick set of benchmarks (ARGS="--help" lists the others)
+docs: $(TOOLS) ## Build the documentation into site/, and check every link of it
+	@$(IN_VENV) scripts/build_site.py
+	@$(IN_VENV) scripts/check_site.py
+
+audit: $(TOOLS) ## Compare what is installed with the known vulnerabilities
+	@$(IN_VENV) scripts/audit.py $(ARGS)
+
+bench: $(PLOTS) ## Run the quick set of benchmarks, in under five minutes (ARGS="--help" tells more)
 	@$(IN_VENV) -m benchmarks $(ARGS)
+
+bench-full: $(PLOTS) ## Run all benchmarks, with CSV files and plots (ARGS="growth waiting" only these)
+	@$(IN_VENV) -m benchmarks --full $(ARGS)
+
+bench-page: $(PLOTS) ## Write docs/performance.md and its plots from what bench-full found
+	@$(IN_VENV) -m benchmarks.page benchmarks/results
+
+guard: $(TOOLS) ## Count instructions of the hot paths against benchmarks/baseline.json (ARGS="--refresh")
+	@$(IN_VENV) -m benchmarks.guard $(ARGS)
 
 openapi: $(TOOLS) ## Write openapi.yaml anew from the routes and models
 	@$(IN_VENV) -m ratus.api.openapi > $(VENV)/openapi.yaml
 	@mv $(VENV)/openapi.yaml openapi.yaml
+
+lock: $(TOOLS) ## Pin anew what the container image installs, at the newest releases
+	@$(IN_VENV) scripts/lock_requirements.py
 
 fmt: $(TOOLS) ## Format the code and apply the safe fixes
 	@$(IN_VENV) -m ruff format .
 	@$(IN_VENV) -m ruff check --fix .
 
 clean: ## Remove .venv, caches and everything built
-	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) build dist htmlcov site .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUNTIME): pyproject.toml
@@ -77,4 +101,9 @@ $(TOOLS): $(RUNTIME)
 	@# Dependency groups (PEP 735) need pip 25.1.
 	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+$(PLOTS): $(TOOLS)
+	@echo 'Installing what the benchmarks draw with into $(VENV)'
+	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --group bench
 	@touch $@

@@ -1,13 +1,16 @@
 """Check the package as a user gets it: build it, install it alone, run it.
 
 The wheel and the sdist are each installed into a virtualenv of their own, away from the source tree, and
-served from a folder that holds a user's own ``engines`` package, which must neither break nor shadow ours.
+served from a folder that holds a user's own ``engines`` package and others of our names, which must neither
+break nor shadow ours. A program that uses the client is type-checked against what was installed, and building
+twice has to give the same bytes.
 Needs the development tools (``build``); prints one line per step and exits with 1 at the first that fails.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -30,6 +33,22 @@ ENGINES = ROOT / "engines"
 # Starting takes well under a second; a loaded CI machine gets more.
 START_SECONDS = 30
 STOP_SECONDS = 15
+# What a folder of a user's may hold that this repository has, too.
+USERS_PACKAGES = ("engines/memdb", "engines/sqlite", "tests/engines", "benchmarks", "examples", "scripts")
+
+USERS_PROGRAM = """\
+from ratus import Client, Delivery, Task
+
+
+def handle(delivery: Delivery) -> None:
+    delivery.set_result(delivery.attempts + 1)
+
+
+with Client("http://127.0.0.1:8000") as ratus:
+    ratus.insert_task(Task(id="1", topic="t"))
+    reveal_type(ratus.get_task("1").attempts)
+    ratus.subscribe("t", handle)
+"""
 
 
 class PackageError(Exception):
@@ -67,12 +86,20 @@ def succeed(*command: str | Path, cwd: Path) -> str:
 
 def build(folder: Path) -> tuple[Path, Path]:
     """Build the sdist, and the wheel from the sdist; return both paths."""
+    folder.mkdir()
     succeed(sys.executable, "-m", "build", "--outdir", folder, ROOT, cwd=folder)
     wheels, sdists = list(folder.glob("*.whl")), list(folder.glob("*.tar.gz"))
     require(
         len(wheels) == 1 and len(sdists) == 1, f"expected one wheel and one sdist, built {wheels + sdists}"
     )
     return wheels[0], sdists[0]
+
+
+def check_reproducible(*first: Path, folder: Path) -> None:
+    """Building once more gives the same bytes: whoever doubts a package can make it again."""
+    for one, other in zip(first, build(folder), strict=True):
+        same = hashlib.sha256(one.read_bytes()).digest() == hashlib.sha256(other.read_bytes()).digest()
+        require(same, f"{one.name} comes out otherwise each time it is built")
 
 
 def check_wheel_contents(wheel: Path) -> None:
@@ -82,6 +109,10 @@ def check_wheel_contents(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     require(tops == {"ratus", "ratus_engines", metadata}, f"the wheel would install {sorted(tops)}")
     require(f"{metadata}/licenses/LICENSE" in names, "the wheel has no LICENSE")
+    require(
+        {"ratus/py.typed", "ratus_engines/py.typed"} <= names,
+        "the wheel does not say that it is typed (py.typed)",
+    )
     for package in (ROOT / "ratus", ENGINES / "ratus_engines"):
         for path in package.rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
@@ -93,7 +124,7 @@ def check_sdist_contents(sdist: Path) -> None:
     """The sdist holds what is needed to build, test and license it."""
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("LICENSE", "README.md", "pyproject.toml", "ratus/__init__.py", "tests/test_documents.py"):
+    for name in ("LICENSE", "README.md", "pyproject.toml", "ratus/__init__.py", "tests/documents/pages.py"):
         require(name in names, f"the sdist lacks {name}")
 
 
@@ -107,10 +138,11 @@ def make_virtualenv(folder: Path, package: Path) -> Path:
 
 
 def make_user_folder(folder: Path) -> Path:
-    """Make a folder with a user's own ``engines`` package in it; importing that package fails loudly."""
-    (folder / "engines" / "memdb").mkdir(parents=True)
-    for part in ("engines/__init__.py", "engines/memdb/__init__.py"):
-        (folder / part).write_text('raise RuntimeError("imported the user\'s own engines folder")\n')
+    """Make a folder with packages of a user's that are named like ours; importing one fails loudly."""
+    for name in USERS_PACKAGES:
+        (folder / name).mkdir(parents=True)
+        for package in (folder / name, folder / name.partition("/")[0]):
+            (package / "__init__.py").write_text(f'raise RuntimeError("imported the user\'s own {name}")\n')
     return folder
 
 
@@ -193,22 +225,36 @@ def check_command(binaries: Path, cwd: Path) -> None:
     require("nosuch" in refused.stderr and "Traceback" not in refused.stderr, f"unclear: {refused.stderr}")
 
 
+def check_types(binaries: Path, cwd: Path) -> None:
+    """A strict type checker knows what the installed client gives."""
+    program = cwd / "program.py"
+    program.write_text(USERS_PROGRAM)
+    command = (sys.executable, "-m", "mypy", "--strict", "--cache-dir", cwd / "cache")
+    told = succeed(*command, "--python-executable", binaries / "python", program, cwd=cwd)
+    require('Revealed type is "int"' in told, f"the type of a member is not known: {told}")
+
+
 def check() -> None:
     """Run every check; raise ``PackageError`` at the first that fails."""
     with tempfile.TemporaryDirectory(prefix="ratus-package-") as temporary:
         folder = Path(temporary)
         step("building the sdist and the wheel")
-        (folder / "dist").mkdir()
         wheel, sdist = build(folder / "dist")
         check_wheel_contents(wheel)
         check_sdist_contents(sdist)
+        check_reproducible(wheel, sdist, folder=folder / "again")
         user_folder = make_user_folder(folder / "home")
 
         step(f"installing {wheel.name} alone")
         binaries = make_virtualenv(folder / "wheel", wheel)
         check_command(binaries, folder)
         check_service(binaries / "ratus", cwd=folder)
-        step("serving from a folder with its own engines/")
+        check_types(binaries, folder)
+        step("installing an engine of another package beside it")
+        succeed(binaries / "python", "-m", "pip", "install", "--quiet", ROOT / "examples/engine", cwd=folder)
+        check_service(binaries / "ratus", "--engine", "journal", cwd=folder)
+        require((folder / "ratus.journal").stat().st_size, "the engine of another package kept nothing")
+        step("serving from a folder with its own engines/, tests/ and the like")
         check_command(binaries, user_folder)
         # -m puts the current folder on the import path, in front of everything.
         check_service(binaries / "python", "-m", "ratus", cwd=user_folder)

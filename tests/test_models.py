@@ -102,7 +102,7 @@ def test_what_was_written_reads_back() -> None:
     )
     wire = json.loads(json.dumps(task.to_wire()))
 
-    assert set(wire) == {field.alias or name for name, field in Task.model_fields.items()}
+    assert set(wire) == {field.serialization_alias or name for name, field in Task.model_fields.items()}
     assert Task.model_validate(wire) == task
 
 
@@ -350,7 +350,9 @@ NESTED = {"data", "error", "task", "states"}
 
 @pytest.mark.parametrize("model", [model for model in MODELS if issubclass(model, WireModel)])
 def test_every_member_is_described_and_accepts_its_examples(model: type[WireModel]) -> None:
-    examples = {field.alias or name: field.examples or [] for name, field in model.model_fields.items()}
+    examples = {
+        field.serialization_alias or name: field.examples or [] for name, field in model.model_fields.items()
+    }
     complete = {name: found[0] for name, found in examples.items() if found}
     if "data" in examples:
         complete["data"] = []

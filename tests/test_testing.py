@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -91,6 +94,34 @@ def test_a_server_that_cannot_start_says_why() -> None:
         with pytest.raises(RuntimeError, match="did not start") as caught:
             RatusServer(port=port).start()
         assert "in use" in str(caught.value.__cause__)
+
+
+def test_nobody_is_left_hanging_when_it_stops() -> None:
+    """Clients that come while it stops are answered, refused or cut off, but do not wait for ever."""
+    hanging: list[float] = []
+
+    def poll(port: int, delay: float) -> None:
+        time.sleep(delay)
+        with (
+            contextlib.suppress(ConnectionError),
+            socket.create_connection(("127.0.0.1", port), 10) as client,
+        ):
+            client.sendall(b"POST /topics/t/promises?wait=60s HTTP/1.1\r\nhost: ratus\r\n\r\n")
+            try:
+                client.recv(1)
+            except TimeoutError:
+                hanging.append(delay)
+
+    for _ in range(10):
+        with RatusServer(real_clock=True) as server:
+            port = int(server.url.rpartition(":")[2])
+            delays = [number / 2000 for number in range(40)]
+            clients = [threading.Thread(target=poll, args=(port, delay)) for delay in delays]
+            for client in clients:
+                client.start()
+        for client in clients:
+            client.join()
+    assert hanging == []
 
 
 def test_the_fixtures_are_a_plugin_of_pytest(tmp_path: Path) -> None:

@@ -1,0 +1,368 @@
+"""A whole engine in one screen a part: a dict of tasks, a journal of changes, and a loop for everything.
+
+It is durable and passes the contract suite, and it is slow: a claim looks at every task, and every write
+waits for the disk by itself. What an engine for real work does better is in the comments that begin with
+"Better:".
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Sequence
+
+from ratus import transitions
+from ratus.engine import CLAIM_CHORES, Engine, Health, Traits
+from ratus.errors import BadRequest, Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.records import (
+    ACTIVE,
+    COMPLETED,
+    MAX_PAGE_BYTES,
+    PENDING,
+    Claim,
+    CommitRecord,
+    TaskPage,
+    TaskQuery,
+    TaskRecord,
+    TopicInfo,
+)
+from ratus.transitions import Change, Event, RetryDefaults
+from ratus_engine_journal.journal import Journal, Line
+
+
+class Step:
+    """One atomic step: what it changes is nowhere but here until `JournalEngine.take` takes it."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, TaskRecord] = {}
+        self.gone: list[str] = []
+        self.events: list[tuple[str, tuple[Event, ...]]] = []
+
+    def change(self, task: TaskRecord, change: Change) -> TaskRecord:
+        """Carry a change out on a copy of the task, which is what the task is from now on."""
+        task = copy.copy(task)
+        transitions.apply(task, change)
+        self.tasks[task.id] = task
+        if change.events:
+            self.events.append((task.topic, change.events))
+        return task
+
+
+class JournalEngine(Engine):
+    """Keeps tasks in memory and every change in a file."""
+
+    traits = Traits(name="journal", durable=True, shared=False)
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        retry: RetryDefaults | None = None,
+        random: Callable[[], float] | None = None,
+        nonces: Callable[[], str] | None = None,
+    ) -> None:
+        super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
+        self._journal = Journal(path)
+        self._kept: dict[str, TaskRecord] | None = None  # in order of creation; None while it is not open
+        self._paused: dict[str, None] = {}
+        self._sequence = 0
+
+    # ---- life ------------------------------------------------------------------------------------
+
+    async def open(self, now: int) -> None:
+        kept: dict[str, TaskRecord] = {}
+        for line in self._journal.open():
+            if line.put is not None:
+                kept[line.put.id] = line.put
+            elif line.gone is not None:
+                kept.pop(line.gone, None)
+            elif line.topic is not None:
+                self._pause(line.topic, line.paused)
+        self._sequence = max((task.sequence for task in kept.values()), default=0)
+        self._journal.begin(
+            [*(Line(put=task) for task in kept.values()), *(Line(topic=t, paused=True) for t in self._paused)]
+        )
+        self._kept = kept
+
+    async def close(self, now: int) -> None:
+        self._kept = None
+        self._paused = {}
+        self._journal.close()
+
+    async def health(self) -> Health:
+        return Health(True) if self._kept is not None else Health(False, "the journal is not open")
+
+    def _check_open(self) -> None:
+        if self._kept is None:
+            raise ServiceUnavailable("the journal is not open")
+
+    @property
+    def _tasks(self) -> dict[str, TaskRecord]:
+        self._check_open()
+        assert self._kept is not None
+        return self._kept
+
+    def _of(self, topic: str, *states: int) -> list[TaskRecord]:
+        # Better: an index by topic and state, in the order of claiming.
+        return [t for t in self._tasks.values() if t.topic == topic and (not states or t.state in states)]
+
+    # ---- the one way to change anything ----------------------------------------------------------
+
+    def _take(self, step: Step) -> None:
+        """On disk first, then in memory, then told to those who wait and those who count."""
+        # Better: let steps that come at the same time share one wait for the disk, in a thread of its own.
+        tasks = self._tasks
+        self._journal.write(
+            [
+                *(Line(put=task) for task in step.tasks.values()),
+                *(Line(gone=task_id) for task_id in step.gone),
+            ]
+        )
+        tasks.update(step.tasks)
+        for task_id in step.gone:
+            del tasks[task_id]
+        if self.observer is not None:
+            for topic, events in step.events:
+                self.observer.happened(topic, events)
+        if self.listener is not None:
+            for task in step.tasks.values():
+                if task.state < COMPLETED:  # an active one, too: it can be claimed again at its deadline
+                    self.listener.available(task.topic)
+                else:
+                    self.listener.settled(task.id)
+            for task_id in step.gone:
+                self.listener.settled(task_id)
+
+    def _change(self, task: TaskRecord, change: Change) -> TaskRecord:
+        step = Step()
+        changed = step.change(task, change)
+        self._take(step)
+        return changed
+
+    def _change_all(self, tasks: Sequence[TaskRecord], change: Callable[[TaskRecord], Change]) -> int:
+        # Better: in slices, with others having their turn in between.
+        step = Step()
+        for task in tasks:
+            step.change(task, change(task))
+        self._take(step)
+        return len(tasks)
+
+    def _delete(self, tasks: Sequence[TaskRecord]) -> int:
+        step = Step()
+        step.gone = [task.id for task in tasks]
+        self._take(step)
+        return len(tasks)
+
+    # ---- tasks -----------------------------------------------------------------------------------
+
+    async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        return self._put(tasks, now, replace=False)
+
+    async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        return self._put(tasks, now, replace=True)
+
+    def _put(self, tasks: Sequence[TaskRecord], now: int, *, replace: bool) -> list[bool]:
+        step = Step()
+        created = []
+        sequence = self._sequence
+        for task in tasks:
+            old = step.tasks.get(task.id) or self._tasks.get(task.id)
+            created.append(old is None)
+            if old is not None and not replace:
+                continue
+            transitions.complete_on_insert(task, now)
+            if old is None:
+                sequence += 1
+            task.sequence = sequence if old is None else old.sequence
+            step.tasks[task.id] = task
+        self._take(step)
+        self._sequence = sequence
+        return created
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        return self._tasks.get(task_id)
+
+    async def list_tasks(self, query: TaskQuery) -> TaskPage:
+        after = 0
+        if query.after is not None:
+            if not re.fullmatch("[0-9]{1,15}", query.after):
+                raise BadRequest("the cursor is not one that this server gave")
+            after = int(query.after)
+        fitting = [task for task in self._of(query.topic) if task.sequence > after and query.matches(task)]
+        fitting = sorted(fitting, key=lambda task: task.sequence)[query.offset :]
+        page: list[TaskRecord] = []
+        size = 0
+        for task in fitting[: query.limit]:
+            size += task.weight()
+            if page and size > MAX_PAGE_BYTES:
+                break
+            page.append(task)
+        return TaskPage(page, str(page[-1].sequence) if len(page) < len(fitting) else None)
+
+    async def delete_task(self, task_id: str) -> bool:
+        task = self._tasks.get(task_id)
+        return task is not None and self._delete([task]) == 1
+
+    async def delete_tasks(self, topic: str) -> int:
+        return self._delete(self._of(topic))
+
+    async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
+        step = Step()
+        answers = [self._commit(step, commit, now) for commit in commits]
+        self._take(step)
+        return answers
+
+    def _commit(self, step: Step, commit: CommitRecord, now: int) -> TaskRecord | RatusError:
+        task = step.tasks.get(commit.id) or self._tasks.get(commit.id)
+        if task is None:
+            return NotFound()
+        try:
+            transitions.check_nonce(task, commit.nonce)
+        except Conflict as error:
+            return error
+        return step.change(task, transitions.commit(task, commit, now, self.retry, self.random))
+
+    # ---- claims ----------------------------------------------------------------------------------
+
+    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        step = Step()
+        claimed: list[TaskRecord] = []
+        size = 0
+        for topic in dict.fromkeys(claim.topics):
+            if topic in self._paused:
+                continue
+            pending = self._of(topic, PENDING)
+            lapsed = [task for task in self._of(topic, ACTIVE) if self._has_lapsed(task, now)]
+            for task in lapsed[:CLAIM_CHORES]:  # one poll does not pay for a million others
+                taken_back = step.change(task, transitions.lapse(task, self.retry, self.random))
+                if taken_back.state == PENDING:
+                    pending.append(taken_back)
+            pending.sort(key=lambda task: (-task.priority, task.scheduled, task.sequence))
+            for task in pending:
+                if len(claimed) == claim.limit:
+                    break
+                if task.scheduled > now:
+                    continue
+                if self._has_expired(task, now):
+                    step.change(task, transitions.expire(task))
+                    continue
+                size += task.weight()
+                if claimed and size > MAX_PAGE_BYTES:
+                    break
+                claimed.append(step.change(task, self._claim_change(claim, now)))
+        self._take(step)
+        return claimed
+
+    def _claim_change(self, claim: Claim, now: int) -> Change:
+        return transitions.claim(
+            consumer=claim.consumer, nonce=self.nonces(), deadline=claim.deadline, now=now
+        )
+
+    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
+        task = self._find(task_id)
+        if self._has_expired(task, now):
+            task = self._change(task, transitions.expire(task))
+        if task.state != PENDING and not force:
+            raise Conflict("the target task is not in pending state")
+        change = transitions.claim_forced(
+            task, consumer=claim.consumer, nonce=self.nonces(), deadline=claim.deadline, now=now
+        )
+        return self._change(task, change)
+
+    async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
+        task = self._find(task_id)
+        transitions.check_active(task, nonce)
+        return self._change(task, transitions.extend(nonce=nonce, deadline=deadline))
+
+    async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+        task = self._tasks.get(task_id)
+        if task is None or task.state != ACTIVE or (nonce is not None and nonce != task.nonce):
+            return False
+        self._change(task, transitions.release(nonce))
+        return True
+
+    async def release_topic(self, topic: str, now: int) -> int:
+        return self._change_all(self._of(topic, ACTIVE), lambda task: transitions.release())
+
+    async def next_due(self, topic: str) -> int | None:
+        times = [task.scheduled for task in self._of(topic, PENDING)]
+        times += [task.deadline for task in self._of(topic, ACTIVE) if task.deadline is not None]
+        return None if topic in self._paused else min(times, default=None)
+
+    def _find(self, task_id: str) -> TaskRecord:
+        task = self._tasks.get(task_id)
+        if task is None:
+            raise NotFound()
+        return task
+
+    @staticmethod
+    def _has_lapsed(task: TaskRecord, now: int) -> bool:
+        return task.state == ACTIVE and task.deadline is not None and task.deadline <= now
+
+    @staticmethod
+    def _has_expired(task: TaskRecord, now: int) -> bool:
+        return task.state == PENDING and task.expires is not None and task.expires <= now
+
+    # ---- topics ----------------------------------------------------------------------------------
+
+    async def list_topics(self, limit: int, offset: int) -> list[str]:
+        names = {task.topic for task in self._tasks.values()} | self._paused.keys()
+        return sorted(names)[offset : offset + limit]
+
+    async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
+        # Better: numbers that are kept with every change. People and gauges ask often.
+        tasks = self._of(topic)
+        if not tasks and topic not in self._paused:
+            return None
+        counts = [sum(task.state == state for task in tasks) for state in range(4)]
+        due = [task.scheduled for task in tasks if task.state == PENDING and task.scheduled <= now]
+        return TopicInfo(
+            topic,
+            (counts[0], counts[1], counts[2], counts[3]),
+            len(due),
+            min(due, default=None),
+            topic in self._paused,
+        )
+
+    async def set_paused(self, topic: str, paused: bool) -> None:
+        self._check_open()
+        if paused != (topic in self._paused):
+            self._journal.write([Line(topic=topic, paused=paused)])
+            self._pause(topic, paused)
+        if not paused and self.listener is not None:
+            self.listener.available(topic)
+
+    def _pause(self, topic: str, paused: bool) -> None:
+        if paused:
+            self._paused[topic] = None
+        else:
+            self._paused.pop(topic, None)
+
+    async def delete_topic(self, topic: str) -> int:
+        await self.set_paused(topic, False)
+        return self._delete(self._of(topic))
+
+    async def delete_topics(self) -> int:
+        for topic in list(self._paused):
+            await self.set_paused(topic, False)
+        return self._delete(list(self._tasks.values()))
+
+    # ---- chores ----------------------------------------------------------------------------------
+
+    async def recover(self, now: int) -> int:
+        lapsed = [task for task in self._tasks.values() if self._has_lapsed(task, now)]
+        return self._change_all(lapsed, lambda task: transitions.lapse(task, self.retry, self.random))
+
+    async def expire(self, now: int) -> int:
+        expired = [task for task in self._tasks.values() if self._has_expired(task, now)]
+        return self._change_all(expired, transitions.expire)
+
+    async def purge(self, before: int) -> int:
+        done = [task for task in self._tasks.values() if task.state == COMPLETED]
+        return self._delete(
+            [task for task in done if task.committed is not None and task.committed <= before]
+        )
+
+    async def maintain(self, now: int) -> None:
+        # Better: begin the journal anew when most of it is of the past, not only at the next start.
+        self._check_open()
