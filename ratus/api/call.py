@@ -80,6 +80,10 @@ class Unwatched:
     gone = False
     pressed = False
 
+    def answer(self, status: int, content_type: bytes, body: bytes) -> bool:
+        """Never."""
+        return False
+
     def watch(self, callback: Callable[[], None] | None) -> None:
         """Nothing will ever be called."""
 

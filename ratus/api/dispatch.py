@@ -19,7 +19,7 @@ from ratus.api import writing
 from ratus.api.auth import Tokens
 from ratus.api.call import VARY, Answer, Call, ClientGone, connection_of, takes_gzip
 from ratus.api.handlers import Handlers
-from ratus.api.query import Query, decode_segment
+from ratus.api.query import NO_QUERY, Query, decode_segment
 from ratus.api.reading import check_length
 from ratus.api.routes import ROUTES
 from ratus.api.table import Match, RouteTable
@@ -80,7 +80,7 @@ class Api:
         self._cors: CORSMiddleware | None = None
         if cors_origins:
             self._cors = CORSMiddleware(
-                self._serve,
+                self._serve_cross_origin,
                 allow_origins=cors_origins,
                 allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
                 allow_headers=("Authorization",),
@@ -90,20 +90,26 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"this application speaks http, not {scope['type']}")
-        if self._cors is not None:
-            names = dict(scope["headers"])
-            if b"origin" in names:  # only a browser's cross-origin request pays for CORS
-                if scope["method"] == "OPTIONS" and _PREFLIGHT in names:
-                    await self._serve_preflight(self._cors, scope, send)
-                else:
-                    await self._cors(scope, receive, send)
-                return
-        await self._serve(scope, receive, send)
+        headers = dict(scope["headers"])
+        if self._cors is not None and b"origin" in headers:
+            # Only a browser's cross-origin request pays for CORS.
+            if scope["method"] == "OPTIONS" and _PREFLIGHT in headers:
+                await self._serve_preflight(self._cors, scope, send)
+            else:
+                await self._cors(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send, headers, plain=True)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_cross_origin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the middleware calls, which adds headers to what is sent."""
+        await self._serve(scope, receive, send, dict(scope["headers"]), plain=False)
+
+    async def _serve(
+        self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes], *, plain: bool
+    ) -> None:
+        """Answer. ``plain``: nobody stands behind ``send`` but the server."""
         started = time.perf_counter()
         method: str = scope["method"]
-        headers = dict(scope["headers"])
         connection = connection_of(scope)
         endpoint, topic = "other", None
         try:
@@ -114,7 +120,7 @@ class Api:
                 topic=topic,
                 task_id=check_length(decode_segment(match.task_id), "task ID"),
                 name=decode_segment(match.name) if match.name else "",
-                query=Query(scope["query_string"]),
+                query=Query(scope["query_string"]) if scope["query_string"] else NO_QUERY,
                 body=await self._body(headers, receive) if method in _WITH_BODY else b"",
                 now=self._clock.now(),
                 headers=headers,
@@ -128,7 +134,9 @@ class Api:
         except Exception:
             logger.exception("answering %s %r failed", method, scope["raw_path"])
             answer = _refusal(InternalError("the server's log tells more"), method)
-        if not await _send(answer, method, headers, send, connection):
+        if not (plain and _answer_at_once(answer, connection)) and not await _send(
+            answer, method, headers, send, connection
+        ):
             await self._give_back(answer.claimed)
             return
         self._note(scope, topic, endpoint, answer.status, started)
@@ -226,6 +234,16 @@ def _refusal(error: RatusError, method: str) -> Answer:
     elif isinstance(error, Unauthorized):
         headers = ((b"www-authenticate", b"Bearer"),)
     return Answer(error.status, writing.error(error), headers=headers)
+
+
+def _answer_at_once(answer: Answer, connection: Connection) -> bool:
+    """Write a short answer without the messages of ASGI, which cost as much. False: `_send` it."""
+    body = answer.body
+    if not body or len(body) >= _GZIP_FROM or answer.headers or answer.compressed:
+        return False
+    if answer.claimed and connection.gone:
+        return False
+    return connection.answer(answer.status, answer.content_type, body)
 
 
 async def _send(

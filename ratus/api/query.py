@@ -68,3 +68,6 @@ class Query:
         if not _INTEGER.fullmatch(text):
             raise BadRequest(f"{name}: {quoted(text)} is not an integer")
         return int(text)
+
+
+NO_QUERY = Query(b"")

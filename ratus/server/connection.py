@@ -25,6 +25,14 @@ class Connection(Protocol):
         From then on a close of the peer is not seen until this request is answered.
         """
 
+    def answer(self, status: int, content_type: bytes, body: bytes) -> bool:
+        """Write the whole answer to the request in work, without other headers, and without a pause: what
+        ``send`` does in two messages.
+
+        False: nothing was written, since it would take waiting, or nobody is there, or the body is not
+        wanted (HEAD); ``send`` it then. Not for those behind whom somebody adds headers in ``send``.
+        """
+
     def watch(self, callback: Callable[[], None] | None) -> None:
         """Have ``callback`` called once, from the event loop, as soon as ``gone`` or ``pressed`` is true.
 

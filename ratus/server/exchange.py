@@ -159,6 +159,7 @@ class Exchange:
         if self._expects_continue:
             self._expects_continue = False
             if self._stage == NOTHING and self.more_body and not self.disconnected:
+                connection.flush()
                 connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while True:
             if self.disconnected or self._stage == COMPLETE:
@@ -201,6 +202,29 @@ class Exchange:
             if kind != "http.response.body":
                 raise RuntimeError(f"expected http.response.body, got {kind}")
             self._write(message.get("body", b""), more=message.get("more_body", False))
+
+    def answer(self, status: int, content_type: bytes, body: bytes) -> bool:
+        """See ``Connection.answer``: what ``send`` does with two messages and any headers."""
+        connection = self._connection
+        if self._stage != NOTHING or self.disconnected or self._bodyless or connection.flow.write_paused:
+            return False
+        state = connection.state
+        self.keep_alive = self.keep_alive and not self.more_body and not state.draining
+        self._stage = COMPLETE
+        connection.write_soon(
+            b"%b%bcontent-type: %b\r\ncontent-length: %d\r\n%b\r\n%b"
+            % (
+                STATUS_LINE[status],
+                state.date_line,
+                content_type,
+                len(body),
+                b"" if self.keep_alive else b"connection: close\r\n",
+                body,
+            )
+        )
+        self.wake()
+        connection.answered(self)
+        return True
 
     # Writing
 
@@ -262,19 +286,20 @@ class Exchange:
             body = b"".join((b"%x\r\n" % len(body), body, b"\r\n")) if body else b""
             if not more:
                 body += b"0\r\n\r\n"
-        transport = self._connection.transport
-        if self._stage == HELD:
-            self._stage = SENT
-            if len(body) <= JOIN_LIMIT:
-                transport.write(self._head + body)
-            else:
-                transport.writelines((self._head, body))
+        connection = self._connection
+        held, self._stage = self._stage == HELD, SENT
+        if held and not more and len(body) <= JOIN_LIMIT:  # the usual case
+            connection.write_soon(self._head + body)
         else:
-            transport.write(body)
+            connection.flush()
+            if held:
+                connection.transport.writelines((self._head, body))
+            else:
+                connection.transport.write(body)
         if not more:
             self._stage = COMPLETE
             self.wake()
-            self._connection.answered(self)
+            connection.answered(self)
 
 
 async def _finish(running: Coroutine[Any, Any, None], awaited: Any) -> None:

@@ -68,6 +68,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._progress = False
         self._expects_continue = False
         self._first = True
+        # Answers that are written with the loop's next turn.
+        self._unwritten = b""
         # The end of the connection.
         self._half_closed = False
         self._closing = False
@@ -87,6 +89,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Tell everybody that the peer is gone, and let go of everything."""
         self.connections.discard(self)
         self.gone = self._closing = True
+        self._unwritten = b""
         self._waiting.clear()
         self._receiving = None
         if self._current is not None:
@@ -387,6 +390,10 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._let_go()
         self.state.settled()
 
+    def answer(self, status: int, content_type: bytes, body: bytes) -> bool:
+        """See ``Connection.answer``."""
+        return self._current is not None and self._current.answer(status, content_type, body)
+
     def watch(self, callback: Callable[[], None] | None) -> None:
         """See ``Connection.watch``."""
         self._watcher = callback
@@ -405,6 +412,24 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._watcher is not None:
             watcher, self._watcher = self._watcher, None
             watcher()
+
+    # Writing
+
+    def write_soon(self, answer: bytes) -> None:
+        """Write a whole answer, before anything else is read and together with those of other connections.
+
+        The answers of one turn of the loop go out one right after the other. A client that waits for several
+        is woken once and not for each, which would cost more than a simple request does.
+        """
+        if not self._unwritten:
+            self.state.flush_soon(self)
+        self._unwritten += answer
+
+    def flush(self) -> None:
+        """Write what has been answered, before something else is written or the connection is closed."""
+        if self._unwritten:
+            answers, self._unwritten = self._unwritten, b""
+            self.transport.write(answers)
 
     # The end of the connection
 
@@ -434,6 +459,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _answer_last(self, error: RatusError) -> None:
         """Answer what never reached the application."""
         self.state.refused(error.status, self.client[0] if self.client else "")
+        self.flush()
         self.transport.write(last_answer(error, self.state.date_line))
         self._linger()
 
@@ -453,6 +479,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._half_closed:
             self.close()
             return
+        self.flush()
         self._closing = self._lingering = True
         self._receiving = None
         self._waiting.clear()
@@ -469,6 +496,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def close(self) -> None:
         """Write what is left to write, then close."""
         if not self.transport.is_closing():
+            self.flush()
             self._closing = True
             self._lingering = False
             self._unsent = self.transport.get_write_buffer_size()
@@ -477,6 +505,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def abort(self) -> None:
         """Close without writing what is left."""
+        self._unwritten = b""
         self._closing = True
         self.transport.abort()
 

@@ -33,6 +33,7 @@ class GuardedState(ServerState):
         self.draining = False
         """The server is stopping: every answer is the last of its connection."""
         self.date_line = b""
+        self._unflushed: list[GuardedProtocol] = []
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._refresh_date()
@@ -58,6 +59,17 @@ class GuardedState(ServerState):
 
     def _refresh_date(self) -> None:
         self.date_line = b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
+
+    def flush_soon(self, connection: GuardedProtocol) -> None:
+        """Have the connection write its answers once all that can be read now has been read."""
+        if not self._unflushed:
+            connection.loop.call_soon(self._flush)
+        self._unflushed.append(connection)
+
+    def _flush(self) -> None:
+        connections, self._unflushed = self._unflushed, []
+        for connection in connections:
+            connection.flush()
 
     def settled(self) -> None:
         """A connection has been closed or a request has ended."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 from urllib.parse import unquote
 
 from ratus.errors import BadRequest
+
+# A path of printable characters alone: neither a query nor a fragment.
+_PLAIN = re.compile(rb"/[!-\"$->@-~]*")
 
 
 class Target(NamedTuple):
@@ -24,6 +28,9 @@ def split_target(method: str, target: bytes) -> Target:
 
     A fragment is cut off. Raises BadRequest for every other form and for bytes outside printable ASCII.
     """
+    if _PLAIN.fullmatch(target):  # nearly all of them
+        text = target.decode("ascii")
+        return Target(target, unquote(text) if "%" in text else text, b"")
     if not target.isascii():
         raise BadRequest("the request target holds bytes outside ASCII; percent-encode them")
     text = target.decode("ascii")

@@ -237,6 +237,8 @@ class MemdbEngine(Engine):
         self._check_open()
         # Most commits of a batch only complete their task: one change serves them all.
         completed = transitions.complete(now)
+        if len(commits) == 1:
+            return [self._commit(commits[0], completed, now)]
         if len({commit.id for commit in commits}) == len(commits):
             return [self._commit(commit, completed, now) for commit in commits]
         # A task is one object: a later commit to it would change what an earlier one is answered with.
