@@ -45,6 +45,12 @@ class Fenced(msgspec.Struct, gc=False):
     nonce: str
 
 
+class _Nonce(msgspec.Struct, gc=False):
+    nonce: str
+
+
+# Two around each name and each text.
+_NONCE_QUOTES = 4
 _FENCED_QUOTES = 8
 
 
@@ -59,6 +65,7 @@ _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _NAMES = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=_name)
 _ITEM_NAMES = msgspec.json.Decoder(list[dict[_Name, msgspec.Raw]], dec_hook=_name)
 _FENCED = msgspec.json.Decoder(list[Fenced])
+_NONCE = msgspec.json.Decoder(_Nonce)
 _TEXT = msgspec.json.Decoder(str)
 _TEXTS = msgspec.json.Decoder(list[str])
 _INTEGER = msgspec.json.Decoder(int)
@@ -199,6 +206,18 @@ def read_fenced(body: bytes, most: int) -> list[Fenced] | None:
         return None
     # Two quotes around each name and each text. Another member, or a name that stands twice, brings more.
     return items if data.count(_QUOTE) == _FENCED_QUOTES * len(items) else None
+
+
+def read_nonce(body: bytes) -> str | None:
+    """The nonce in a body that has nothing else, as most commits are; ``None`` for any other body, which
+    `read_object` reads or refuses."""
+    if body.count(_QUOTE) != _NONCE_QUOTES or b"\\" in body:
+        return None
+    try:
+        nonce: str = _NONCE.decode(body).nonce
+    except Exception:  # the way round says what is wrong with it, if anything is
+        return None
+    return nonce
 
 
 def _check_names(data: bytes, members: Members, where: str) -> None:

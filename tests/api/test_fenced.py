@@ -1,4 +1,4 @@
-"""Batches of commits that are only ids and nonces are read on a shorter way, which nobody can tell."""
+"""Commits that are only ids and nonces are read on a shorter way, which nobody can tell."""
 
 from __future__ import annotations
 
@@ -83,3 +83,38 @@ def test_a_batch_that_is_too_large_is_left_to_the_other_way() -> None:
     body = written([[('"_id"', f'"{number}"'), ('"nonce"', '"a"')] for number in range(11)], "")
     assert codec.read_fenced(body, 10) is None
     assert codec.read_fenced(body, 11) is not None
+
+
+def single(body: bytes) -> object:
+    try:
+        return READER.commit(body, "1", NOW)
+    except RatusError as error:
+        return error.status, error.message
+
+
+@given(item=st.one_of(MEMBERS, VALUES.map(lambda value: [('"nonce"', value)])), space=SPACES)
+@example(item=[('"nonce"', '"a"')], space=" ")
+@example(item=[('"nonce"', '"a"'), ('"nonce"', "1")], space="")
+def test_both_ways_of_a_single_commit_come_to_the_same(item: list[tuple[str, str]], space: str) -> None:
+    body = space.encode() + written([item], space).removeprefix(b'{"data": [').removesuffix(b"]}")
+    found = single(body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "read_nonce", lambda body: None)
+        assert found == single(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "nonce"),
+    [
+        (b'{"nonce": "a"}', "a"),
+        (b' {"nonce":""}\n', ""),
+        (b'{"other": "a"}', None),
+        (b'{"nonce": "a", "state": 2}', None),
+        (b'{"nonce": "a"} x', None),
+        (b'{"nonce": "\xff"}', None),
+        (rb'{"nonce": "\u0061"}', None),
+        (b"", None),
+    ],
+)
+def test_which_single_commits_are_read_on_the_short_way(body: bytes, nonce: str | None) -> None:
+    assert codec.read_nonce(body) == nonce
