@@ -235,16 +235,18 @@ class MemdbEngine(Engine):
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
         self._check_open()
+        if len(commits) == 1:
+            return [self._commit(commits[0], now)]
         # Most commits of a batch only complete their task: one change serves them all.
         completed = transitions.complete(now)
-        if len(commits) == 1:
-            return [self._commit(commits[0], completed, now)]
         if len({commit.id for commit in commits}) == len(commits):
-            return [self._commit(commit, completed, now) for commit in commits]
+            return [self._commit(commit, now, completed) for commit in commits]
         # A task is one object: a later commit to it would change what an earlier one is answered with.
-        return [copy.copy(self._commit(commit, completed, now)) for commit in commits]
+        return [copy.copy(self._commit(commit, now, completed)) for commit in commits]
 
-    def _commit(self, commit: CommitRecord, completed: Change, now: int) -> TaskRecord | RatusError:
+    def _commit(
+        self, commit: CommitRecord, now: int, completed: Change | None = None
+    ) -> TaskRecord | RatusError:
         task = self._tasks.get(commit.id)
         if task is None:
             return NotFound()
@@ -252,7 +254,7 @@ class MemdbEngine(Engine):
             transitions.check_nonce(task, commit.nonce)
         except Conflict as error:
             return error
-        if transitions.only_completes(commit):
+        if completed is not None and transitions.only_completes(commit):
             return self._change(task, completed, now)
         change = transitions.commit(task, commit, now, self.retry, self.random)
         return self._change(task, change, now)
