@@ -145,7 +145,6 @@ def _run(settings: config.Settings) -> int:
         tls_keyfile=settings.tls_keyfile or None,
         shutdown_delay_seconds=settings.shutdown_delay / 1_000_000,
         ready=ready,
-        watch_connections=service.watch_connections,
     )
 
 

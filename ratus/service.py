@@ -74,7 +74,7 @@ class Service:
         await self.engine.close(self.clock.now())
 
     def watch_connections(self, count: Callable[[], int]) -> None:
-        """Have the number of open connections told, which ``count`` gives. To be called once."""
+        """Tell the number of open connections, which ``count`` gives, as a metric."""
         self._metrics.register(
             "ratus_connections", "gauge", "Number of connections that are open.", lambda: [({}, count())]
         )

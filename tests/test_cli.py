@@ -75,12 +75,11 @@ class Server:
     def build(self, settings: config.Settings) -> tuple[str, SimpleNamespace]:
         if self.build_error:
             raise self.build_error
-        return ("app", SimpleNamespace(name="service", watch_connections="watch"))
+        return ("app", SimpleNamespace(name="service"))
 
     def run(
         self, app: str, service: SimpleNamespace, *, ready: Callable[[str], None], **arguments: Any
     ) -> int:
-        assert arguments.pop("watch_connections") == service.watch_connections
         self.calls.append({"app": app, "service": service.name, **arguments})
         ready(f"http://{arguments['bind']}:{arguments['port']}" if arguments["port"] else "")
         if self.run_error:

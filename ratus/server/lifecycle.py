@@ -57,6 +57,9 @@ class Service(Protocol):
     def refused(self, status: int, client: str) -> None:
         """A request of this client (its address) could not be read and was answered with this status."""
 
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Have the number of open connections told, which ``count`` gives. Called once, before ``start``."""
+
     async def start(self) -> None:
         """Open the engine and start the chores; may take long.
 
@@ -86,7 +89,6 @@ class Lifecycle:
         shutdown_delay_seconds: float = 0.0,
         guards: Guards | None = None,
         ready: Callable[[str], None] | None = None,
-        watch_connections: Callable[[Callable[[], int]], None] | None = None,
     ) -> None:
         self._service = service
         self._sockets = sockets
@@ -94,8 +96,7 @@ class Lifecycle:
         self._shutdown_delay_seconds = shutdown_delay_seconds
         self._state = GuardedState(guards or Guards(), service.eager, service.refused)
         self._ready = ready
-        if watch_connections is not None:
-            watch_connections(lambda: len(self._state.connections))
+        service.watch_connections(lambda: len(self._state.connections))
         self._servers: list[asyncio.Server] = []
         self._stopping = asyncio.Event()
         self._config = Config(
@@ -217,14 +218,12 @@ def run(
     shutdown_delay_seconds: float = 0.0,
     guards: Guards | None = None,
     ready: Callable[[str], None] | None = None,
-    watch_connections: Callable[[Callable[[], int]], None] | None = None,
     sock: socket.socket | None = None,
 ) -> int:
     """Serve ``app`` and ``service`` until a signal, from the main thread. Returns the exit code.
 
     ``port`` 0 opens no listener: the service alone runs. ``ready`` is called once it listens, with the
     address (such as ``http://127.0.0.1:8000``), or once the service runs alone, with an empty text.
-    ``watch_connections`` is given what counts the open connections.
     ``sock`` is a bound socket to be used instead of ``bind`` and ``port``. SIGHUP reloads the service.
     """
     try:
@@ -243,7 +242,6 @@ def run(
             shutdown_delay_seconds=shutdown_delay_seconds,
             guards=guards,
             ready=ready,
-            watch_connections=watch_connections,
         )
         with _signals(lifecycle):
             return await lifecycle.serve()

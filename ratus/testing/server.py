@@ -143,7 +143,6 @@ class RatusServer:
             sockets=sockets,
             tls=self._tls,
             ready=self._serving,
-            watch_connections=service.watch_connections,
         )
         await self._lifecycle.serve()
 

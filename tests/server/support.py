@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +32,9 @@ class SilentService:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.refusals: list[tuple[int, str]] = []
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        self.connections = count
 
     def refused(self, status: int, client: str) -> None:
         self.refusals.append((status, client))

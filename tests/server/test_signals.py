@@ -26,6 +26,8 @@ def tell(*words):
 
 class Service:
     eager = frozenset()
+    def watch_connections(self, count):
+        pass
     def refused(self, status, client):
         tell("refused", status)
     async def start(self):
