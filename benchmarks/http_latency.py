@@ -97,7 +97,7 @@ def _row(engine: str, operation: str, middle: Round, rounds: list[Round]) -> Row
         "p99.9 ms": percentile(middle.latencies, 99.9) / 1000,
         "longest ms": middle.latencies[-1] / 1000,
         "p99 / p50": middle.spread,
-        "generator paused ms": middle.paced.kept_from_working / 1000,
+        "generator paused ms": middle.paced.longest_standstill / 1000,
         "refused": sum(each.paced.failed for each in rounds),
     }
 

@@ -213,7 +213,7 @@ def _pause(state: str, paced: Paced, written: bool) -> Row:
         "p99.9 ms": percentile(latencies, 99.9) / 1000,
         "longest ms": latencies[-1] / 1000,
         f"over {MILLISECONDS} ms": sum(latency > MILLISECONDS * 1000 for latency in latencies),
-        "generator paused ms": paced.kept_from_working / 1000,
+        "generator paused ms": paced.longest_standstill / 1000,
         "snapshot written": written,
         "refused": paced.failed,
     }

@@ -11,7 +11,7 @@ from ratus.api.handlers import Handlers
 from ratus.chores import Chores
 from ratus.clock import Clock
 from ratus.engine import Engine
-from ratus.memory import tidy
+from ratus.memory import keep_collections_short, tidy
 from ratus.metrics import Metrics, Survey
 from ratus.waiting import WaitingRoom
 
@@ -58,6 +58,7 @@ class Service:
 
     async def start(self) -> None:
         """Open the engine, then begin the chores. Raises `StartupError`."""
+        keep_collections_short()
         await self.engine.open(self.clock.now())
         tidy()  # what was loaded
         self.chores.start()

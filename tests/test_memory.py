@@ -33,6 +33,39 @@ def test_young_garbage_is_not_kept() -> None:
         gc.unfreeze()
 
 
+def test_old_garbage_is_not_kept_where_there_is_little() -> None:
+    gc.collect()
+    circle: list[object] = []
+    circle.append(circle)
+    gc.collect(1)  # it is old now
+    del circle
+    memory.tidy()
+    try:
+        gc.unfreeze()
+        assert gc.collect() == 0
+    finally:
+        gc.unfreeze()
+
+
+def test_a_million_objects_are_not_looked_at() -> None:
+    """Neither by the collector itself nor by `tidy`."""
+    threshold = gc.get_threshold()
+    collections: list[int] = []
+    gc.freeze()
+    gc.callbacks.append(lambda phase, info: collections.append(info["generation"]))
+    try:
+        memory.keep_collections_short()
+        alive = [[number] for number in range(1_000_000)]
+        memory.tidy()
+        assert collections
+        assert 2 not in collections
+        assert len(alive) == 1_000_000
+    finally:
+        gc.callbacks.pop()
+        gc.set_threshold(*threshold)
+        gc.unfreeze()
+
+
 @pytest.mark.parametrize("error", [AttributeError, OSError])
 def test_a_library_without_trim_is_no_trouble(
     monkeypatch: pytest.MonkeyPatch, error: type[Exception]

@@ -33,8 +33,10 @@ class Paced:
     status: array.array[int]
     clock: int
     """`time.monotonic_ns` when the first was due."""
-    kept_from_working: int
-    """The longest time that the generator itself stood still: the floor of every longest latency."""
+    longest_standstill: int
+    """The longest time that the generator itself was kept from working: the longest latency may be that."""
+    standstills: int
+    """All such times together: by so much the later requests were due later."""
     bodies: list[bytes]
 
     @property
@@ -94,7 +96,8 @@ def send(
             done=found[2::4],
             status=found[3::4],
             clock=told["clock"],
-            kept_from_working=told["kept from working"],
+            longest_standstill=told["longest standstill"],
+            standstills=told["standstills"],
             bodies=bodies.read_bytes().splitlines() if keep_bodies else [],
         )
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
+import re
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -56,8 +61,9 @@ def _compiler() -> None:
 def test_requests_are_due_at_the_rate() -> None:
     with answering(lambda number: OK) as port:
         paced = pacer.send(port, [REQUEST] * 100, connections=4, rate=500)
-    assert paced.due[0] == 0
-    assert paced.due[-1] == pytest.approx(99 / 500 * 1e6, abs=2)
+    last = 99 / 500 * 1e6
+    # On a busy machine the generator itself stands still now and then.
+    assert last - 2 <= paced.due[-1] <= last + paced.standstills + 2
     assert all(sent >= due for sent, due in zip(paced.sent, paced.due, strict=True))
     assert paced.failed == 0
     assert paced.seconds >= 99 / 500
@@ -72,8 +78,39 @@ def test_a_pause_is_charged_for_all_who_had_to_wait() -> None:
     with answering(pause_once) as port:
         paced = pacer.send(port, [REQUEST] * 100, connections=1, rate=200)
     waited = [latency for latency in paced.latencies if latency > 100_000]
-    # At 200 a second, twenty are due in the first half of the pause.
-    assert len(waited) >= 15
+    # At 200 a second, twenty are due in the first half of the pause; fewer where the machine keeps the generator
+    # from working as well. One that waits for answers would have sent a single one.
+    assert len(waited) >= 5
+
+
+def test_what_keeps_the_generator_from_working_is_not_charged() -> None:
+    def stop_the_generator(number: int) -> bytes:
+        if number == 10:
+            generator = _child()
+            os.kill(generator, signal.SIGSTOP)
+            time.sleep(0.2)
+            os.kill(generator, signal.SIGCONT)
+        return OK
+
+    with answering(stop_the_generator) as port:
+        paced = pacer.send(port, [REQUEST] * 100, connections=4, rate=200)
+    assert paced.longest_standstill >= 200_000
+    assert paced.standstills >= paced.longest_standstill
+    # Not sooner than at the rate, and those after the standstill not all at once.
+    assert all(after - before >= 4_998 for before, after in itertools.pairwise(paced.due))
+    # Only the one under way is charged; of forty that would have been due in the meantime, a busy machine may
+    # keep some waiting.
+    assert sum(latency > 100_000 for latency in paced.latencies) < 10
+
+
+def _child() -> int:
+    """The generator that this process has started."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            found = re.match(r"(\d+) \(pacer-.*\) [^Z] (\d+) ", stat.read_text())
+            if found is not None and int(found[2]) == os.getpid():
+                return int(found[1])
+    raise AssertionError("the generator does not run")
 
 
 def test_without_a_rate_every_request_is_sent_as_soon_as_can_be() -> None:

@@ -29,6 +29,7 @@ from ratus.records import (
     TopicInfo,
 )
 from ratus.transitions import Change, RetryDefaults
+from ratus_engines.memdb.by_id import ById
 from ratus_engines.memdb.listing import SLICE, list_page
 from ratus_engines.memdb.ordered import ByCreation, ByTime
 from ratus_engines.memdb.snapshot import FRAME, FRAME_BYTES, MEMBERS, Header, Snapshots
@@ -56,7 +57,7 @@ class MemdbEngine(Engine):
         nonces: Callable[[], str] | None = None,
     ) -> None:
         super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
-        self._tasks: dict[str, TaskRecord] = {}
+        self._tasks = ById()
         self._topics: dict[str, Topic] = {}
         self._created = ByCreation()  # what a snapshot walks
         self._committed = ByTime()  # completed ones by the time of their commit
@@ -110,7 +111,7 @@ class MemdbEngine(Engine):
 
     def _add(self, task: TaskRecord, now: int) -> None:
         """Take in a task whose id is new; ``sequence`` is given unless it comes from a snapshot."""
-        self._tasks[task.id] = task
+        self._tasks.put(task)
         if not task.sequence:
             self._sequence += 1
             task.sequence = self._sequence
@@ -150,7 +151,7 @@ class MemdbEngine(Engine):
         topic = self._topics[old.topic]
         topic.detach(old)
         new.sequence = old.sequence
-        self._tasks[new.id] = new
+        self._tasks.put(new)
         self._created.replace(new)
         self._attach(new, self._topic(new.topic), now)
         if new.topic != topic.name:
@@ -159,7 +160,7 @@ class MemdbEngine(Engine):
     def _delete(self, task: TaskRecord) -> None:
         topic = self._topics[task.topic]
         topic.detach(task)
-        del self._tasks[task.id]
+        self._tasks.remove(task)
         self._created.remove(task)
         self._forget_if_empty(topic)
         self.changes += 1

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ratus.errors import BadRequest
 from ratus.records import MAX_PAGE_BYTES, TaskPage, TaskQuery, TaskRecord
+from ratus_engines.memdb.by_id import ById
 from ratus_engines.memdb.topics import Topic
 
 # Tasks that are looked at before requests are let in: one or two milliseconds of work.
@@ -15,7 +16,7 @@ SLICE = 512
 
 
 async def list_page(
-    topics: Mapping[str, Topic], tasks: Mapping[str, TaskRecord], query: TaskQuery, walking: asyncio.Lock
+    topics: Mapping[str, Topic], tasks: ById, query: TaskQuery, walking: asyncio.Lock
 ) -> TaskPage:
     """One page of a topic's tasks; see `Engine.list_tasks`.
 
@@ -29,7 +30,7 @@ async def list_page(
 
 
 async def _list_page(
-    topics: Mapping[str, Topic], tasks: Mapping[str, TaskRecord], query: TaskQuery, *, filtered: bool
+    topics: Mapping[str, Topic], tasks: ById, query: TaskQuery, *, filtered: bool
 ) -> TaskPage:
     after = _position(query.after)
     found: list[TaskRecord] = []
