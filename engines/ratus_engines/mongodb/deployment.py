@@ -20,6 +20,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import InvalidName, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
 from ratus.engine import Health
@@ -76,13 +77,38 @@ def client(uri: str) -> AsyncMongoClient[dict[str, Any]]:
             made: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(uri, **options)
     except (PyMongoError, ValueError, TypeError) as error:
         raise ValueError(f"the MongoDB URI cannot be used: {_discreet(uri, str(error))}") from None
+    names = _complained_of(uri)
     for complaint in complaints:
-        logger.warning("the MongoDB URI: %s", _discreet(uri, str(complaint.message)))
+        text = str(complaint.message)
+        named = names.get(text)
+        logger.warning("the MongoDB URI: %s", _discreet(uri, f"{named.pop(0)}: {text}" if named else text))
     return made
 
 
 def _options(uri: str) -> set[str]:
-    return {name.partition("=")[0].lower() for name in re.split("[&;]", uri.partition("?")[2])}
+    return {name.partition("=")[0].lower() for name in _given(uri)}
+
+
+def _given(uri: str) -> list[str]:
+    return re.split("[&;]", uri.partition("?")[2])
+
+
+def _complained_of(uri: str) -> dict[str, list[str]]:
+    """The options that the driver warns of, in their order, by what it says of them.
+
+    From 4.20.1 on it does not name them. So it is asked about each by itself.
+    """
+    found: dict[str, list[str]] = {}
+    for option in _given(uri):
+        with warnings.catch_warnings(record=True) as complaints:
+            warnings.simplefilter("always")
+            try:
+                parse_uri(f"mongodb://host/?{option}", warn=True)
+            except (PyMongoError, ValueError, TypeError):
+                continue  # one that goes with another; the whole was accepted
+        for complaint in complaints:
+            found.setdefault(str(complaint.message), []).append(option.partition("=")[0])
+    return found
 
 
 def _discreet(uri: str, text: str) -> str:
