@@ -4,18 +4,21 @@
 #   PORT=9000 make run                      another port; BIND=0.0.0.0 for every interface
 #   make test ARGS="tests/documents -k README"
 #   make run PYTHON=python3.13              another interpreter for a new .venv
+#   make clean test CONSTRAINTS=/dev/null   the newest releases of everything, instead of those of constraints.txt
 
 PYTHON ?= python3
 BIND ?= 127.0.0.1
 PORT ?= 8000
 ARGS ?=
+CONSTRAINTS ?= constraints.txt
 
 VENV := .venv
 IN_VENV := $(VENV)/bin/python
-# Stamps say which sets of packages a virtualenv holds; they age with pyproject.toml.
+# Stamps say which sets of packages a virtualenv holds; they age with pyproject.toml and the constraints.
 RUNTIME := $(VENV)/.runtime-installed
 TOOLS := $(VENV)/.tools-installed
 PLOTS := $(VENV)/.plots-installed
+PIP_INSTALL := $(IN_VENV) -m pip install --quiet --disable-pip-version-check
 
 # A virtualenv whose interpreter is gone (upgraded away, or never finished) holds nothing.
 ifneq ($(shell test -x $(IN_VENV) && echo usable),usable)
@@ -73,7 +76,7 @@ openapi: $(TOOLS) ## Write openapi.yaml anew from the routes and models
 	@$(IN_VENV) -m ratus.api.openapi > $(VENV)/openapi.yaml
 	@mv $(VENV)/openapi.yaml openapi.yaml
 
-lock: $(TOOLS) ## Pin anew what the container image installs, at the newest releases
+lock: $(TOOLS) ## Pin anew what the container image and .venv install, at the newest releases
 	@$(IN_VENV) scripts/lock_requirements.py
 
 fmt: $(TOOLS) ## Format the code and apply the safe fixes
@@ -84,7 +87,7 @@ clean: ## Remove .venv, caches and everything built
 	@rm -rf $(VENV) build dist htmlcov site .cache .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(RUNTIME): pyproject.toml
+$(RUNTIME): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo 'Ratus needs Python 3.11 or newer as "$(PYTHON)"; name another one: make PYTHON=/path/to/python3' >&2; \
 	  exit 1; }
@@ -93,17 +96,17 @@ $(RUNTIME): pyproject.toml
 	  exit 1; }
 	@test -x $(IN_VENV) || { echo 'Making $(VENV)'; $(PYTHON) -m venv --clear $(VENV); }
 	@echo 'Installing Ratus into $(VENV)'
-	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --editable '.[all]'
+	@$(PIP_INSTALL) --constraint $(CONSTRAINTS) --editable '.[all]'
 	@touch $@
 
 $(TOOLS): $(RUNTIME)
 	@echo 'Installing the development tools into $(VENV)'
 	@# Dependency groups (PEP 735) need pip 25.1.
-	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --group dev
+	@$(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@$(PIP_INSTALL) --constraint $(CONSTRAINTS) --group dev
 	@touch $@
 
 $(PLOTS): $(TOOLS)
 	@echo 'Installing what the benchmarks draw with into $(VENV)'
-	@$(IN_VENV) -m pip install --quiet --disable-pip-version-check --group bench
+	@$(PIP_INSTALL) --constraint $(CONSTRAINTS) --group bench
 	@touch $@

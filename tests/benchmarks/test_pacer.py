@@ -78,8 +78,8 @@ def test_a_pause_is_charged_for_all_who_had_to_wait() -> None:
     with answering(pause_once) as port:
         paced = pacer.send(port, [REQUEST] * 100, connections=1, rate=200)
     waited = [latency for latency in paced.latencies if latency > 100_000]
-    # At 200 a second, twenty are due in the first half of the pause; fewer where the machine keeps the generator
-    # from working as well. One that waits for answers would have sent a single one.
+    # At 200 a second, twenty are due in the first half of the pause; fewer where the machine keeps the
+    # generator from working as well. One that waits for answers would have sent a single one.
     assert len(waited) >= 5
 
 
