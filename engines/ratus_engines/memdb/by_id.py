@@ -21,20 +21,23 @@ class ById:
     def __init__(self) -> None:
         self._parts: list[dict[str, TaskRecord]] = [{} for _ in range(PARTS)]
 
-    def _part(self, task_id: str) -> dict[str, TaskRecord]:
-        return self._parts[hash(task_id) >> _LOW_BITS & (PARTS - 1)]
-
     def get(self, task_id: str) -> TaskRecord | None:
         """The task of this id, or ``None``."""
-        return self._part(task_id).get(task_id)
+        return self._parts[hash(task_id) >> _LOW_BITS & (PARTS - 1)].get(task_id)
 
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._part(task_id)
+    def add(self, task: TaskRecord) -> bool:
+        """Keep a task unless there is one of its id. Whether it is kept."""
+        task_id = task.id
+        part = self._parts[hash(task_id) >> _LOW_BITS & (PARTS - 1)]
+        if task_id in part:
+            return False
+        part[task_id] = task
+        return True
 
     def put(self, task: TaskRecord) -> None:
         """Keep a task, in the place of the one that has its id."""
-        self._part(task.id)[task.id] = task
+        self._parts[hash(task.id) >> _LOW_BITS & (PARTS - 1)][task.id] = task
 
     def remove(self, task: TaskRecord) -> None:
         """Forget the task of this one's id. Raises `KeyError` when there is none."""
-        del self._part(task.id)[task.id]
+        del self._parts[hash(task.id) >> _LOW_BITS & (PARTS - 1)][task.id]

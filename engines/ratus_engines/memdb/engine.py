@@ -110,8 +110,7 @@ class MemdbEngine(Engine):
         return topic
 
     def _add(self, task: TaskRecord, now: int) -> None:
-        """Take in a task whose id is new; ``sequence`` is given unless it comes from a snapshot."""
-        self._tasks.put(task)
+        """Put a new task, which is kept by its id, into every order; one from a snapshot has its place."""
         if not task.sequence:
             self._sequence += 1
             task.sequence = self._sequence
@@ -151,7 +150,6 @@ class MemdbEngine(Engine):
         topic = self._topics[old.topic]
         topic.detach(old)
         new.sequence = old.sequence
-        self._tasks.put(new)
         self._created.replace(new)
         self._attach(new, self._topic(new.topic), now)
         if new.topic != topic.name:
@@ -181,13 +179,12 @@ class MemdbEngine(Engine):
 
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         self._check_open()
-        known = self._tasks
         created = []
         for task in tasks:
-            new = task.id not in known
+            transitions.complete_on_insert(task, now)
+            new = self._tasks.add(task)
             created.append(new)
             if new:
-                transitions.complete_on_insert(task, now)
                 self._add(task, now)
         return created
 
@@ -198,10 +195,11 @@ class MemdbEngine(Engine):
             transitions.complete_on_insert(task, now)
             old = self._tasks.get(task.id)
             created.append(old is None)
+            self._tasks.put(task)
             if old is None:
                 self._add(task, now)
-                continue
-            self._replace(old, task, now)
+            else:
+                self._replace(old, task, now)
         return created
 
     async def get(self, task_id: str) -> TaskRecord | None:
@@ -437,6 +435,7 @@ class MemdbEngine(Engine):
     async def _load(self, snapshots: Snapshots, now: int) -> None:
         async for tasks in snapshots.read(self._begin_loading):
             for task in tasks:
+                self._tasks.put(task)
                 self._add(task, now)
         for topic in list(self._topics.values()):
             self._forget_if_empty(topic)
