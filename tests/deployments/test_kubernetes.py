@@ -16,7 +16,7 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
 import yaml
-from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
 from ratus import __version__, config
 from ratus.server.guards import Guards
@@ -31,6 +31,7 @@ COMPONENTS = ("monitoring", "tokens", "network-policy")
 RELEASES = ("1.27", kubernetes_validate.latest_version())
 # Secrets are made by hand; these are the ones that the pages tell of.
 SECRETS = {"ratus-mongodb": {"uri"}, "ratus-tokens": {"tokens", "metrics"}}
+OF_THE_OPERATOR = {"PrometheusRule": PrometheusRule, "ServiceMonitor": ServiceMonitor}
 DOCKERFILE = (DEPLOYMENTS / "docker/Dockerfile").read_text(encoding="utf-8")
 
 
@@ -71,7 +72,7 @@ def test_the_kustomization_of_the_page(tmp_path: Path) -> None:
     assert {each["metadata"].get("namespace") for each in manifests} == {"ratus"}
     [server] = workloads(manifests)
     assert container(server)["image"] == f"registry.example.com/ratus:{__version__}"
-    assert of_kind(manifests, "ServiceMonitor")
+    assert {each["kind"] for each in of_kind(manifests, *OF_THE_OPERATOR)} == set(OF_THE_OPERATOR)
 
 
 def of_kind(manifests: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
@@ -123,7 +124,7 @@ def test_the_overlays_are_those_of_the_engines() -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_they_are_valid(manifests: list[dict[str, Any]], release: str) -> None:
     for each in manifests:
-        if each["kind"] != "ServiceMonitor":
+        if not each["apiVersion"].startswith("monitoring.coreos.com/"):
             kubernetes_validate.validate(each, release, strict=True)
 
 
@@ -134,11 +135,21 @@ def test_a_name_that_does_not_exist_is_noticed() -> None:
         kubernetes_validate.validate(first, RELEASES[-1], strict=True)
 
 
-def test_the_service_monitor_is_valid(manifests: list[dict[str, Any]]) -> None:
-    for each in of_kind(manifests, "ServiceMonitor"):
-        read = ServiceMonitor.model_validate(each)
+def test_what_is_for_the_operator_is_valid(manifests: list[dict[str, Any]]) -> None:
+    for each in of_kind(manifests, *OF_THE_OPERATOR):
+        read = OF_THE_OPERATOR[each["kind"]].model_validate(each)
         # What the model does not know, it drops.
         assert read.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True) == each
+
+
+def test_the_alerts_are_those_that_prometheus_was_asked_to_test(manifests: list[dict[str, Any]]) -> None:
+    groups = yaml.safe_load((DEPLOYMENTS / "prometheus/rules/ratus.yml").read_text(encoding="utf-8"))
+    for each in of_kind(manifests, "PrometheusRule"):
+        assert each["spec"] == groups
+
+
+def test_prometheus_has_a_token_where_one_is_needed(manifests: list[dict[str, Any]]) -> None:
+    for each in of_kind(manifests, "ServiceMonitor"):
         with_token = any("tokens" in str(workload) for workload in workloads(manifests))
         [endpoint] = each["spec"]["endpoints"]
         assert ("authorization" in endpoint) == with_token
