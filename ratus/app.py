@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +25,16 @@ logger = logging.getLogger("ratus")
 
 
 def build(
-    settings: Settings, *, engine: Engine | None = None, clock: Clock | None = None
+    settings: Settings,
+    *,
+    engine: Engine | None = None,
+    clock: Clock | None = None,
+    tidy: Callable[[], None] = lambda: None,
 ) -> tuple[Api, Service]:
     """The application and its service; nothing is opened yet.
+
+    ``tidy`` is called once everything is loaded, and with every round of chores. `ratus.memory` has one for
+    who owns the process: within another program, its memory is not ours to keep in order.
 
     Raises `plugins.PluginError` for an engine that cannot be had, and `ValueError` or `OSError` for tokens
     that cannot be read.
@@ -67,6 +75,7 @@ def build(
         initial_delay=settings.chore_initial_delay,
         initial_random=settings.chore_initial_random,
         retention=settings.retention_period,
+        tidy=tidy,
     )
     service = Service(
         engine=engine,
@@ -78,6 +87,7 @@ def build(
         metrics=metrics,
         survey=survey,
         read_tokens=lambda: read_tokens(settings),
+        tidy=tidy,
     )
     return api, service
 

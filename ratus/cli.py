@@ -117,11 +117,12 @@ COMMANDS: Final[dict[str, Command]] = {
 
 def _run(settings: config.Settings) -> int:
     # Imported here because a help text or a usage error should not wait for the whole server to load.
+    from ratus import memory
     from ratus.app import build
     from ratus.server.lifecycle import run
 
     try:
-        app, service = build(settings)
+        app, service = build(settings, tidy=memory.tidy)
     except (PluginError, ValueError, OSError) as error:
         # A setting that turned out to be wrong when it was used: the reason is enough for the operator.
         _logger.error("%s", error)
@@ -130,6 +131,7 @@ def _run(settings: config.Settings) -> int:
     except StartupError as error:
         _logger.error("%s", error)
         return EXIT_FAILURE
+    memory.keep_collections_short()
     about = f"(engine {settings.engine}, version {__version__})"
 
     def ready(address: str) -> None:

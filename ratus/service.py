@@ -11,7 +11,6 @@ from ratus.api.handlers import Handlers
 from ratus.chores import Chores
 from ratus.clock import Clock
 from ratus.engine import Engine
-from ratus.memory import keep_collections_short, tidy
 from ratus.metrics import Metrics, Survey
 from ratus.waiting import WaitingRoom
 
@@ -35,6 +34,7 @@ class Service:
         metrics: Metrics,
         survey: Survey,
         read_tokens: Callable[[], Tokens],
+        tidy: Callable[[], None],
     ) -> None:
         self.engine = engine
         self.clock = clock
@@ -45,6 +45,7 @@ class Service:
         self._metrics = metrics
         self._survey = survey
         self._read_tokens = read_tokens
+        self._tidy = tidy
 
     @property
     def eager(self) -> frozenset[str]:
@@ -58,9 +59,8 @@ class Service:
 
     async def start(self) -> None:
         """Open the engine, then begin the chores. Raises `StartupError`."""
-        keep_collections_short()
         await self.engine.open(self.clock.now())
-        tidy()  # what was loaded
+        self._tidy()  # what was loaded
         self.chores.start()
 
     def begin_shutdown(self) -> None:

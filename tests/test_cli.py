@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ratus import __version__, cli, config
+from ratus import __version__, cli, config, memory
 from ratus.errors import StartupError
 from ratus.options import Option
 from ratus.plugins import Catalogue, MissingDriver, Plugin, UnknownEngine, UnusablePlugin
@@ -69,17 +69,24 @@ class Server:
         self.exit_code = 0
         self.build_error: BaseException | None = None
         self.run_error: BaseException | None = None
+        self.collections_are_short = False
         monkeypatch.setitem(sys.modules, "ratus.app", SimpleNamespace(build=self.build))
+        monkeypatch.setattr(memory, "keep_collections_short", self.keep_collections_short)
         monkeypatch.setitem(sys.modules, "ratus.server.lifecycle", SimpleNamespace(run=self.run))
 
-    def build(self, settings: config.Settings) -> tuple[str, SimpleNamespace]:
+    def keep_collections_short(self) -> None:
+        self.collections_are_short = True
+
+    def build(self, settings: config.Settings, *, tidy: Callable[[], None]) -> tuple[str, SimpleNamespace]:
         if self.build_error:
             raise self.build_error
+        assert tidy is memory.tidy
         return ("app", SimpleNamespace(name="service"))
 
     def run(
         self, app: str, service: SimpleNamespace, *, ready: Callable[[str], None], **arguments: Any
     ) -> int:
+        assert self.collections_are_short
         self.calls.append({"app": app, "service": service.name, **arguments})
         ready(f"http://{arguments['bind']}:{arguments['port']}" if arguments["port"] else "")
         if self.run_error:

@@ -7,7 +7,8 @@ import gc
 
 import pytest
 
-from ratus import memory
+from ratus import Client, Task, memory
+from ratus.testing import RatusServer
 
 
 def test_what_lives_long_is_kept_from_the_collector() -> None:
@@ -75,3 +76,11 @@ def test_a_library_without_trim_is_no_trouble(
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
     assert memory._find_trim()(0) == 0
+
+
+def test_a_server_within_another_program_leaves_its_collector_alone() -> None:
+    before = gc.get_threshold(), gc.get_freeze_count()
+    with RatusServer() as server, Client(server.url) as client:
+        client.insert_task(Task(id="1", topic="t"))
+        server.advance("1m")
+        assert (gc.get_threshold(), gc.get_freeze_count()) == before
