@@ -8,6 +8,7 @@ one falls due. Nothing is polled: a thousand idle waiters cost nothing.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
@@ -29,6 +30,8 @@ _PAUSE = SECOND // 20
 _SHARED_PAUSE = SECOND // 2
 # Topics that somebody who just came is looked after before others have their turn.
 _TOPICS_AT_ONCE = 64
+# Waiters of a topic that are served at the same time, at the most.
+_WAITERS_AT_ONCE = 64
 
 
 class Want(Struct, frozen=True):
@@ -76,6 +79,8 @@ class WaitingRoom:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._told = False  # whether the engine tells what other servers make available
+        # In memory one claim after the other is as quick, and costs less.
+        self._at_once = 1 if engine.traits.immediate else _WAITERS_AT_ONCE
         self.polls = 0
         """How many requests wait for a task to claim."""
         self.lookers = 0
@@ -199,14 +204,22 @@ class WaitingRoom:
             self._start(self._serve(topic))
 
     async def _serve(self, topic: str) -> None:
-        """Claim for the waiters of a topic, one after the other, until nothing is due."""
+        """Claim for the waiters of a topic in their order, until nothing is due.
+
+        Mostly a single task has come, and only the first waiter is served. As long as there is more, twice as
+        many are served at the same time: an engine that asks a database takes little longer for many claims
+        than for one.
+        """
+        found = 0
         try:
             while topic in self._queues:
                 self._serving[topic] = False
                 looked = self._clock.now()
-                if await self._serve_first(topic) or self._serving[topic]:
+                if await self._serve_first(topic, max(1, found)):
+                    found = min(2 * found or 1, self._at_once)
                     continue
-                if not await self._look_again(topic, looked):
+                found = 0
+                if not self._serving[topic] and not await self._look_again(topic, looked):
                     break
         except Exception:
             # A waiter that nobody serves would wait until its time is over: try again soon.
@@ -228,26 +241,40 @@ class WaitingRoom:
         self._arm(topic, due if due > now else now + _PAUSE)
         return False
 
-    async def _serve_first(self, topic: str) -> bool:
-        """Claim for the waiter that came first; whether it is worth going on."""
-        waiter = self._first(topic)
-        if waiter is None:
-            return False
-        if waiter.busy:
+    async def _serve_first(self, topic: str, count: int) -> bool:
+        """Claim for so many waiters that came first; whether it is worth going on."""
+        first = list(itertools.islice(self._queues.get(topic, ()), count))
+        if first and first[0].busy:
             # Another of its topics is being served. Nobody overtakes it meanwhile.
-            waiter.missed.add(topic)
+            first[0].missed.add(topic)
             return False
-        # What became available at the same time in other topics is taken by preference, but not where
-        # somebody else came first.
-        topics = [other for other in self._serving if other in waiter.rank and self._first(other) is waiter]
-        return await self._claim_for(waiter, tuple(sorted(topics, key=waiter.rank.__getitem__)))
+        claims = [
+            self._claim_for(waiter, self._topics_of(waiter, topic))
+            for waiter in itertools.takewhile(lambda waiter: not waiter.busy, first)
+        ]
+        if len(claims) > 1:
+            return all(await asyncio.gather(*claims))
+        return await claims[0] if claims else False
+
+    def _topics_of(self, waiter: _Waiter, topic: str) -> tuple[str, ...]:
+        """The topic that is being served, and what became available at the same time in others: that is taken
+        by preference, but not where somebody else came first."""
+        topics = [
+            other
+            for other in self._serving
+            if other in waiter.rank and (other == topic or self._first(other) is waiter)
+        ]
+        return tuple(sorted(topics, key=waiter.rank.__getitem__))
 
     def _first(self, topic: str) -> _Waiter | None:
         return next(iter(self._queues.get(topic, ())), None)
 
-    async def _claim_for(self, waiter: _Waiter, topics: tuple[str, ...]) -> bool:
-        """Claim in these topics; whether the waiter is done with."""
+    def _claim_for(self, waiter: _Waiter, topics: tuple[str, ...]) -> Coroutine[Any, Any, bool]:
+        """Claim in these topics; whether the waiter is done with. From now on it is busy."""
         waiter.busy = True
+        return self._claim(waiter, topics)
+
+    async def _claim(self, waiter: _Waiter, topics: tuple[str, ...]) -> bool:
         try:
             tasks = await self._engine.claim(waiter.want.claim(topics, now := self._clock.now()), now)
         except RatusError as error:

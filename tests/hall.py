@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.clock import MINUTE, SECOND
-from ratus.engine import Engine
+from ratus.engine import Engine, Traits
 from ratus.records import Claim, TaskRecord
 from ratus.testing import ManualClock
 from ratus.waiting import WaitingRoom, Want
@@ -113,6 +113,8 @@ class Hall:
 
 class Slow(MemdbEngine):
     """Lets others in before and after each step, as an engine does that asks a database."""
+
+    traits = Traits(name="slow", durable=False, shared=False)
 
     def __init__(self, seed: int) -> None:
         super().__init__()

@@ -133,6 +133,61 @@ async def test_an_engine_that_takes_its_time_loses_nothing(seed: int) -> None:
     await hall.assert_empty()
 
 
+class Database(MemdbEngine):
+    """Takes as long for many claims as for one: three turns of the loop. Counts them."""
+
+    traits = Traits(name="database", durable=False, shared=False)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims = self.under_way = self.most = 0
+
+    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        self.claims += 1
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        tasks = await super().claim(claim, now)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        self.under_way -= 1
+        return tasks
+
+
+async def test_many_tasks_are_handed_out_at_the_same_time_and_in_order() -> None:
+    engine = Database()
+    hall = await Hall(engine).open()
+    waits = [hall.wait() for _ in range(200)]
+    await hall.settle()
+    engine.claims = 0
+    await hall.insert(*map(str, range(150)))
+    for _ in range(5):
+        await hall.settle()
+    assert [wait.result() for wait in waits[:150]] == [[str(number)] for number in range(150)]
+    assert not any(wait.done() for wait in waits[150:])
+    assert engine.most == 64
+    # 1, 1, 2, 4, 8, 16, 32 and 64 found one each, of another 64 only 22 did, and a last one found nothing.
+    assert engine.claims == 193
+    await hall.insert(*map(str, range(150, 200)))
+    for _ in range(5):
+        await hall.settle()
+    await hall.assert_empty()
+
+
+async def test_one_task_does_not_have_everybody_claim() -> None:
+    engine = Database()
+    hall = await Hall(engine).open()
+    waits = [hall.wait() for _ in range(100)]
+    await hall.settle()
+    engine.claims = 0
+    await hall.insert("1")
+    await hall.settle()
+    assert waits[0].result() == ["1"]
+    assert engine.claims == 2
+    for wait in waits[1:]:
+        wait.cancel()
+    await hall.assert_empty()
+
+
 class Held(MemdbEngine):
     """Keeps the answer to the first claim back until it is let go."""
 
