@@ -210,6 +210,26 @@ def update(change: Change) -> Document | list[Document]:
     return changes
 
 
+def updates(changes: Mapping[str, Change]) -> list[Document]:
+    """One update for tasks by their ids, each with a change of its own that adds one attempt.
+
+    For MongoDB this is half the work of an update for each.
+    """
+    sets: list[Document] = []
+    absent: set[str] = set()
+    for change in changes.values():
+        each = update(change)
+        assert isinstance(each, dict), "only what adds an attempt"
+        assert each["$inc"] == {"attempts": 1}, "only what adds one attempt"
+        sets.append(each["$set"])
+        absent |= each.get("$unset", {}).keys()
+    place = {"$indexOfArray": [{"$literal": list(changes)}, "$_id"]}
+    own = {"$arrayElemAt": [{"$literal": sets}, place]}
+    attempts = {"attempts": {"$add": [{"$ifNull": ["$attempts", 0]}, 1]}}
+    merged: Document = {"$replaceWith": {"$mergeObjects": ["$$ROOT", own, attempts]}}
+    return [{"$unset": sorted(absent)}, merged] if absent else [merged]
+
+
 def replacement(task: TaskRecord) -> list[Document]:
     """An update that replaces a task whole, or inserts it, and keeps the place in the order of creation.
 

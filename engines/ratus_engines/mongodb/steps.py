@@ -3,8 +3,8 @@
 One: `findAndModify` in the order of claiming. Where the deployment refuses that, the first due task is looked
 up and claimed by its id if it is still due; who was too late looks again.
 
-Several: each is claimed by its id under a nonce of its own, in one bulk write, and those with our nonces
-are read back: they are ours, whatever happened on the way.
+Several: each is claimed by its id under a nonce of its own, in one write, and those with our nonces are read
+back: they are ours, whatever happened on the way.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
-from pymongo import ReturnDocument, UpdateOne
+from pymongo import ReturnDocument
 
 from ratus import transitions
 from ratus.records import PENDING, Claim, TaskRecord
+from ratus.transitions import Change
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import Document, date, record, update
+from ratus_engines.mongodb.documents import Document, date, record, update, updates
 from ratus_engines.mongodb.errors import may_have_happened
 from ratus_engines.mongodb.fallbacks import POLL, Fallbacks
 from ratus_engines.mongodb.lost import LostClaims
@@ -138,14 +139,15 @@ class Steps:
     # ---- several ---------------------------------------------------------------------------------
 
     async def several(self, topic: str, aims: Sequence[Aim]) -> dict[str, TaskRecord]:
-        """Claim these tasks, each if it is still due then; those that are claimed now, by id."""
+        """Claim these tasks, each if it is still due; those that are claimed now, by id."""
         nonces = {self._nonces(): aim for aim in aims}
-        requests = [
-            UpdateOne({**due(topic, aim.now), "_id": aim.task_id}, _update(aim.claim, nonce, aim.now))
-            for nonce, aim in nonces.items()
-        ]
+        # Callers who came together are served as of the moment when the last of them came.
+        condition = due(topic, max(aim.now for aim in aims))
+        changes = {aim.task_id: _change(aim.claim, nonce, aim.now) for nonce, aim in nonces.items()}
         try:
-            await self._deployment.tasks.bulk_write(requests, ordered=False)
+            await self._deployment.tasks.update_many(
+                {**condition, "_id": {"$in": list(changes)}}, updates(changes), hint="_id_"
+            )
         except BaseException as error:
             if not isinstance(error, Exception) or not may_have_happened(error):
                 self._lost.give_back(nonces, topic=topic)
@@ -173,9 +175,11 @@ class Steps:
         return found
 
 
+def _change(claim: Claim, nonce: str, now: int) -> Change:
+    return transitions.claim(consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now)
+
+
 def _update(claim: Claim, nonce: str, now: int) -> Document:
-    changes = update(
-        transitions.claim(consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now)
-    )
+    changes = update(_change(claim, nonce, now))
     assert isinstance(changes, dict), "a claim adds an attempt"
     return changes

@@ -1,11 +1,12 @@
-"""Batches of claims among other servers that are quicker."""
+"""Claims of several tasks: together, and among other servers that are quicker."""
 
 from __future__ import annotations
 
 import pytest
-from ratus_engines.mongodb.steps import Steps
+from ratus_engines.mongodb.engine import MongodbEngine
+from ratus_engines.mongodb.steps import Aim, Steps
 
-from ratus.records import Claim, TaskRecord
+from ratus.records import ACTIVE, COMPLETED, Claim, TaskRecord
 from tests.engines.contract.desk import HOUR, Desk
 
 pytestmark = pytest.mark.anyio
@@ -28,3 +29,42 @@ async def test_a_batch_that_is_outrun_again_and_again_gets_a_task_all_the_same(
     assert tries
     assert [task.id for task in claimed] == ["1"]
     assert [task.id for task in await desk.engine.claim(claim, desk.now)] == ["2", "3"]
+
+
+async def test_tasks_are_claimed_together_each_for_its_own_consumer(desk: Desk) -> None:
+    """In one update, whatever the tasks and the claims hold."""
+    assert isinstance(desk.engine, MongodbEngine)
+    steps, tasks = desk.engine._claims._steps, desk.engine._deployment.tasks
+    odd = "$topic"  # a text that an expression would take for a member
+    await desk.add("1", "2", odd, payload=b'{"$state": "$nonce", "list": [1, 2.0]}', consumer="before")
+    await desk.add("done", state=COMPLETED)
+    await desk.add("later", scheduled=desk.now + HOUR)
+    await desk.add("elsewhere", topic="other")
+    await tasks.update_one({"_id": "2"}, {"$unset": {"attempts": "", "consumer": ""}})  # as Go writes it
+    await tasks.update_one({"_id": odd}, {"$set": {"attempts": 7, "implied": True}})
+    claims = {
+        "1": Claim(("t",), desk.now + HOUR, "$state"),
+        "2": Claim(("t",), desk.now + 2 * HOUR, "second"),
+        odd: Claim(("t",), desk.now + 3 * HOUR),
+        **{name: Claim(("t",), desk.now + HOUR, "nobody") for name in ("done", "later", "elsewhere", "none")},
+    }
+    before = {name: await desk.engine.get(name) for name in claims}
+    claimed = await steps.several("t", [Aim(name, claim, desk.now) for name, claim in claims.items()])
+    assert claimed.keys() == {"1", "2", odd}
+    assert len({task.nonce for task in claimed.values()}) == 3
+    for name, claim in claims.items():
+        task, was = await desk.engine.get(name), before[name]
+        if name not in claimed:
+            assert task == was
+            continue
+        assert task is not None
+        assert was is not None
+        assert task == claimed[name]
+        assert (task.state, task.consumer, task.deadline) == (ACTIVE, claim.consumer, claim.deadline)
+        assert (task.consumed, task.attempts, task.implied) == (desk.now, was.attempts + 1, False)
+        for member in ("id", "topic", "payload", "produced", "scheduled", "producer", "sequence", "priority"):
+            assert getattr(task, member) == getattr(was, member), member
+    stored = await tasks.find_one({"_id": odd})
+    assert stored is not None
+    assert "consumer" not in stored
+    assert "implied" not in stored
