@@ -10,7 +10,7 @@ back: they are ours, whatever happened on the way.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 from pymongo import ReturnDocument
@@ -27,6 +27,9 @@ from ratus_engines.mongodb.fallbacks import POLL, Fallbacks
 from ratus_engines.mongodb.lost import LostClaims
 from ratus_engines.mongodb.topics import Topics
 
+# An update has to stay below 16 MiB, and both the ids and the consumers in it come from clients.
+_MOST_BYTES = 4 * 2**20
+
 
 class Aim(Struct, frozen=True, gc=False):
     """A task to be claimed, for whom and when."""
@@ -34,6 +37,11 @@ class Aim(Struct, frozen=True, gc=False):
     task_id: str
     claim: Claim
     now: int
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in an update at the most: the id three times, the consumer, and the rest."""
+        return 4 * (3 * len(self.task_id) + len(self.claim.consumer)) + 500
 
 
 def due(topic: str, now: int) -> Document:
@@ -143,11 +151,11 @@ class Steps:
         nonces = {self._nonces(): aim for aim in aims}
         # Callers who came together are served as of the moment when the last of them came.
         condition = due(topic, max(aim.now for aim in aims))
-        changes = {aim.task_id: _change(aim.claim, nonce, aim.now) for nonce, aim in nonces.items()}
         try:
-            await self._deployment.tasks.update_many(
-                {**condition, "_id": {"$in": list(changes)}}, updates(changes), hint="_id_"
-            )
+            for part in _parts(nonces):
+                await self._deployment.tasks.update_many(
+                    {**condition, "_id": {"$in": list(part)}}, updates(part), hint="_id_"
+                )
         except BaseException as error:
             if not isinstance(error, Exception) or not may_have_happened(error):
                 self._lost.give_back(nonces, topic=topic)
@@ -173,6 +181,19 @@ class Steps:
         here = {task.nonce for task in found}
         self._lost.give_back([nonce for nonce in nonces if nonce not in here], topic=topic)
         return found
+
+
+def _parts(nonces: Mapping[str, Aim]) -> Iterator[dict[str, Change]]:
+    """What changes by the ids of the tasks, as much at a time as one update may hold."""
+    part: dict[str, Change] = {}
+    size = 0
+    for nonce, aim in nonces.items():
+        size += aim.bytes
+        if part and size > _MOST_BYTES:
+            yield part
+            part, size = {}, aim.bytes
+        part[aim.task_id] = _change(aim.claim, nonce, aim.now)
+    yield part
 
 
 def _change(claim: Claim, nonce: str, now: int) -> Change:

@@ -68,3 +68,19 @@ async def test_tasks_are_claimed_together_each_for_its_own_consumer(desk: Desk) 
     assert stored is not None
     assert "consumer" not in stored
     assert "implied" not in stored
+
+
+async def test_claims_that_do_not_fit_into_one_update(desk: Desk) -> None:
+    """A consumer may be as long as a body; whoever claims at the same moment must not suffer for it."""
+    assert isinstance(desk.engine, MongodbEngine)
+    ids = [f"{number}-{'é' * 400}" for number in range(12)]
+    await desk.add(*ids)
+    consumer = "x" * 4_000_000
+    aims = [
+        Aim(name, Claim(("t",), desk.now + HOUR, consumer if number % 2 else ""), desk.now)
+        for number, name in enumerate(ids)
+    ]
+    claimed = await desk.engine._claims._steps.several("t", aims)
+    assert {name: len(task.consumer) for name, task in claimed.items()} == {
+        name: len(consumer) if number % 2 else 0 for number, name in enumerate(ids)
+    }
