@@ -11,14 +11,20 @@ Each caller gets a task that is due at its own time, in the order in which they 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
+
+from pymongo.errors import PyMongoError
 
 from ratus.records import Claim, TaskRecord
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background
 from ratus_engines.mongodb.documents import record
+from ratus_engines.mongodb.errors import is_passing, reason
 from ratus_engines.mongodb.lost import LostClaims
 from ratus_engines.mongodb.steps import Aim, Steps, due
+
+logger = logging.getLogger("ratus.engines.mongodb")
 
 Alone = Callable[[], Awaitable[TaskRecord | None]]
 
@@ -114,17 +120,31 @@ class Combiner:
                 self._answer(caller, None)
             else:
                 rest.append(caller)
-        claimed = await self._steps.several(topic, aims) if aims else {}
+        claimed: dict[str, TaskRecord] = {}
+        try:
+            claimed = await self._steps.several(topic, aims) if aims else {}
+        except PyMongoError as error:
+            if is_passing(error):
+                raise
+            logger.debug("claims cannot be made together, so each is made alone: %s", reason(error))
         for caller, aim in zip(aiming, aims, strict=True):
             task = claimed.get(aim.task_id)
-            if task is None:  # another server was faster
+            if task is None:  # another server was faster, or one of the claims cannot be made
                 rest.append(caller)
             else:
                 self._answer(caller, task)
         return rest
 
     async def _alone(self, caller: _Caller) -> None:
-        self._answer(caller, await caller.alone())
+        try:
+            task = await caller.alone()
+        except PyMongoError as error:
+            if is_passing(error):
+                raise  # it would not go better for the others
+            if not caller.future.done():
+                caller.future.set_exception(error)
+        else:
+            self._answer(caller, task)
 
     def _answer(self, caller: _Caller, task: TaskRecord | None) -> None:
         if not caller.future.done():

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
+from pymongo.errors import OperationFailure
 from ratus_engines.mongodb.engine import MongodbEngine
 from ratus_engines.mongodb.steps import Aim, Steps
 
+from ratus.errors import PayloadTooLarge
 from ratus.records import ACTIVE, COMPLETED, Claim, TaskRecord
 from tests.engines.contract.desk import HOUR, Desk
 
@@ -68,6 +73,33 @@ async def test_tasks_are_claimed_together_each_for_its_own_consumer(desk: Desk) 
     assert stored is not None
     assert "consumer" not in stored
     assert "implied" not in stored
+
+
+async def test_a_claim_that_cannot_be_made_does_not_hurt_those_who_came_with_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task near the limit of 16 MiB, say, and one whose name is too long to be written into it."""
+    refusal = OperationFailure("Resulting document after update is larger than 16777216", 17419)
+    one = Steps.one
+
+    async def several(*arguments: object) -> dict[str, TaskRecord]:
+        raise refusal
+
+    async def claim_one(self: Steps, condition: Any, claim: Claim, now: int) -> TaskRecord | None:
+        if claim.consumer == "2":
+            raise refusal
+        return await one(self, condition, claim, now)
+
+    monkeypatch.setattr(Steps, "several", several)
+    monkeypatch.setattr(Steps, "one", claim_one)
+    await desk.add(*map(str, range(10)))
+    answers = await asyncio.gather(
+        *(desk.engine.claim(Claim(("t",), desk.now + HOUR, str(number)), desk.now) for number in range(10)),
+        return_exceptions=True,
+    )
+    assert isinstance(answers.pop(2), PayloadTooLarge)
+    claimed = [task.id for answer in answers if not isinstance(answer, BaseException) for task in answer]
+    assert len(set(claimed)) == 9
 
 
 async def test_claims_that_do_not_fit_into_one_update(desk: Desk) -> None:
