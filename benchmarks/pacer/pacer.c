@@ -8,7 +8,7 @@
  * every request is due at once, and the connections are kept busy.
  *
  * What keeps this program itself from working is not the server's: requests that were not due yet are then due
- * by so much later, instead of all at once. Those that were due already, or under way, are charged in full.
+ * by so much later, instead of all at once. Those that had become due, or were under way, are charged in full.
  *
  * REQUESTS holds the requests as they travel, each behind its length (32 bits, in the machine's order).
  * RECORDS gets a record for each, in their order: when it was due, sent and answered, in microseconds from the
@@ -72,6 +72,14 @@ static int64_t now_ns(void) {
     return now;
 }
 
+/* Whatever happened since the clock was read last was no standstill. */
+static void begin_step(void) {
+    int64_t before_longest = longest, before_lost = lost;
+    now_ns();
+    longest = before_longest;
+    lost = before_lost;
+}
+
 static uint32_t since_origin(void) { return (uint32_t)((now_ns() - origin) / 1000); }
 
 static void rest(struct connection *c) {
@@ -108,7 +116,9 @@ static void lose(struct connection *c) {
         idle_count = kept;
     }
     close(c->socket);
+    now_ns();
     dial(c);
+    begin_step();                                       /* that took as long as the server let it wait */
 }
 
 static void drain(struct connection *c) {
@@ -232,6 +242,7 @@ int main(int argc, char **argv) {
         int ready = epoll_wait(poller, events, 256, 0);
         for (int i = 0; i < ready; i++) {
             struct connection *c = events[i].data.ptr;
+            now_ns();
             if (events[i].events & EPOLLOUT && c->request >= 0) {
                 struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
                 epoll_ctl(poller, EPOLL_CTL_MOD, c->socket, &event);
