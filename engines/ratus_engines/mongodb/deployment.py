@@ -75,13 +75,16 @@ def client(uri: str) -> AsyncMongoClient[dict[str, Any]]:
         with warnings.catch_warnings(record=True) as complaints:
             warnings.simplefilter("always")
             made: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(uri, **options)
-    except (PyMongoError, ValueError, TypeError) as error:
+    except (PyMongoError, ValueError, TypeError, OSError) as error:
         raise ValueError(f"the MongoDB URI cannot be used: {_discreet(uri, str(error))}") from None
     names = _complained_of(uri)
     for complaint in complaints:
         text = str(complaint.message)
         named = names.get(text)
-        logger.warning("the MongoDB URI: %s", _discreet(uri, f"{named.pop(0)}: {text}" if named else text))
+        if named:
+            # Several may be said the same of, each in its turn; of one, something may be said twice.
+            text = f"{named.pop(0) if len(named) > 1 else named[0]}: {text}"
+        logger.warning("the MongoDB URI: %s", _discreet(uri, text))
     return made
 
 
@@ -104,10 +107,10 @@ def _complained_of(uri: str) -> dict[str, list[str]]:
             warnings.simplefilter("always")
             try:
                 parse_uri(f"mongodb://host/?{option}", warn=True)
-            except (PyMongoError, ValueError, TypeError):
+            except (PyMongoError, ValueError, TypeError, OSError):
                 continue  # one that goes with another; the whole was accepted
-        for complaint in complaints:
-            found.setdefault(str(complaint.message), []).append(option.partition("=")[0])
+        for text in {str(complaint.message) for complaint in complaints}:
+            found.setdefault(text, []).append(option.partition("=")[0])
     return found
 
 

@@ -175,6 +175,19 @@ def test_options_that_the_driver_does_not_know_are_told(caplog: pytest.LogCaptur
     assert "hush" not in caplog.text
 
 
+def test_each_option_is_told_once_and_by_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    MongodbEngine("mongodb://host/?foo=1&fooo=2&compressors=none,nothing")
+    texts = [record.getMessage() for record in caplog.records if "URI" in record.getMessage()]
+    assert len([text for text in texts if " foo: " in text]) == 1
+    assert len([text for text in texts if " fooo: " in text]) == 1
+
+
+@pytest.mark.parametrize("name", ["/nowhere.pem", __file__])
+def test_a_certificate_that_cannot_be_read_is_told(name: str) -> None:
+    with pytest.raises(ValueError, match="the MongoDB URI cannot be used"):
+        MongodbEngine(f"mongodb://host/?tls=true&tlsCAFile={name}")
+
+
 # ---- options of the URI ------------------------------------------------------------------------------------
 
 
