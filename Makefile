@@ -102,7 +102,7 @@ $(RUNTIME): pyproject.toml $(CONSTRAINTS)
 $(TOOLS): $(RUNTIME)
 	@echo 'Installing the development tools into $(VENV)'
 	@# Dependency groups (PEP 735) need pip 25.1.
-	@$(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@$(PIP_INSTALL) --constraint $(CONSTRAINTS) --upgrade 'pip>=25.1'
 	@$(PIP_INSTALL) --constraint $(CONSTRAINTS) --group dev
 	@touch $@
 
