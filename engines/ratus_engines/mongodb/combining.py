@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from bson.errors import InvalidDocument
 from pymongo.errors import PyMongoError
 
 from ratus.records import Claim, TaskRecord
@@ -123,7 +124,7 @@ class Combiner:
         claimed: dict[str, TaskRecord] = {}
         try:
             claimed = await self._steps.several(topic, aims) if aims else {}
-        except PyMongoError as error:
+        except (PyMongoError, InvalidDocument) as error:
             if is_passing(error):
                 raise
             logger.debug("claims cannot be made together, so each is made alone: %s", reason(error))
@@ -138,7 +139,7 @@ class Combiner:
     async def _alone(self, caller: _Caller) -> None:
         try:
             task = await caller.alone()
-        except PyMongoError as error:
+        except (PyMongoError, InvalidDocument) as error:
             if is_passing(error):
                 raise  # it would not go better for the others
             if not caller.future.done():

@@ -3,8 +3,8 @@
 One: `findAndModify` in the order of claiming. Where the deployment refuses that, the first due task is looked
 up and claimed by its id if it is still due; who was too late looks again.
 
-Several: each is claimed by its id under a nonce of its own, in one write, and those with our nonces are read
-back: they are ours, whatever happened on the way.
+Several: each is claimed by its id under a nonce of its own, in one update (a few where names are very long),
+and those with our nonces are read back: they are ours, whatever happened on the way.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Aim(Struct, frozen=True, gc=False):
     now: int
 
     @property
-    def bytes(self) -> int:
-        """What it takes in an update at the most: the id three times, the consumer, and the rest."""
-        return 4 * (3 * len(self.task_id) + len(self.claim.consumer)) + 500
+    def size(self) -> int:
+        """Bytes that it takes in an update at the most: the id twice, the consumer, and the rest."""
+        return 4 * (2 * len(self.task_id) + len(self.claim.consumer)) + 500
 
 
 def due(topic: str, now: int) -> Document:
@@ -188,10 +188,10 @@ def _parts(nonces: Mapping[str, Aim]) -> Iterator[dict[str, Change]]:
     part: dict[str, Change] = {}
     size = 0
     for nonce, aim in nonces.items():
-        size += aim.bytes
+        size += aim.size
         if part and size > _MOST_BYTES:
             yield part
-            part, size = {}, aim.bytes
+            part, size = {}, aim.size
         part[aim.task_id] = _change(aim.claim, nonce, aim.now)
     yield part
 

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from pymongo.errors import OperationFailure
+from pymongo.errors import DocumentTooLarge, OperationFailure
 from ratus_engines.mongodb.engine import MongodbEngine
 from ratus_engines.mongodb.steps import Aim, Steps
 
@@ -75,11 +75,18 @@ async def test_tasks_are_claimed_together_each_for_its_own_consumer(desk: Desk) 
     assert "implied" not in stored
 
 
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        OperationFailure("Resulting document after update is larger than 16777216", 17419),
+        DocumentTooLarge("'update' command document too large"),  # the driver sees it before it is sent
+    ],
+    ids=["server", "driver"],
+)
 async def test_a_claim_that_cannot_be_made_does_not_hurt_those_who_came_with_it(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     """A task near the limit of 16 MiB, say, and one whose name is too long to be written into it."""
-    refusal = OperationFailure("Resulting document after update is larger than 16777216", 17419)
     one = Steps.one
 
     async def several(*arguments: object) -> dict[str, TaskRecord]:
