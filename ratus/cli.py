@@ -131,7 +131,8 @@ def _run(settings: config.Settings) -> int:
     except StartupError as error:
         _logger.error("%s", error)
         return EXIT_FAILURE
-    memory.keep_collections_short()
+    if service.engine.traits.immediate:  # it has its tasks in memory
+        memory.keep_collections_short()
     about = f"(engine {settings.engine}, version {__version__})"
 
     def ready(address: str) -> None:

@@ -69,6 +69,7 @@ class Server:
         self.exit_code = 0
         self.build_error: BaseException | None = None
         self.run_error: BaseException | None = None
+        self.immediate = True
         self.collections_are_short = False
         monkeypatch.setitem(sys.modules, "ratus.app", SimpleNamespace(build=self.build))
         monkeypatch.setattr(memory, "keep_collections_short", self.keep_collections_short)
@@ -81,12 +82,13 @@ class Server:
         if self.build_error:
             raise self.build_error
         assert tidy is memory.tidy
-        return ("app", SimpleNamespace(name="service"))
+        engine = SimpleNamespace(traits=SimpleNamespace(immediate=self.immediate))
+        return ("app", SimpleNamespace(name="service", engine=engine))
 
     def run(
         self, app: str, service: SimpleNamespace, *, ready: Callable[[str], None], **arguments: Any
     ) -> int:
-        assert self.collections_are_short
+        assert self.collections_are_short or not self.immediate
         self.calls.append({"app": app, "service": service.name, **arguments})
         ready(f"http://{arguments['bind']}:{arguments['port']}" if arguments["port"] else "")
         if self.run_error:
@@ -243,6 +245,15 @@ def test_it_serves_with_the_settings(
     err = capfd.readouterr().err
     assert err.endswith(f"INFO    serving on http://127.0.0.1:8000 (engine memdb, version {__version__})\n")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("immediate", [True, False])
+def test_collections_are_kept_short_where_the_engine_has_its_tasks_in_memory(
+    server: Server, immediate: bool
+) -> None:
+    server.immediate = immediate
+    assert cli.main([]) == 0
+    assert server.collections_are_short == immediate
 
 
 def test_tls_files_are_handed_on(server: Server) -> None:
