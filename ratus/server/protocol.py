@@ -68,7 +68,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._progress = False
         self._expects_continue = False
         self._first = True
-        # Answers that are written with the loop's next turn.
+        # Answers that are held until what can be read now has been read.
         self._unwritten = b""
         # The end of the connection.
         self._half_closed = False
@@ -416,14 +416,20 @@ class GuardedProtocol(HttpToolsProtocol):
     # Writing
 
     def write_soon(self, answer: bytes) -> None:
-        """Write a whole answer, before anything else is read and together with those of other connections.
+        """Write a whole answer together with those of other connections, or at once where there are none.
 
         The answers of one turn of the loop go out one right after the other. A client that waits for several
-        is woken once and not for each, which would cost more than a simple request does.
+        is woken once and not for each, which would cost more than a simple request does. While turns have
+        but one answer each, waiting for the end of the turn would only delay it.
         """
-        if not self._unwritten:
+        if self._unwritten:
+            self._unwritten += answer
+        elif self.state.alone:
+            self.state.alone -= 1
+            self.transport.write(answer)
+        else:
+            self._unwritten = answer
             self.state.flush_soon(self)
-        self._unwritten += answer
 
     def flush(self) -> None:
         """Write what has been answered, before something else is written or the connection is closed."""

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ratus.server.guards import Guards
     from ratus.server.protocol import GuardedProtocol
 
+# So many answers are written at once after one that was the only one of its turn of the loop. Then one is
+# held until the end of its turn again, to see whether others have come.
+ALONE = 4
+
 
 class GuardedState(ServerState):
     """The open connections, the requests in work, and whether the server is stopping.
@@ -33,6 +37,8 @@ class GuardedState(ServerState):
         self.draining = False
         """The server is stopping: every answer is the last of its connection."""
         self.date_line = b""
+        self.alone = 0
+        """So many answers to come are taken to be the only ones of their turns, and wait for no others."""
         self._unflushed: list[GuardedProtocol] = []
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -68,6 +74,8 @@ class GuardedState(ServerState):
 
     def _flush(self) -> None:
         connections, self._unflushed = self._unflushed, []
+        if len(connections) == 1:
+            self.alone = ALONE
         for connection in connections:
             connection.flush()
 
