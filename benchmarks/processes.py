@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,9 @@ STOP_SECONDS = 60.0
 """An orderly stop writes the last snapshot."""
 COMMAND_SECONDS = 600.0
 """No single measurement takes longer; one that does hangs."""
+
+CPU_LATENCY = Path("/dev/cpu_dma_latency")
+"""Takes the microseconds that a core may need to wake up, for as long as it is open."""
 
 DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 
@@ -97,6 +101,25 @@ def running(
             yield process
         finally:
             stop(process, number)
+
+
+@contextlib.contextmanager
+def awake() -> Iterator[bool]:
+    """Keep the cores from sleeping in the block, where the system lets us (Linux, as root); whether it does.
+
+    A virtual machine may get a core back milliseconds after it was to wake up.
+    https://docs.kernel.org/admin-guide/pm/cpuidle.html#power-management-quality-of-service-for-cpus
+    """
+    try:
+        latency = os.open(CPU_LATENCY, os.O_WRONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        os.write(latency, struct.pack("=i", 0))
+        yield True
+    finally:
+        os.close(latency)
 
 
 def run(command: Sequence[object], core: int | None = None, *, expected: int = 0, **options: Any) -> str:

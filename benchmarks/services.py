@@ -34,6 +34,12 @@ class Server:
         """Its address, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def account(self) -> Path | None:
+        """Where the kernel tells how long its main thread has waited for a processor, if it does."""
+        path = Path(f"/proc/{self.pid}/schedstat")
+        return path if path.exists() else None
+
 
 @contextlib.contextmanager
 def ratus(*flags: str, port: int = 0) -> Iterator[Server]:

@@ -36,7 +36,11 @@ class Paced:
     longest_standstill: int
     """The longest time that the generator itself was kept from working: the longest latency may be that."""
     standstills: int
-    """All such times together: by so much the later requests were due later."""
+    """All such times together, and the server's: by so much the later requests were due later."""
+    longest_of_server: int
+    """The longest time that the server was ready to run and had no processor."""
+    of_server: int
+    """All such times together."""
     bodies: list[bytes]
 
     @property
@@ -76,19 +80,24 @@ def send(
     connections: int,
     rate: float = 0.0,
     keep_bodies: bool = False,
+    account: Path | None = None,
 ) -> Paced:
-    """Send requests to a port of loopback, at a rate or (0) as fast as they are answered."""
+    """Send requests to a port of loopback, at a rate or (0) as fast as they are answered.
+
+    ``account``: the kernel's account of the server. What the machine keeps it from working is then not the
+    server's, as far as it concerns requests that were not due yet.
+    """
     with tempfile.TemporaryDirectory() as folder:
         prepared, records, bodies = (Path(folder) / name for name in ("requests", "records", "bodies"))
         with prepared.open("wb") as file:
             for each in requests:
                 file.write(struct.pack("=I", len(each)) + each)
-        command: list[str | Path] = [
-            program(), "127.0.0.1", str(port), str(connections), f"{rate:.3f}", prepared, records,
+        command: list[object] = [
+            program(), *(["-a", account] if account else []),
+            "127.0.0.1", str(port), str(connections), f"{rate:.3f}",
+            prepared, records, *([bodies] if keep_bodies else []),
         ]  # fmt: skip
-        told: dict[str, Any] = json.loads(
-            processes.run([*command, *([bodies] if keep_bodies else [])], LOAD_CORE)
-        )
+        told: dict[str, Any] = json.loads(processes.run(command, LOAD_CORE))
         found = array.array("I", records.read_bytes())
         return Paced(
             due=found[0::4],
@@ -98,6 +107,8 @@ def send(
             clock=told["clock"],
             longest_standstill=told["longest standstill"],
             standstills=told["standstills"],
+            longest_of_server=told["longest of the server"],
+            of_server=told["of the server"],
             bodies=bodies.read_bytes().splitlines() if keep_bodies else [],
         )
 

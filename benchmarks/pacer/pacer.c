@@ -1,6 +1,6 @@
 /* An open-loop load generator for HTTP/1.1: it sends prepared requests at a constant rate.
  *
- *     pacer HOST PORT CONNECTIONS RATE REQUESTS RECORDS [BODIES]
+ *     pacer [-a ACCOUNT] HOST PORT CONNECTIONS RATE REQUESTS RECORDS [BODIES]
  *
  * Request number n is due at n / RATE seconds, whether the earlier ones are answered or not, and its latency
  * counts from then: a server that pauses is charged for everybody who had to wait (no coordinated omission).
@@ -10,13 +10,17 @@
  * What keeps this program itself from working is not the server's: requests that were not due yet are then due
  * by so much later, instead of all at once. Those that had become due, or were under way, are charged in full.
  *
+ * ACCOUNT is the kernel's account of the server, /proc/PID/schedstat. The time that the server was ready to run
+ * and had no processor counts in the same way.
+ *
  * REQUESTS holds the requests as they travel, each behind its length (32 bits, in the machine's order).
  * RECORDS gets a record for each, in their order: when it was due, sent and answered, in microseconds from the
  * first, and the status (0: the connection failed). BODIES gets the bodies of the answers, a line for each.
  * Standard output gets the clock (CLOCK_MONOTONIC, nanoseconds) of the first request, and the time in
- * microseconds that this program itself was kept from working: the longest at once, and in all.
+ * microseconds that this program itself was kept from working: the longest at once, and in all. Then the same of
+ * the server.
  *
- * It never sleeps, for the sake of its timing: give it a core of its own.
+ * From the first request on it never sleeps, for the sake of its timing: give it a core of its own.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -33,11 +37,16 @@
 #include <time.h>
 #include <unistd.h>
 
+/* The server takes the connections before the first request is due: a rush of connections is another subject. */
+#define ACCEPTED_US 50000
 /* What has not been answered this long after the last request was due is given up. */
 #define PATIENCE_NS 10000000000LL
 /* The clock is read around every step, and the longest of them, sending and receiving, take a tenth of this.
  * Who reads it later had no processor. */
 #define STANDSTILL_NS 250000LL
+/* The kernel's account is read this often. A wait is in it when it is over, and those of two readings, a few
+ * microseconds each, are far from a standstill. */
+#define READING_NS 100000LL
 
 struct record { uint32_t due, sent, done, status; };
 
@@ -55,6 +64,8 @@ static uint32_t *lengths;
 static struct record *records;
 static long count, answered;
 static int64_t origin, last, longest, lost;    /* when the clock was read last; the standstills since origin */
+static int account = -1;
+static int64_t server_longest, server_lost;     /* those of the server; lost has them, too */
 static int poller;
 static FILE *bodies;
 static struct connection *connections;
@@ -78,6 +89,31 @@ static void begin_step(void) {
     now_ns();
     longest = before_longest;
     lost = before_lost;
+}
+
+/* How long the server has waited for a processor since it runs: the second number. */
+static int64_t waited(void) {
+    char text[128];
+    ssize_t size = pread(account, text, sizeof text - 1, 0);
+    if (size <= 0) fail("the account of the server");
+    text[size] = 0;
+    char *second = strchr(text, ' ');
+    return second ? strtoll(second, NULL, 10) : 0;
+}
+
+/* Count the standstills of the server up to now. */
+static void read_account(int64_t now) {
+    static int64_t read, before, lost_before;
+    if (account < 0 || now - read < READING_NS) return;
+    int64_t wait = waited(), step = wait - before, own = lost - lost_before;
+    if (read && step > STANDSTILL_NS) {
+        if (step > server_longest) server_longest = step;
+        server_lost += step;
+        if (step > own) lost += step - own;             /* both may have stood still at the same time */
+    }
+    read = now;
+    before = wait;
+    lost_before = lost;
 }
 
 static uint32_t since_origin(void) { return (uint32_t)((now_ns() - origin) / 1000); }
@@ -210,7 +246,15 @@ static void load(const char *path) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 7) { fprintf(stderr, "usage: pacer HOST PORT CONNECTIONS RATE REQUESTS RECORDS [BODIES]\n"); return 2; }
+    if (argc > 2 && !strcmp(argv[1], "-a")) {
+        if ((account = open(argv[2], O_RDONLY)) < 0) fail(argv[2]);
+        argv += 2;
+        argc -= 2;
+    }
+    if (argc < 7) {
+        fprintf(stderr, "usage: pacer [-a ACCOUNT] HOST PORT CONNECTIONS RATE REQUESTS RECORDS [BODIES]\n");
+        return 2;
+    }
     address.sin_family = AF_INET;
     address.sin_port = htons(atoi(argv[2]));
     if (inet_pton(AF_INET, argv[1], &address.sin_addr) != 1) fail("HOST");
@@ -222,14 +266,17 @@ int main(int argc, char **argv) {
     connections = calloc(width, sizeof *connections);
     idle = calloc(width, sizeof *idle);
     for (long i = 0; i < width; i++) dial(connections + i);
+    usleep(ACCEPTED_US);
 
     struct epoll_event events[256];
     long next = 0, due = 0;                             /* the next one to be sent, and to become due */
     origin = now_ns();
     longest = lost = 0;
+    read_account(origin);
     int64_t patience = origin + PATIENCE_NS;
     while (answered < count) {
         int64_t now = now_ns();
+        read_account(now);
         if (due < count) patience = now + PATIENCE_NS;
         if (now > patience) break;
         if (rate <= 0) {
@@ -254,7 +301,9 @@ int main(int argc, char **argv) {
     FILE *file = fopen(argv[6], "wb");
     if (!file || fwrite(records, sizeof *records, count, file) != (size_t)count || fclose(file)) fail(argv[6]);
     if (bodies && fclose(bodies)) fail(argv[7]);
-    printf("{\"clock\": %lld, \"longest standstill\": %lld, \"standstills\": %lld}\n",
-           (long long)origin, (long long)longest / 1000, (long long)lost / 1000);
+    printf("{\"clock\": %lld, \"longest standstill\": %lld, \"standstills\": %lld, "
+           "\"longest of the server\": %lld, \"of the server\": %lld}\n",
+           (long long)origin, (long long)longest / 1000, (long long)lost / 1000,
+           (long long)server_longest / 1000, (long long)server_lost / 1000);
     return 0;
 }

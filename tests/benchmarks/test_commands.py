@@ -132,6 +132,19 @@ def test_a_server_that_does_not_start_is_shown_with_its_last_words() -> None:
         pass
 
 
+def test_cores_are_kept_awake_where_the_system_lets_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = tmp_path / "cpu_dma_latency"
+    monkeypatch.setattr(processes, "CPU_LATENCY", device)
+    with processes.awake() as held:
+        assert not held
+    device.touch()
+    with processes.awake() as held:
+        assert held
+        assert device.read_bytes() == bytes(4)
+
+
 def test_a_process_that_does_not_want_to_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "STOP_SECONDS", 0.1)
     process = processes.start(["sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60"])

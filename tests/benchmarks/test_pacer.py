@@ -103,6 +103,29 @@ def test_what_keeps_the_generator_from_working_is_not_charged() -> None:
     assert sum(latency > 100_000 for latency in paced.latencies) < 10
 
 
+def test_what_keeps_the_server_from_running_is_not_charged(tmp_path: Path) -> None:
+    account = tmp_path / "schedstat"
+    account.write_bytes(b"1000 000000400 5\n")
+
+    def stand_still(number: int) -> bytes:
+        if number == 10:
+            time.sleep(0.2)
+            with account.open("r+b") as file:
+                file.write(b"1000 200000400 6\n")
+        return OK
+
+    with answering(stand_still) as port:
+        paced = pacer.send(port, [REQUEST] * 100, connections=4, rate=200, account=account)
+    assert paced.longest_of_server == paced.of_server == 200_000
+    # By so much what came later is due later: the first of them after a gap. Those that became due meanwhile
+    # are charged.
+    gaps = [after - before for before, after in itertools.pairwise(paced.due)]
+    first = gaps.index(max(gaps)) + 1
+    assert gaps[first - 1] >= 100_000
+    assert any(latency > 100_000 for latency in paced.latencies[:first])
+    assert (99 / 200 + 0.2) * 1e6 - 2 <= paced.due[-1] <= 99 / 200 * 1e6 + paced.standstills + 2
+
+
 def _child() -> int:
     """The generator that this process has started."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
