@@ -7,7 +7,7 @@ the member, and nothing has been changed by then.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -15,7 +15,7 @@ from msgspec import Struct
 from ratus.api import codec
 from ratus.api.codec import Members
 from ratus.api.cursors import read_cursor
-from ratus.api.query import Query
+from ratus.api.query import NO_QUERY, Query
 from ratus.config import Settings
 from ratus.durations import format_duration
 from ratus.errors import BadRequest
@@ -38,6 +38,10 @@ from ratus.transitions import BACKOFFS, shorten_error
 
 # Up to here a consumer adds to an answer no more than its tasks do.
 _LONG_CONSUMER = 1000
+
+# A consumer polls with the same body again and again, so what was read of short ones is kept: a megabyte.
+_SHORT_WISH = 256
+_KEPT_WISHES = 1024
 
 OUTCOMES = (FAILED, EXPIRED)
 
@@ -63,6 +67,18 @@ class Poll(Struct, frozen=True):
     def deadline_at(self, now: int) -> int:
         """When a claim made now lapses."""
         return self.deadline if self.deadline is not None else now + self.timeout
+
+
+class Wish(Struct, frozen=True):
+    """What a poll says without its path and its time; ``members`` are those of its body."""
+
+    task_id: str
+    consumer: str
+    timeout: int
+    deadline: int | None
+    wait: int
+    limit: int | None
+    members: Members
 
 
 class Extension(Struct, frozen=True):
@@ -98,6 +114,7 @@ class Reader:
     """Reads requests within the limits of the settings."""
 
     settings: Settings
+    _wishes: dict[bytes, Wish] = field(default_factory=dict)
 
     # ---- tasks -------------------------------------------------------------------------------------
 
@@ -180,28 +197,41 @@ class Reader:
 
         ``topic`` is the path's; ``None`` where the topics are in the body.
         """
+        if query is NO_QUERY and len(body) <= _SHORT_WISH:
+            wish = self._wishes.get(body)
+            if wish is None:
+                wish = self._wish(body, query)
+                if len(self._wishes) >= _KEPT_WISHES:
+                    self._wishes.clear()
+                self._wishes[body] = wish
+        else:
+            wish = self._wish(body, query)
+        if task_id and wish.task_id and wish.task_id != task_id:
+            raise BadRequest("promise ID is inconsistent with the path parameter")
+        if wish.deadline is None:
+            _after(now, wish.timeout, "timeout")
+        elif wish.deadline <= now:
+            raise BadRequest("deadline: it must be after now")
+        return Poll(
+            (topic,) if topic is not None else _topics(wish.members),
+            task_id or wish.task_id,
+            wish.consumer,
+            wish.timeout,
+            wish.deadline,
+            wish.wait,
+            wish.limit,
+        )
+
+    def _wish(self, body: bytes, query: Query) -> Wish:
+        """The part of a poll that is the same whenever and wherever it is asked."""
         members = codec.read_object(body) or {}
         given = query.text("_id") or codec.text_of(members, "_id") or ""
-        if task_id and given and given != task_id:
-            raise BadRequest("promise ID is inconsistent with the path parameter")
         deadline, timeout = self._deadline(members, query)
-        if deadline is None:
-            _after(now, timeout, "timeout")
-        elif deadline <= now:
-            raise BadRequest("deadline: it must be after now")
         consumer = query.text("consumer")
         if consumer is None:
             consumer = codec.text_of(members, "consumer") or ""
-        topics = (topic,) if topic is not None else _topics(members)
-        return Poll(
-            topics,
-            task_id or given,
-            consumer,
-            timeout,
-            deadline,
-            self.wait(query, members),
-            self._limit(members, query, consumer),
-        )
+        wait, limit = self.wait(query, members), self._limit(members, query, consumer)
+        return Wish(given, consumer, timeout, deadline, wait, limit, members)
 
     def extension(self, body: bytes, query: Query, task_id: str, now: int) -> Extension:
         """A claim's new deadline, by default ten minutes from now."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from ratus.api.routes import Route
 from ratus.errors import MethodNotAllowed, NotFound
@@ -18,7 +19,7 @@ _Shape = tuple[bytes | None, ...]
 _Entry = tuple[Route, str, bool]
 
 
-class Match(NamedTuple):
+class Match(Struct):
     """A route, its variables as they stand in the path (empty: it has none), and its label in metrics."""
 
     route: Route

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 from urllib.parse import unquote
 
 from ratus.errors import BadRequest
@@ -12,15 +11,9 @@ from ratus.errors import BadRequest
 _PLAIN = re.compile(rb"/[!-\"$->@-~]*")
 
 
-class Target(NamedTuple):
-    """A request target, split."""
-
-    raw_path: bytes
-    """The path as it travelled. ``//v1`` stays ``//v1``."""
-    path: str
-    """The path percent-decoded; bytes that are not UTF-8 become U+FFFD."""
-    query: bytes
-    """What follows the question mark, undecoded; empty without one."""
+Target = tuple[bytes, str, bytes]
+"""A request target, split: the path as it travelled (``//v1`` stays ``//v1``); the path percent-decoded, with
+U+FFFD for bytes that are not UTF-8; and what follows the question mark, undecoded, empty without one."""
 
 
 def split_target(method: str, target: bytes) -> Target:
@@ -30,7 +23,7 @@ def split_target(method: str, target: bytes) -> Target:
     """
     if _PLAIN.fullmatch(target):  # nearly all of them
         text = target.decode("ascii")
-        return Target(target, unquote(text) if "%" in text else text, b"")
+        return target, unquote(text) if "%" in text else text, b""
     if not target.isascii():
         raise BadRequest("the request target holds bytes outside ASCII; percent-encode them")
     text = target.decode("ascii")
@@ -41,7 +34,7 @@ def split_target(method: str, target: bytes) -> Target:
     if not text.startswith("/"):
         text = _path_of_absolute(method, text)
     path, _, query = text.partition("?")
-    return Target(path.encode("ascii"), unquote(path) if "%" in path else path, query.encode("ascii"))
+    return path.encode("ascii"), unquote(path) if "%" in path else path, query.encode("ascii")
 
 
 def _path_of_absolute(method: str, text: str) -> str:
