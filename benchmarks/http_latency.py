@@ -26,6 +26,7 @@ from benchmarks.progress import step
 from benchmarks.services import Server
 from benchmarks.statistic import CURVE, median, middle_round, percentile
 
+PEER = "bare ASGI"
 CONNECTIONS = 64
 SHARE = 0.7
 """Of the top rate."""
@@ -35,8 +36,8 @@ SHARE = 0.7
 class Sizes:
     """How much is measured."""
 
-    engines: tuple[str, ...]
-    rounds: int
+    rounds: dict[str, int]
+    """By engine."""
     top_requests: int
     """The top rate is that of so many requests."""
     seconds: float
@@ -44,12 +45,12 @@ class Sizes:
 
 
 SIZES = {
-    Scale.SMOKE: Sizes(("memdb",), 1, 500, 0.2),
-    Scale.QUICK: Sizes(("memdb",), 3, 20_000, 2.0),
-    Scale.FULL: Sizes(("memdb", "sqlite", "mongodb"), 5, 20_000, 4.0),
+    Scale.SMOKE: Sizes({PEER: 1, "memdb": 1}, 500, 0.2),
+    Scale.QUICK: Sizes({PEER: 3, "memdb": 3}, 20_000, 2.0),
+    Scale.FULL: Sizes({PEER: 5, "memdb": 5, "sqlite": 2, "mongodb": 2}, 20_000, 4.0),
 }
 
-ONE_THREAD = ("bare ASGI", "memdb")
+ONE_THREAD = (PEER, "memdb")
 """What waits for a processor there waits for others. Elsewhere it may be for a thread of its own."""
 
 Send = Callable[[int, float, Path | None], Paced]
@@ -87,10 +88,11 @@ def measure(scale: Scale) -> Tables:
     sizes = SIZES[scale]
     rows: Rows = []
     curves: Rows = []
-    for engine in ("bare ASGI", *services.available(sizes.engines)):
+    engines = services.available([each for each in sizes.rounds if each != PEER])
+    for engine in (PEER, *engines):
         found: dict[str, list[Round]] = {}
-        for number in range(sizes.rounds):
-            step(f"{engine} at {SHARE:.0%} of its top rate, round {number + 1} of {sizes.rounds}")
+        for number in range(sizes.rounds[engine]):
+            step(f"{engine} at {SHARE:.0%} of its top rate, round {number + 1} of {sizes.rounds[engine]}")
             for operation, one in _round(engine, sizes):
                 found.setdefault(operation, []).append(one)
         for operation, rounds in found.items():
@@ -121,16 +123,19 @@ def _row(engine: str, operation: str, rounds: list[Round], latencies: list[int])
         "longest ms": latencies[-1] / 1000,
         "p99 / p50": _spread(middle),
         "as it comes": median(map(_spread, _seconds(each.as_it_comes for each in rounds))),
-        "no processor ms/s": sum(each.paced.of_server for each in rounds)
-        / 1000
-        / sum(each.paced.seconds for each in rounds),
+        "no processor ms/s": _without_processor(rounds) if engine in ONE_THREAD else None,
         "generator paused ms": max(each.paced.longest_standstill for each in rounds) / 1000,
         "refused": sum(each.as_it_comes.failed + each.paced.failed for each in rounds),
     }
 
 
+def _without_processor(rounds: list[Round]) -> float:
+    """How long the server had none though it was ready to run, in milliseconds a second."""
+    return sum(each.paced.of_server for each in rounds) / 1000 / sum(each.paced.seconds for each in rounds)
+
+
 def _round(engine: str, sizes: Sizes) -> Iterator[tuple[str, Round]]:
-    if engine == "bare ASGI":
+    if engine == PEER:
         with services.bare() as server:
             yield "any", _steady(_any(server), server.account, sizes)
         return
