@@ -32,7 +32,7 @@ BENCHMARKS = (
         "http-latency",
         "How long does a request take at 70 % of the top rate, and the unluckiest of a thousand?",
         http_latency.measure,
-        {QUICK: 55, FULL: 480},
+        {QUICK: 55, FULL: 390},
         needs=("gcc", "mongod"),
         unprinted=frozenset({"http-latency-distribution"}),
     ),
