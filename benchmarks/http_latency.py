@@ -41,7 +41,7 @@ class Sizes:
     top_requests: int
     """The top rate is that of so many requests."""
     seconds: float
-    """At a constant rate; half as long as it comes."""
+    """Of requests at a constant rate; before them come half as many, for "as it comes"."""
 
 
 SIZES = {

@@ -50,35 +50,28 @@ Item = TypeVar("Item")
 _Reader = Callable[[Members, str], Any]
 
 
-class Poll(Struct, frozen=True):
-    """What a consumer asks for; ``deadline`` or else ``timeout`` from the moment of the claim.
+class Wish(Struct, frozen=True):
+    """What a consumer asks for, wherever it asks: until ``deadline``, or else ``timeout`` from the claim on.
 
     ``limit`` is ``None`` where one task is wanted as itself and not as a list. ``wait`` is microseconds.
     """
 
-    topics: tuple[str, ...]
     task_id: str
     consumer: str
     timeout: int
     deadline: int | None
     wait: int
     limit: int | None
+
+
+class Poll(Wish, frozen=True):
+    """What a consumer asks for, and of which topics."""
+
+    topics: tuple[str, ...]
 
     def deadline_at(self, now: int) -> int:
         """When a claim made now lapses."""
         return self.deadline if self.deadline is not None else now + self.timeout
-
-
-class Wish(Struct, frozen=True):
-    """What a poll says without its path and its time; ``members`` are those of its body."""
-
-    task_id: str
-    consumer: str
-    timeout: int
-    deadline: int | None
-    wait: int
-    limit: int | None
-    members: Members
 
 
 class Extension(Struct, frozen=True):
@@ -114,7 +107,7 @@ class Reader:
     """Reads requests within the limits of the settings."""
 
     settings: Settings
-    _wishes: dict[bytes, Wish] = field(default_factory=dict)
+    _wishes: dict[bytes, tuple[Wish, Members]] = field(default_factory=dict)
 
     # ---- tasks -------------------------------------------------------------------------------------
 
@@ -198,14 +191,15 @@ class Reader:
         ``topic`` is the path's; ``None`` where the topics are in the body.
         """
         if query is NO_QUERY and len(body) <= _SHORT_WISH:
-            wish = self._wishes.get(body)
-            if wish is None:
-                wish = self._wish(body, query)
+            found = self._wishes.get(body)
+            if found is None:
+                found = self._wish(body, query)
                 if len(self._wishes) >= _KEPT_WISHES:
                     self._wishes.clear()
-                self._wishes[body] = wish
+                self._wishes[body] = found
         else:
-            wish = self._wish(body, query)
+            found = self._wish(body, query)
+        wish, members = found
         if task_id and wish.task_id and wish.task_id != task_id:
             raise BadRequest("promise ID is inconsistent with the path parameter")
         if wish.deadline is None:
@@ -213,17 +207,17 @@ class Reader:
         elif wish.deadline <= now:
             raise BadRequest("deadline: it must be after now")
         return Poll(
-            (topic,) if topic is not None else _topics(wish.members),
             task_id or wish.task_id,
             wish.consumer,
             wish.timeout,
             wish.deadline,
             wish.wait,
             wish.limit,
+            (topic,) if topic is not None else _topics(members),
         )
 
-    def _wish(self, body: bytes, query: Query) -> Wish:
-        """The part of a poll that is the same whenever and wherever it is asked."""
+    def _wish(self, body: bytes, query: Query) -> tuple[Wish, Members]:
+        """The part of a poll that is the same whenever and wherever it is asked, and the body's members."""
         members = codec.read_object(body) or {}
         given = query.text("_id") or codec.text_of(members, "_id") or ""
         deadline, timeout = self._deadline(members, query)
@@ -231,7 +225,7 @@ class Reader:
         if consumer is None:
             consumer = codec.text_of(members, "consumer") or ""
         wait, limit = self.wait(query, members), self._limit(members, query, consumer)
-        return Wish(given, consumer, timeout, deadline, wait, limit, members)
+        return Wish(given, consumer, timeout, deadline, wait, limit), members
 
     def extension(self, body: bytes, query: Query, task_id: str, now: int) -> Extension:
         """A claim's new deadline, by default ten minutes from now."""

@@ -16,12 +16,12 @@ Step = Callable[[Desk], Awaitable[object]]
 
 
 async def told(desk: Desk, names: list[str], name: str) -> None:
-    """The listener has heard this name; where others write as well, within moments.
+    """The listener has heard this name; where the deployment tells of changes itself, within moments.
 
-    A deployment that tells of changes may be seconds behind with those of `fill`. One of them then stands for
-    the change that is looked for, and that is told when it is heard of in its turn.
+    One of `fill` that is heard of late may stand for the change that is looked for; that is told when it is
+    heard of in its turn.
     """
-    moments = 1000 if desk.engine.traits.shared else 1
+    moments = 1000 if desk.engine.traits.name == "mongodb" else 1
     for _ in range(moments):
         if name in names:
             return
