@@ -21,6 +21,9 @@ from ratus import Client, Conflict, Task, TaskState, Topic, TopicStates
 _LOOK_EVERY = 0.05
 _SAY_EVERY = 1.0
 
+# How long the crawl waits for its consumers to ask for pages before it begins with those that do. In seconds.
+_START_TIMEOUT = 30.0
+
 
 class CrawlError(Exception):
     """The crawl could not begin or did not come to an end; the message says why."""
@@ -80,7 +83,6 @@ def crawl(settings: Settings) -> Evidence:
         # Unlike other calls this one is not repeated: whether there is a server should be known at once.
         ratus.get_readiness()
         _begin(ratus, topic, sites.url_of(origin, settings.start_page))
-        started = time.monotonic()
         arguments = ["--ratus", address, "--topic", topic, "--claim-timeout", f"{settings.claim_timeout}s"]
         if settings.asynchronous:
             arguments += ["--async"]
@@ -88,6 +90,8 @@ def crawl(settings: Settings) -> Evidence:
             arguments += ["--limit", str(settings.limit)]
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crawl-")))
         team = stack.enter_context(Team(folder, settings.consumers, arguments))
+        _open_the_frontier(ratus, topic, team, settings.consumers)
+        started = time.monotonic()
         killed = _watch(ratus, topic, team, settings, started, kill_at=expected // 3)
         seconds = time.monotonic() - started
         exit_codes = team.wait()
@@ -110,13 +114,29 @@ def crawl(settings: Settings) -> Evidence:
 
 
 def _begin(ratus: Client, topic: str, start: str) -> None:
-    """Queue the start page. Ids are unique over all topics: what another crawl left behind is in the way."""
+    """Queue the start page in a topic that is paused until the consumers are there.
+
+    Ids are unique over all topics: what another crawl left behind is in the way.
+    """
+    ratus.patch_topic(topic, paused=True)
     try:
         ratus.insert_task(frontier.page(topic, start, depth=0))
     except Conflict:
         raise CrawlError(
             f"{start} is known to this Ratus already; delete the topic {topic}, or run this again"
         ) from None
+
+
+def _open_the_frontier(ratus: Client, topic: str, team: Team, consumers: int) -> None:
+    """Resume the topic once every consumer asks for pages: none is too late for a small site."""
+    give_up = time.monotonic() + _START_TIMEOUT
+    while (
+        frontier.waiting_polls(ratus.get_metrics()) < consumers
+        and len(team.running()) == consumers
+        and time.monotonic() < give_up
+    ):
+        time.sleep(_LOOK_EVERY)
+    ratus.patch_topic(topic, paused=False)
 
 
 def _watch(

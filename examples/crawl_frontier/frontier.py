@@ -15,6 +15,7 @@ MAX_ATTEMPTS = 5
 RETRY = Retry(max_attempts=MAX_ATTEMPTS, backoff="exponential", delay="100ms")
 
 _COUNTER = re.compile(r"^ratus_task_(\w+)_count_total\{(.*)\} (\S+)$", re.MULTILINE)
+_WAITING = re.compile(r'^ratus_waiting_requests\{.*wants="task".*\} (\S+)$', re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -57,3 +58,8 @@ def counters(metrics: str, topic: str) -> dict[str, dict[str, int]]:
             of_consumer = found.setdefault(label["consumer"], {})
             of_consumer[counter] = of_consumer.get(counter, 0) + int(float(value))
     return found
+
+
+def waiting_polls(metrics: str) -> int:
+    """How many polls wait at the server for a task to claim."""
+    return sum(int(float(value)) for value in _WAITING.findall(metrics))

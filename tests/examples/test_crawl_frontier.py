@@ -37,7 +37,7 @@ def run_crawl(folder: Path, *flags: str) -> tuple[dict[str, Any], str]:
     """Run the example from the command line; its report as data, and what it printed."""
     report = folder / "report.json"
     command = [sys.executable, "-m", "examples.crawl_frontier", "--json", str(report), *flags]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(report.read_text()), done.stdout
 
@@ -64,7 +64,7 @@ def test_a_crawl_survives_the_death_of_a_consumer(tmp_path: Path, variant: list[
     site = documentation(tmp_path / "site")
 
     report, printed = run_crawl(
-        tmp_path, "--site", str(site), "--limit", "200", "--kill-one", "--claim-timeout", "2", *variant
+        tmp_path, "--site", str(site), "--limit", "200", "--kill-one", "--claim-timeout", "4", *variant
     )
 
     assert report["passed"] is True
@@ -74,10 +74,16 @@ def test_a_crawl_survives_the_death_of_a_consumer(tmp_path: Path, variant: list[
     assert figures["crawled"] >= 195
     assert figures["dead_letters"] == 1
     assert len(figures["killed"]["held"]) >= 1
-    # Each of these would pass the checks without having happened.
-    assert figures["crawled_after_a_failure"] > 5
+    # Each of these would pass the checks without having happened. The limit leaves to chance which pages are
+    # crawled, but those that the start page links to come first.
+    unreliable = [
+        path for path, page in survey(site, START).pages.items() if page.depth <= 1 and is_unreliable(path)
+    ]
+    assert len(unreliable) >= 2
+    assert figures["crawled_after_a_failure"] >= len(unreliable)
+    assert figures["answers_of_the_site"]["503"] >= 2 * len(unreliable)
+    assert figures["answers_of_the_site"]["429"] > 0
     assert figures["verdicts"]["given back"] > 0
-    assert figures["answers_of_the_site"]["503"] > 10
     assert figures["depths"]["1"]["median_second"] < figures["depths"]["2"]["median_second"]
     assert sum(consumer["consumed"] > 0 for consumer in figures["counters"].values()) == 3
     # It says what it is doing while it runs.
