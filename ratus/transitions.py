@@ -11,8 +11,10 @@ keeps state or reads a clock. An engine executes changes, it never invents one:
 
 - Where a change does not depend on the task's old members (`claim`, `release`, `commit` when
   `depends_on_task` says no), a database may apply it in one guarded statement, without reading first.
-- Where it does, the engine reads the task, asks for the change, and applies it only if state, nonce and
-  attempts are still what they were; else it reads again.
+- Where it does, the engine reads the task, asks for the change, and applies it only if its guard still holds;
+  else it reads again. The guard names every member that the decision was made from: state, nonce and
+  attempts always, ``deadline`` and ``retry`` for a lapse, ``expires`` for an expiry. So an extension or a
+  replacement that was acknowledged between reading and writing is never overridden.
 
 The nonce is the fencing token: made by `claim`, checked and cleared by `commit`, cleared by `release` and
 `lapse`, kept by `extend`.
@@ -238,10 +240,12 @@ def commit(
         return Change({"nonce": commit.nonce} if commit.nonce else {}, members, events=failed)
 
     assert task is not None, "this commit depends on the task"
+    guard = _guard(task)
     given_back = 0
     if state is None:
         assert commit.error is not None
         members |= _fail(task, commit.error, since=now, delayed=True, defaults=defaults, random=random)
+        guard["retry"] = task.retry
         if commit.scheduled is not None:  # the consumer's own time replaces the backoff
             members["scheduled"] = commit.scheduled
     elif state == PENDING:
@@ -257,12 +261,13 @@ def commit(
         members["outcome"] = ""
         if commit.error is not None:
             members["error"] = commit.error
+        guard["deadline"] = task.deadline
         if task.deadline is None:
             members["deadline"] = now + DEFAULT_TIMEOUT
             members["implied"] = True
     if failed:
         failed += _after_error(members)
-    return Change(_guard(task), members, attempts=given_back, events=failed)
+    return Change(guard, members, attempts=given_back, events=failed)
 
 
 def only_completes(commit: CommitRecord) -> bool:
@@ -317,12 +322,14 @@ def lapse(task: TaskRecord, defaults: RetryDefaults, random: Random) -> Change:
         defaults=defaults,
         random=random,
     )
-    return Change(_guard(task), {"nonce": "", **members}, events=(Event.LAPSE, *_after_error(members)))
+    guard = {**_guard(task), "deadline": task.deadline, "retry": task.retry}
+    return Change(guard, {"nonce": "", **members}, events=(Event.LAPSE, *_after_error(members)))
 
 
 def expire(task: TaskRecord) -> Change:
     """Archive a pending task that was not claimed before its ``expires``."""
-    return Change(_guard(task), {"state": ARCHIVED, "outcome": EXPIRED}, events=(Event.DEAD_EXPIRED,))
+    guard = {**_guard(task), "expires": task.expires}
+    return Change(guard, {"state": ARCHIVED, "outcome": EXPIRED}, events=(Event.DEAD_EXPIRED,))
 
 
 def complete_on_insert(task: TaskRecord, now: int) -> None:
@@ -393,5 +400,5 @@ def shorten_error(text: str) -> str:
 
 
 def _guard(task: TaskRecord) -> dict[str, Any]:
-    """What must not have changed since the task was read."""
+    """What must not have changed since the task was read, whatever is decided."""
     return {"state": task.state, "nonce": task.nonce, "attempts": task.attempts}

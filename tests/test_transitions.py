@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections import Counter
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -236,6 +237,24 @@ def test_made_active_it_gets_a_deadline_unless_it_has_one() -> None:
     assert (record.deadline, record.implied) == (NOW + SECOND, False)
 
 
+@given(record=TASKS, other=TASKS, command=COMMITS)
+def test_a_guard_names_every_member_that_the_decision_was_made_from(
+    record: TaskRecord, other: TaskRecord, command: CommitRecord
+) -> None:
+    """A task may be replaced between reading and writing: where the guard holds, the change is right."""
+    decisions: list[Callable[[TaskRecord], Change]] = [
+        lambda task: commit(task, command, NOW, DEFAULTS, middle),
+        lambda task: claim_forced(task, consumer="", nonce="N", deadline=NOW, now=NOW),
+        expire,
+    ]
+    if record.deadline is not None:
+        decisions.append(lambda task: lapse(task, DEFAULTS, middle))
+    for decide in decisions:
+        change = decide(record)
+        replaced = msgspec.structs.replace(other, **change.require)
+        assert decide(replaced) == change
+
+
 # ---- what the server does by itself ------------------------------------------------------------------
 
 
@@ -243,7 +262,13 @@ def test_a_lapse_counts_from_the_deadline() -> None:
     policy = RetryPolicy(delay=SECOND, jitter=0)
     record = task(ACTIVE, attempts=1, deadline=NOW + 5, retry=policy)
     change = lapse(record, DEFAULTS, unused)
-    assert change.require == {"state": ACTIVE, "nonce": record.nonce, "attempts": 1}
+    assert change.require == {
+        "state": ACTIVE,
+        "nonce": record.nonce,
+        "attempts": 1,
+        "deadline": NOW + 5,
+        "retry": policy,
+    }
     assert members_of(change, record) == {
         "state": PENDING,
         "nonce": "",
@@ -272,9 +297,9 @@ def test_a_lapse_without_attempts_left_is_a_dead_letter() -> None:
 
 
 def test_expiring() -> None:
-    record = task(attempts=2, error="boom")
+    record = task(attempts=2, error="boom", expires=NOW)
     change = expire(record)
-    assert change.require == {"state": PENDING, "nonce": "", "attempts": 2}
+    assert change.require == {"state": PENDING, "nonce": "", "attempts": 2, "expires": NOW}
     assert members_of(change, record) == {"state": ARCHIVED, "outcome": EXPIRED}
 
 

@@ -180,7 +180,17 @@ def member(name: str, value: Any) -> Any:
 
 def guard(change: Change) -> Document:
     """The conditions under which a change applies."""
-    return {name: member(name, value) for name, value in change.require.items()}
+    conditions: Document = {}
+    for name, value in change.require.items():
+        if name == "retry" and value is not None:
+            # Member by member: as a whole it would have to be stored in the same order, too.
+            policy = msgspec.structs.asdict(value)
+            conditions |= {f"retry.{each}": setting for each, setting in policy.items()}
+        elif name in _TIMES and value is not None:
+            conditions[name] = date(value)
+        else:
+            conditions[name] = member(name, value)
+    return conditions
 
 
 def update(change: Change) -> Document | list[Document]:

@@ -207,7 +207,7 @@ class MongodbEngine(Engine):
                 seen, consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now
             )
             # One step from what is stored, though the rule is that of the archived task.
-            as_stored = {"state": task.state, "nonce": task.nonce, "attempts": task.attempts}
+            as_stored = {**forced.require, "state": task.state, "expires": task.expires}
             change = Change(as_stored, forced.set, forced.attempts, events + forced.events)
             return change
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+
 import pytest
 
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, PENDING
+from ratus.errors import Conflict
+from ratus.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, PENDING, Claim, TaskRecord
 from ratus.transitions import DEADLINE_EXCEEDED
 from tests.engines.contract.desk import HOUR, MILLISECOND, MINUTE, SECOND, Desk, members
 
@@ -53,6 +57,60 @@ async def test_very_many_lapsed_claims(desk: Desk) -> None:
     desk.now += SECOND
     assert await desk.engine.recover(desk.now) == 1500
     assert (await desk.info()).counts == (1500, 0, 0, 0)
+
+
+@pytest.mark.parametrize("chore", ["recover", "claim"])
+async def test_an_extension_that_was_acknowledged_is_never_taken_back(desk: Desk, chore: str) -> None:
+    """The deadline has passed, and claims are extended while they are being taken back, by two servers."""
+    other = await desk.start() if desk.engine.traits.shared else desk.engine
+    await desk.add(*map(str, range(60)))
+    claimed = await desk.claim(limit=60, timeout=SECOND)
+    desk.now += SECOND
+    later = desk.now + HOUR
+
+    async def take_back() -> None:
+        if chore == "recover":
+            await other.recover(desk.now)
+        else:
+            await other.claim(Claim(("t",), later, "other", 1), desk.now)
+
+    answers = await asyncio.gather(
+        *(desk.engine.extend(task.id, task.nonce, later, desk.now) for task in claimed[:30]),
+        take_back(),
+        *(desk.engine.extend(task.id, task.nonce, later, desk.now) for task in claimed[30:]),
+        return_exceptions=True,
+    )
+    for answer in answers:
+        assert answer is None or isinstance(answer, TaskRecord | Conflict), answer
+    await other.recover(desk.now)
+    for task, answer in zip(claimed, [*answers[:30], *answers[31:]], strict=True):
+        now = await desk.get(task.id)
+        if isinstance(answer, Conflict):
+            assert now.nonce != task.nonce
+        else:
+            assert (now.state, now.nonce, now.deadline) == (ACTIVE, task.nonce, later)
+
+
+@pytest.mark.parametrize("chore", ["expire", "claim"])
+async def test_a_replacement_that_was_acknowledged_does_not_expire(desk: Desk, chore: str) -> None:
+    """Tasks that have expired are replaced by ones that have not, while the expired ones are archived."""
+    other = await desk.start() if desk.engine.traits.shared else desk.engine
+    ids = [str(number) for number in range(60)]
+    await desk.add(*ids, expires=desk.now + SECOND)
+    desk.now += SECOND
+
+    async def archive() -> None:
+        if chore == "expire":
+            await other.expire(desk.now)
+        else:
+            await other.claim(Claim(("t",), desk.now + HOUR, "other", 1), desk.now)
+
+    def put(task_id: str) -> Awaitable[object]:
+        return desk.upsert(desk.task(task_id, scheduled=desk.now + MINUTE, expires=desk.now + HOUR))
+
+    await asyncio.gather(*map(put, ids[:30]), archive(), *map(put, ids[30:]))
+    await other.expire(desk.now)
+    assert (await desk.info()).counts == (60, 0, 0, 0)
 
 
 async def test_expire_archives_what_was_not_claimed_in_time(desk: Desk) -> None:
