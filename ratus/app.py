@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ratus import __version__, plugins
+from ratus import __version__, logs, plugins
 from ratus.api.auth import Tokens
 from ratus.api.dispatch import Api
 from ratus.api.handlers import Handlers
@@ -99,6 +99,12 @@ def _register(metrics: Metrics, engine: Engine, clock: Clock, room: WaitingRoom)
         "gauge",
         "Number of requests that wait for a task to claim (task), or for one to be done (result).",
         lambda: [({"wants": "task"}, room.polls), ({"wants": "result"}, room.lookers)],
+    )
+    metrics.register(
+        "ratus_log_lines_dropped_total",
+        "counter",
+        "Number of log lines dropped since standard error was read too slowly.",
+        lambda: [({}, logs.dropped())],
     )
 
     def value(name: str) -> list[tuple[dict[str, str], float]]:

@@ -133,6 +133,7 @@ def _run(settings: config.Settings) -> int:
         return EXIT_FAILURE
     if service.engine.traits.immediate:  # it has its tasks in memory
         memory.keep_collections_short()
+    logs.catch_stray_errors()
     about = f"(engine {settings.engine}, version {__version__})"
 
     def ready(address: str) -> None:

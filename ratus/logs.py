@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import sys
+import threading
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
+
+from ratus.log_writer import LogWriter
 
 Format = Literal["plain", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -20,6 +22,8 @@ _STANDARD: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))
     "taskName",  # new in Python 3.12
     "color_message",  # uvicorn's copy of the message with escape sequences for a terminal
 }
+
+logger = logging.getLogger("ratus")
 
 _OWN_LOGGERS: Final = ("ratus", "ratus_engines")
 _SERVER_LOGGERS: Final = ("uvicorn", "uvicorn.access", "uvicorn.asgi", "uvicorn.error")
@@ -49,7 +53,7 @@ def configure(format: Format, level: Level) -> None:
 
     Ratus's own loggers follow `level`; all others, uvicorn's included, say nothing below a warning. Python's
     warnings become log records. May be called again: the last call counts. A standard error that cannot be
-    written to, or is not there, costs the lines and nothing else.
+    written to, is not there or is not read costs the lines and nothing else.
     """
     own_level = logging.getLevelNamesMapping()[level.upper()]
     others_level = max(own_level, logging.WARNING)
@@ -73,7 +77,7 @@ def configure(format: Format, level: Level) -> None:
 
 
 class DescriptorHandler(logging.Handler):
-    """Writes each record with one write to a file descriptor, past all buffers.
+    """Writes records to a file descriptor, past all buffers of the interpreter; never waits for a reader.
 
     A buffered stream keeps what it could not write and fails again when the interpreter flushes it at exit,
     which turns a clean stop into exit code 120. Here a line that cannot be written is gone, and that is all.
@@ -81,22 +85,58 @@ class DescriptorHandler(logging.Handler):
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
-        self.descriptor = descriptor
+        self.writer = LogWriter(descriptor, self._report_dropped)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record; never raises."""
+        """Queue the record; never raises."""
         try:
             line = self.format(record)
         except Exception as error:
             # A wrong call of the logger must not take down what it reports on, nor vanish.
             line = f"a log record of {record.pathname}:{record.lineno} cannot be written: {error!r}"
             line = self.format(logging.makeLogRecord({"msg": line, "levelname": "ERROR", "name": __name__}))
-        rest = (line + "\n").encode("utf-8", "backslashreplace")
-        try:
-            while rest:
-                rest = rest[os.write(self.descriptor, rest) :]
-        except OSError:
-            pass  # a closed pipe, a full disk: there is nowhere left to say so
+        self.writer.put((line + "\n").encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        """Write what is queued; bounded in time, see `LogWriter.flush`."""
+        self.writer.flush()
+
+    def close(self) -> None:
+        """Write what is queued and end the thread."""
+        self.writer.close()
+        super().close()
+
+    def _report_dropped(self, count: int) -> bytes:
+        message = f"{count} log lines were dropped here: standard error was read too slowly"
+        record = logging.makeLogRecord({"msg": message, "levelname": "WARNING", "name": "ratus.logs"})
+        return (self.format(record) + "\n").encode()
+
+
+def dropped() -> int:
+    """How many lines of this process were dropped since standard error was read too slowly."""
+    handlers = logging.getLogger().handlers
+    return sum(each.writer.dropped for each in handlers if isinstance(each, DescriptorHandler))
+
+
+def catch_stray_errors() -> None:
+    """Log the errors of finalizers and threads, which have no caller. Python itself would write them to
+    standard error, and wait there for a reader."""
+
+    def in_finalizer(stray: sys.UnraisableHookArgs) -> None:
+        logger.error(
+            "%s %r",
+            stray.err_msg or "exception ignored in",
+            stray.object,
+            exc_info=stray.exc_value,
+        )
+
+    def in_thread(stray: threading.ExceptHookArgs) -> None:
+        name = stray.thread.name if stray.thread is not None else "?"
+        if not issubclass(stray.exc_type, SystemExit):
+            logger.error("the thread %s failed", name, exc_info=stray.exc_value)
+
+    sys.unraisablehook = in_finalizer
+    threading.excepthook = in_thread
 
 
 class PlainFormatter(logging.Formatter):

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ratus import __version__, cli, config, memory
+from ratus import __version__, cli, config, logs, memory
 from ratus.errors import StartupError
 from ratus.options import Option
 from ratus.plugins import Catalogue, MissingDriver, Plugin, UnknownEngine, UnusablePlugin
@@ -56,6 +56,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for handler in set(logging.getLogger().handlers) - set(handlers):
         logging.getLogger().removeHandler(handler)
+        handler.close()
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(False)
@@ -71,6 +72,7 @@ class Server:
         self.run_error: BaseException | None = None
         self.immediate = True
         self.collections_are_short = False
+        monkeypatch.setattr(logs, "catch_stray_errors", lambda: None)
         monkeypatch.setitem(sys.modules, "ratus.app", SimpleNamespace(build=self.build))
         monkeypatch.setattr(memory, "keep_collections_short", self.keep_collections_short)
         monkeypatch.setitem(sys.modules, "ratus.server.lifecycle", SimpleNamespace(run=self.run))
@@ -94,6 +96,13 @@ class Server:
         if self.run_error:
             raise self.run_error
         return self.exit_code
+
+
+def log_of(capfd: pytest.CaptureFixture[str]) -> str:
+    """What has been logged since the last look."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    return capfd.readouterr().err
 
 
 @pytest.fixture
@@ -242,7 +251,7 @@ def test_it_serves_with_the_settings(
             "shutdown_delay_seconds": 1.5,
         }
     ]
-    err = capfd.readouterr().err
+    err = log_of(capfd)
     assert err.endswith(f"INFO    serving on http://127.0.0.1:8000 (engine memdb, version {__version__})\n")
     assert err.count("\n") == 1
 
@@ -263,7 +272,7 @@ def test_tls_files_are_handed_on(server: Server) -> None:
 
 def test_an_instance_without_an_api_says_so(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--port=0"]) == 0
-    assert f"doing chores only, no API (engine memdb, version {__version__})\n" in capfd.readouterr().err
+    assert f"doing chores only, no API (engine memdb, version {__version__})\n" in log_of(capfd)
 
 
 def test_the_exit_code_is_that_of_the_server(server: Server) -> None:
@@ -286,7 +295,7 @@ def test_what_building_refuses_is_one_line_and_exit_code_2(
 ) -> None:
     server.build_error = error
     assert cli.main([]) == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    (line,) = log_of(capfd).splitlines()
     assert f"ERROR   {str(error).replace(chr(10), chr(92) + 'n')}" in line
     assert server.calls == []
 
@@ -296,7 +305,7 @@ def test_what_cannot_start_is_one_line_and_exit_code_1(
 ) -> None:
     server.build_error = StartupError("ratus.snapshot is damaged")
     assert cli.main([]) == 1
-    (line,) = capfd.readouterr().err.splitlines()
+    (line,) = log_of(capfd).splitlines()
     assert line.endswith("ERROR   ratus.snapshot is damaged")
 
 
@@ -305,7 +314,7 @@ def test_a_defect_is_logged_with_its_traceback_and_exit_code_1(
 ) -> None:
     server.run_error = ValueError("a defect")
     assert cli.main(["--log-format=json"]) == 1
-    line = json.loads(capfd.readouterr().err.splitlines()[-1])
+    line = json.loads(log_of(capfd).splitlines()[-1])
     assert line["level"] == "critical"
     assert "ValueError: a defect" in line["exception"]
 
@@ -313,12 +322,12 @@ def test_a_defect_is_logged_with_its_traceback_and_exit_code_1(
 def test_an_interrupt_while_starting_ends_quietly(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
     server.build_error = KeyboardInterrupt()
     assert cli.main([]) == 130
-    assert capfd.readouterr().err == ""
+    assert log_of(capfd) == ""
 
 
 def test_debug_shows_the_settings_without_secrets(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--log-level=debug", "--log-format=json", "--auth-tokens=hunter2", "--port=8000"]) == 0
-    err = capfd.readouterr().err
+    err = log_of(capfd)
     assert "hunter2" not in err
     settings = next(line for line in map(json.loads, err.splitlines()) if line["message"] == "settings")
     assert (settings["port"], settings["auth-tokens"]) == ("8000", "***")
@@ -329,7 +338,7 @@ def test_an_engine_that_cannot_be_used_is_a_warning_in_the_log(
 ) -> None:
     monkeypatch.setattr(config, "catalogue", lambda: BROKEN)
     assert cli.main(["--log-format=json"]) == 0
-    first = json.loads(capfd.readouterr().err.splitlines()[0])
+    first = json.loads(log_of(capfd).splitlines()[0])
     assert (first["level"], first["message"]) == ("warning", "engine broken cannot be used: it is broken")
 
 

@@ -36,6 +36,7 @@ def _logging_restored() -> Iterator[None]:
     yield
     for handler in set(root.handlers) - set(handlers):
         root.removeHandler(handler)
+        handler.close()
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(False)
@@ -49,7 +50,13 @@ def configured(
 
     def configure(format: logs.Format = "plain", level: logs.Level = "info") -> Callable[[], list[str]]:
         logs.configure(format, level)
-        return lambda: capfd.readouterr().err.splitlines()
+
+        def read() -> list[str]:
+            for handler in logging.getLogger().handlers:
+                handler.flush()
+            return capfd.readouterr().err.splitlines()
+
+        return read
 
     return configure
 
@@ -79,6 +86,7 @@ def written(made: logging.LogRecord, formatter: logging.Formatter) -> str:
     handler = logs.DescriptorHandler(writer)
     handler.setFormatter(formatter)
     handler.emit(made)
+    handler.close()
     os.close(writer)
     with open(reader, encoding="utf-8") as stream:
         return stream.read()
