@@ -79,6 +79,10 @@ class Listener(Protocol):
         """A task was completed, archived or deleted."""
         ...
 
+    def missed(self) -> None:
+        """What other servers did may have been missed, or will be from now on (`Engine.follows`)."""
+        ...
+
 
 class Observer(Protocol):
     """Told by an engine, synchronously and cheaply, what operators count."""
@@ -212,6 +216,13 @@ class Engine(ABC):
         while requests wait, within 250 ms, and answers true. Otherwise whoever waits looks now and then.
         """
         return False
+
+    def follows(self) -> bool:
+        """Whether the listener is notified at this moment, and without being asked to `watch`, of every task
+        that another server completes, archives or deletes. Where that changes, `Listener.missed` is called.
+        Where it is not so, a request that waits for a result looks now and then.
+        """
+        return not self.traits.shared
 
     # ---- topics ----------------------------------------------------------------------------------
 

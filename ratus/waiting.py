@@ -121,6 +121,14 @@ class WaitingRoom:
             if not future.done():
                 future.set_result(None)
 
+    def missed(self) -> None:
+        """Other servers may have changed anything without notice: look at all that is waited for."""
+        for futures in list(self._settling.values()):
+            for future in futures:
+                _finish(future)
+        for topic in list(self._queues):
+            self.available(topic)
+
     # ---- waiting for a task to claim ---------------------------------------------------------------
 
     async def wait(
@@ -159,9 +167,32 @@ class WaitingRoom:
             self._leave(waiter)
 
     async def give_back(self, tasks: Iterable[TaskRecord]) -> None:
-        """Release claims that never reached their consumer, unless they are somebody else's by now."""
-        for task_id, nonce in [(task.id, task.nonce) for task in tasks]:
+        """Release claims that never reached their consumer, unless they are another consumer's by now.
+
+        Each is released by itself: one that fails leaves the others alone, and is tried once more at the end.
+        What fails then is logged, and lapses at its deadline.
+        """
+        claims = [(task.id, task.nonce) for task in tasks]
+        for last in (False, True):
+            failed = []
+            for start in range(0, len(claims), self._at_once):
+                some = claims[start : start + self._at_once]
+                errors = await asyncio.gather(*map(self._release, some))
+                failed += [claim for claim, error in zip(some, errors, strict=True) if error is not None]
+                if last and (error := next(filter(None, errors), None)) is not None:
+                    logger.warning("claims that no consumer got could not be released: %s", error)
+            if not failed:
+                return
+            claims = failed
+
+    async def _release(self, claim: tuple[str, str]) -> Exception | None:
+        """Release the claim of a task under a nonce; the error where that fails."""
+        task_id, nonce = claim
+        try:
             await self._engine.release(task_id, self._clock.now(), nonce)
+        except Exception as error:
+            return error
+        return None
 
     def _leave(self, waiter: _Waiter) -> None:
         for topic in waiter.want.topics:
@@ -337,6 +368,7 @@ class WaitingRoom:
             if not future.done():
                 future.set_result(None)
 
+        looked = False
         future = self._expect(task_id)
         alarm = _Alarm(self._clock, until, end)
         watch(end)
@@ -348,8 +380,10 @@ class WaitingRoom:
                 task = await self._engine.get(task_id)
                 if task is None or task.state in (COMPLETED, ARCHIVED) or over:
                     return task
-                if self._engine.traits.shared:
+                # A task that is not done although a notification came was read from a copy that lags behind.
+                if self._engine.traits.shared and (looked or not self._engine.follows()):
                     self._clock.call_at(self._clock.now() + _SHARED_PAUSE, partial(_finish, future))
+                looked = True
                 await future
                 self._forget(task_id, future)
                 future = self._expect(task_id)

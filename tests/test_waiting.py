@@ -9,6 +9,7 @@ import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.clock import MINUTE, SECOND
+from ratus.engine import Traits
 from ratus.errors import ServiceUnavailable
 from ratus.records import ACTIVE, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
 from ratus.testing import ManualClock, ManualTimer
@@ -374,6 +375,34 @@ async def test_giving_back_leaves_claims_of_others_alone(hall: Hall) -> None:
     await hall.engine.delete_task("3")
     await hall.room.give_back(claimed)
     assert (await hall.state("1"), await hall.state("2")) == (PENDING, ACTIVE)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("failures", [1, 2])
+async def test_a_claim_that_cannot_be_given_back_leaves_the_others_alone(
+    caplog: pytest.LogCaptureFixture, shared: bool, failures: int
+) -> None:
+    """It is tried once more at the end; what fails again is logged."""
+
+    class Troubled(MemdbEngine):
+        traits = Traits(name="troubled", durable=False, shared=shared, immediate=not shared)
+        failures: dict[str, int]
+
+        async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+            if self.failures.get(task_id):
+                self.failures[task_id] -= 1
+                raise ServiceUnavailable("the database is away")
+            return await super().release(task_id, now, nonce)
+
+    engine = Troubled()
+    hall = await Hall(engine).open()
+    await hall.insert("1", "2", "3")
+    claimed = [await hall.claim() for _ in range(3)]
+    engine.failures = {"1": failures, "2": 1}
+    await hall.room.give_back(claimed)
+    states = [await hall.state(task_id) for task_id in "123"]
+    assert states == [ACTIVE if failures == 2 else PENDING, PENDING, PENDING]
+    assert ("could not be released" in caplog.text) is (failures == 2)
 
 
 async def test_closing_sends_everybody_away(hall: Hall) -> None:

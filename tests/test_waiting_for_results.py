@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 
 import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.clock import SECOND
+from ratus.engine import Traits
 from ratus.errors import NotFound
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy
+from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
 from tests.hall import Hall, Peer, Slow
 
 pytestmark = pytest.mark.anyio
@@ -102,4 +104,88 @@ async def test_an_unknown_task_is_not_waited_for(hall: Hall) -> None:
     assert await hall.wait_settled("1") is None
     with pytest.raises(NotFound):
         await hall.engine.claim_task("1", Claim((), 0), 0, force=True)
+    await hall.assert_empty()
+
+
+class Following(MemdbEngine):
+    """Shares its data with other servers, whose changes it hears of, or not, as a test says."""
+
+    traits = Traits(name="following", durable=True, shared=True)
+    following = True
+    reads = 0
+
+    def follows(self) -> bool:
+        return self.following
+
+    async def get(self, task_id: str) -> TaskRecord | None:
+        self.reads += 1
+        return await super().get(task_id)
+
+
+async def test_where_other_servers_are_heard_of_a_result_is_not_polled_for() -> None:
+    engine = Following()
+    hall = await Hall(engine).open()
+    await hall.insert("1")
+    got = hall.wait_settled("1", wait=60 * SECOND)
+    await hall.advance(30 * SECOND)
+    assert engine.reads == 1
+    await engine.commit([CommitRecord("1")], hall.clock.now())  # the listener is notified
+    await hall.settle()
+    assert (got.result(), engine.reads) == (COMPLETED, 2)
+    await hall.assert_empty()
+
+
+@pytest.mark.parametrize("following", [False, True])
+async def test_what_may_have_been_missed_is_looked_at(following: bool) -> None:
+    """The stream of changes broke, or is followed again after it broke."""
+    engine = Following()
+    hall = await Hall(engine).open()
+    await hall.insert("1")
+    got = hall.wait_settled("1", wait=60 * SECOND)
+    await hall.settle()
+    engine.listener = None  # as if another server did it
+    await engine.commit([CommitRecord("1")], hall.clock.now())
+    engine.following = following
+    hall.room.missed()
+    await hall.settle()
+    assert got.result() == COMPLETED
+    await hall.assert_empty()
+
+
+async def test_while_the_stream_is_broken_a_result_is_polled_for() -> None:
+    engine = Following()
+    hall = await Hall(engine).open()
+    await hall.insert("1")
+    got = hall.wait_settled("1", wait=60 * SECOND)
+    await hall.settle()
+    engine.following = False
+    hall.room.missed()
+    await hall.settle()
+    engine.listener = None  # as if another server did it
+    await engine.commit([CommitRecord("1")], hall.clock.now())
+    await hall.advance(SECOND)
+    assert got.result() == COMPLETED
+    await hall.advance(SECOND)
+    await hall.assert_empty()
+
+
+async def test_what_is_read_from_a_copy_that_lags_behind_is_read_again() -> None:
+    class Lagging(Following):
+        async def get(self, task_id: str) -> TaskRecord | None:
+            task = copy.copy(await super().get(task_id))
+            if task is not None and self.reads <= 2:
+                task.state = PENDING
+            return task
+
+    engine = Lagging()
+    hall = await Hall(engine).open()
+    await hall.insert("1")
+    got = hall.wait_settled("1", wait=60 * SECOND)
+    await hall.settle()
+    await engine.commit([CommitRecord("1")], hall.clock.now())
+    await hall.settle()
+    assert not got.done()
+    await hall.advance(SECOND)
+    assert got.result() == COMPLETED
+    await hall.advance(SECOND)
     await hall.assert_empty()

@@ -271,6 +271,9 @@ class MongodbEngine(Engine):
             )
         return None if paused else min((time for time in times if time is not None), default=None)
 
+    def follows(self) -> bool:
+        return self._signals.following
+
     def _note(self, task: TaskRecord) -> None:
         """A claim may end before what was known to end first, and a task expire."""
         self._topics.note(task.topic, deadline=task.deadline, expiry=task.expires)

@@ -65,6 +65,13 @@ class Signals:
         if (listener := self._listener()) is not None:
             listener.available(topic)
 
+    def follow(self, following: bool) -> None:
+        """From now on changes are heard of, or not any more. Some may have been missed in between."""
+        if following != self.following:
+            self.following = following
+            if (listener := self._listener()) is not None:
+                listener.missed()
+
     def _was_told(self, event: _Event) -> bool:
         """Whether this was heard of, and told, before the answer to the write came."""
         if not self.following:

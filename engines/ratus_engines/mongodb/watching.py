@@ -70,7 +70,7 @@ class Watcher:
         await stop(self._watching)
 
     def _follows(self, following: bool) -> None:
-        self._signals.following = following
+        self._signals.follow(following)
         (self.following.set if following else self.following.clear)()
 
     async def _watch(self) -> None:

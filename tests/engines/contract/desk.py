@@ -153,12 +153,16 @@ class Ear:
     def __init__(self) -> None:
         self.topics: list[str] = []
         self.tasks: list[str] = []
+        self.gaps = 0
 
     def available(self, topic: str) -> None:
         self.topics.append(topic)
 
     def settled(self, task_id: str) -> None:
         self.tasks.append(task_id)
+
+    def missed(self) -> None:
+        self.gaps += 1
 
 
 class Eye:

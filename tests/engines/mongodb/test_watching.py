@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
 import pytest
+from pymongo.errors import AutoReconnect
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.clock import SystemClock
@@ -86,6 +87,31 @@ async def test_a_task_was_settled(pair: tuple[Desk, Ear], name: str) -> None:
     await fill(desk)
     await SETTLED[name](desk)
     await heard(ear.tasks, "claimed")
+
+
+async def test_a_stream_that_breaks_and_comes_back_is_told(
+    pair: tuple[Desk, Ear], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the listener has to look by itself: what happened in between is in no stream."""
+    desk, ear = pair
+    other = next(engine for engine in desk._open if engine is not desk.engine)
+    assert isinstance(other, MongodbEngine)
+    assert other.follows()
+    before = ear.gaps
+    broken = asyncio.Event()
+
+    async def tell(*arguments: object) -> None:
+        broken.set()
+        raise AutoReconnect("the connection broke")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(other._watcher, "_tell", tell)
+        await desk.add("1")
+        await asyncio.wait_for(broken.wait(), PATIENCE)
+    async with asyncio.timeout(PATIENCE):
+        while ear.gaps < before + 2:
+            await asyncio.sleep(0.005)
+    assert other.follows()
 
 
 async def test_own_changes_are_told_once(pair: tuple[Desk, Ear]) -> None:

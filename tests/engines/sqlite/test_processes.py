@@ -128,6 +128,9 @@ async def test_what_came_while_nobody_waited_is_not_missed(
         def settled(self, task_id: str) -> None:
             raise AssertionError("nothing was settled")
 
+        def missed(self) -> None:
+            raise AssertionError("nothing was missed")
+
     engine, other = await open_engine(), await open_engine()
     engine.listener = Ear()
     monkeypatch.setattr(watch, "INTERVAL", 0.001)

@@ -111,6 +111,9 @@ async def test_nobody_is_told_of_what_was_taken_back(open_engine: Open) -> None:
         def settled(self, task_id: str) -> None:
             raise AssertionError("nothing was settled")
 
+        def missed(self) -> None:
+            raise AssertionError("nothing was missed")
+
     engine = await open_engine()
     engine.listener = Ear()
     repair = break_it(engine, lambda statement: statement == "COMMIT")
