@@ -185,7 +185,10 @@ class BaseDelivery:
         return self._set("defer", duration_text(defer, "defer"))
 
     def set_nonce(self, nonce: str) -> Self:
-        """Commit under this nonce instead of the claim's own."""
+        """Commit under this nonce instead of the claim's own. Raises `TypeError` for what is not text."""
+        if not isinstance(nonce, str):
+            raise TypeError(f"nonce: it must be text, not {type(nonce).__name__}")
+        json_bytes(nonce)
         self._nonce = nonce
         return self
 

@@ -20,7 +20,7 @@ def describe(error: BaseException) -> str:
     try:
         line = "".join(traceback.format_exception_only(error)).strip()
         trace = "".join(traceback.format_exception(error)).strip()
-    except Exception:  # an exception whose own text cannot be made
+    except BaseException:  # an exception whose own text cannot be made
         line = trace = type(error).__name__
     return shorten(f"{line}\n\n{trace}")
 

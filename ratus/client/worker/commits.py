@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ import msgspec
 
 from ratus.client.claims import CommitStatus
 from ratus.client.delivery import BaseDelivery
+from ratus.client.failures import describe
+from ratus.client.worker import log
 from ratus.errors import BadRequest, Forbidden, PayloadTooLarge, RatusError, TransportError, Unauthorized
 
 D = TypeVar("D", bound=BaseDelivery)
@@ -29,17 +30,36 @@ BACKLOG: Final = 4 * FULL
 """With so many commits waiting to be sent nothing more is claimed: the server is slower than the handlers."""
 
 _TRANSIENT: Final = frozenset({408, 429, 500, 503})
-
-logger: Final = logging.getLogger("ratus.client")
+_UNFIT: Final = frozenset({BadRequest.status, PayloadTooLarge.status})
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[D]):
-    """What is to be said of a delivery: the commit as it travels, and whether it reports a refused commit."""
+    """A commit that the worker is to send, as it travels."""
 
     delivery: D
     item: msgspec.Raw
+    forced: bool = False
+    """Whether the commit carries no nonce, and so must not be sent twice."""
     last_resort: bool = False
+    """Whether it reports that another commit of the same delivery was refused."""
+
+
+def outcome_of(delivery: D) -> Outcome[D]:
+    """What a handler has set, as it travels; where that cannot be written, a failure that says so."""
+    try:
+        return Outcome(delivery, delivery._item(), forced=not delivery._nonce)
+    except BaseException as error:
+        note_failure(delivery, error)
+        return Outcome(delivery, delivery._item())
+
+
+def note_failure(delivery: BaseDelivery, error: BaseException) -> None:
+    """Make a failure of a delivery, in place of all that was set; what was committed already stays so."""
+    if not delivery._settled:
+        text = describe(error)
+        delivery.reset()._set("error", text)
+    log.warning("task %r in %r failed", delivery.id, delivery.topic, error=error)
 
 
 def is_hopeless(error: RatusError) -> bool:
@@ -69,7 +89,8 @@ def sort_statuses(
 ) -> tuple[list[Outcome[D]], list[tuple[Outcome[D], str]], list[Outcome[D]]]:
     """The commits of a batch that are done, that are refused and why, and that are to be tried again.
 
-    Raises `TransportError` when the answer does not fit the batch.
+    Those that were refused for what they hold are in none of them; see `find_unfit`. Raises `TransportError`
+    when the answer does not fit the batch.
     """
     if len(batch) != len(statuses):
         raise TransportError(f"{len(batch)} commits were answered by {len(statuses)} results")
@@ -81,27 +102,38 @@ def sort_statuses(
             done.append(outcome)
         elif status.status in _TRANSIENT:
             again.append(outcome)
-        else:
-            refused.append((outcome, str((status.error or {}).get("message", status.status))))
+        elif status.status not in _UNFIT:
+            refused.append((outcome, _reason(status)))
     return done, refused, again
 
 
-def instead(outcome: Outcome[D], error: RatusError) -> Outcome[D] | None:
+def find_unfit(batch: Sequence[Outcome[D]], statuses: Sequence[CommitStatus]) -> list[tuple[Outcome[D], str]]:
+    """The commits that were refused for what they hold, and why: their claims are not lost."""
+    pairs = zip(batch, statuses, strict=True)
+    return [(outcome, _reason(status)) for outcome, status in pairs if status.status in _UNFIT]
+
+
+def _reason(status: CommitStatus) -> str:
+    return str((status.error or {}).get("message", status.status))
+
+
+def instead(outcome: Outcome[D], reason: str) -> Outcome[D] | None:
     """A failure to commit in place of what the server does not take, such as a result that is too large.
 
     Without it the task would be run again and again, with the same outcome. `None` when that is what was
     refused already.
     """
+    log.error("the outcome of task %r was refused: %s", outcome.delivery.id, reason)
     if outcome.last_resort:
         return None
-    delivery = outcome.delivery.reset().fail(f"the outcome could not be committed: {error.message}")
+    delivery = outcome.delivery.reset().fail(f"the outcome could not be committed: {reason}")
     return Outcome(delivery, delivery._item(), last_resort=True)
 
 
 def note_lost(delivery: BaseDelivery, reason: str) -> None:
     """The claim went to somebody else before its outcome arrived."""
     delivery._lost = True
-    logger.warning(
+    log.warning(
         "the outcome of task %r in %r was refused (%s); its claim was lost, and it may run again",
         delivery.id,
         delivery.topic,

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ratus.client import requests
 from ratus.client.delivery import AsyncDelivery
+from ratus.client.worker import log
 from ratus.client.worker.commits import (
     FULL,
     LINGER_SECONDS,
     Outcome,
+    find_unfit,
     instead,
     is_hopeless,
     is_too_much,
-    logger,
     note_lost,
     sort_statuses,
     take_batch,
@@ -81,7 +82,7 @@ class CoroutineCommitter:
             with suppress(asyncio.CancelledError):
                 await self._task
         if left := len(self._waiting) + len(self._sending):
-            logger.warning("stopped with %d outcomes uncommitted; their tasks will run again", left)
+            log.warning("stopped with %d outcomes uncommitted; their tasks will run again", left)
 
     async def _run(self) -> None:
         try:
@@ -109,9 +110,9 @@ class CoroutineCommitter:
                 return
 
     async def _send(self, batch: list[_Outcome]) -> None:
-        fenced = [outcome for outcome in batch if outcome.delivery._nonce]
+        fenced = [outcome for outcome in batch if not outcome.forced]
         for outcome in batch:
-            if not outcome.delivery._nonce:
+            if outcome.forced:
                 await self._send_forced(outcome)
         failures = 0
         while fenced and not self._hopeless:
@@ -129,7 +130,7 @@ class CoroutineCommitter:
                     self._hopeless = True
                     return
                 if failures == 0:
-                    logger.warning("outcomes cannot be committed, trying again: %s", error)
+                    log.warning("outcomes cannot be committed, trying again: %s", error)
                 failures += 1
                 await asyncio.sleep(self._client._backoff.pause(failures))
                 continue
@@ -137,6 +138,8 @@ class CoroutineCommitter:
                 outcome.delivery._done()
             for outcome, reason in refused:
                 await self._examine(outcome, reason, lost_answer=attempts.lost)
+            for outcome, reason in find_unfit(fenced, statuses):
+                await self._replace(outcome, reason)
             fenced = again
             if again:
                 failures += 1
@@ -150,8 +153,11 @@ class CoroutineCommitter:
             await self._send(batch[middle:])
             return
         (outcome,) = batch
-        logger.error("the outcome of task %r was refused: %s", outcome.delivery.id, error)
-        other = instead(outcome, error)
+        await self._replace(outcome, error.message)
+
+    async def _replace(self, outcome: _Outcome, reason: str) -> None:
+        """One commit was refused for what it holds."""
+        other = instead(outcome, reason)
         if other is not None:
             await self._send([other])
 
@@ -163,7 +169,7 @@ class CoroutineCommitter:
                 delivery._done()
                 return
         except RatusError as error:
-            logger.warning("what became of task %r could not be found out: %s", delivery.id, error)
+            log.warning("what became of task %r could not be found out: %s", delivery.id, error)
         note_lost(delivery, reason)
 
     async def _send_forced(self, outcome: _Outcome) -> None:
@@ -174,4 +180,4 @@ class CoroutineCommitter:
         except NotFound as error:
             note_lost(delivery, error.message)
         except RatusError as error:
-            logger.error("the forced commit of task %r failed: %s", delivery.id, error)
+            log.error("the forced commit of task %r failed: %s", delivery.id, error)

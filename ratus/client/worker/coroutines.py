@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import signal
 import threading
 import time
@@ -20,8 +21,10 @@ from ratus.client.async_transport import AsyncInterrupt
 from ratus.client.delivery import AsyncDelivery
 from ratus.client.inputs import DurationLike, Topics
 from ratus.client.retrying import Attempts, Repeat
-from ratus.client.worker.commits import BACKLOG, Outcome, is_hopeless, logger
+from ratus.client.worker import log
+from ratus.client.worker.commits import BACKLOG, Outcome, is_hopeless, note_failure, outcome_of
 from ratus.client.worker.coroutine_commits import CoroutineCommitter
+from ratus.client.worker.handlers import check_coroutine_handler, refuse_unrun
 from ratus.client.worker.keeping import due_for_extension, is_overdue, put_off, tick_seconds
 from ratus.client.worker.options import DEFAULT_PREFETCH, AsyncHandler, Options
 from ratus.client.worker.pace import BATCH, Pace
@@ -61,6 +64,7 @@ class AsyncWorker:
         consumer: str | None = None,
         signals: bool = True,
     ) -> None:
+        check_coroutine_handler(handler)
         self._options = Options.check(
             topics, concurrency=concurrency, timeout=timeout, wait=wait, grace=grace, prefetch=prefetch
         )
@@ -139,7 +143,7 @@ class AsyncWorker:
                 each.cancel()
         for task, delivery in list(self._running.items()):
             if self._release(delivery):
-                logger.warning("task %r did not finish in time and is released", delivery.id)
+                log.warning("task %r did not finish in time and is released", delivery.id)
                 delivery._lost = True
             task.cancel()
         if self._running:
@@ -209,12 +213,12 @@ class AsyncWorker:
                     self._give_up(error)
                     return
                 if failures == 0:
-                    logger.warning("cannot claim tasks, trying again: %s", error)
+                    log.warning("cannot claim tasks, trying again: %s", error)
                 failures += 1
                 await self._pause(self._client._backoff.pause(failures))
                 continue
             if failures:
-                logger.info("claiming tasks again")
+                log.info("claiming tasks again")
                 failures = 0
             if deliveries:
                 self._held.update({delivery.nonce: delivery for delivery in deliveries})
@@ -265,27 +269,30 @@ class AsyncWorker:
         assert task is not None
         begun = time.perf_counter()
         try:
-            outcome = self._handler(delivery)
-            if not isinstance(outcome, Awaitable):
-                raise TypeError("the handler of an AsyncClient must be a coroutine function (async def)")
-            await outcome
+            await self._run(delivery)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and task.cancelling():
                 self._release(delivery)
             else:
-                logger.warning("task %r in %r failed", delivery.id, delivery.topic, exc_info=True)
-                if not delivery._settled:
-                    delivery.reset().fail(error)
-        finally:
-            self._pace.record(time.perf_counter() - begun)
-            held = self._held.pop(delivery.nonce, None) is not None
-            if held and not delivery._settled and not delivery._lost:
-                self._committer.put(Outcome(delivery, delivery._item()))
-            del self._running[task]
-            self._begin()
-            if not self._running:
-                self._idle.set()
-            self._wake_poller()
+                note_failure(delivery, error)
+        self._pace.record(time.perf_counter() - begun)
+        if self._held.pop(delivery.nonce, None) is not None and not delivery._settled and not delivery._lost:
+            self._committer.put(outcome_of(delivery))
+        del self._running[task]
+        self._begin()
+        if not self._running:
+            self._idle.set()
+        self._wake_poller()
+
+    async def _run(self, delivery: AsyncDelivery) -> None:
+        """Run the handler. Raises what it raises, and `TypeError` where nothing was run."""
+        work = self._handler(delivery)
+        if not isinstance(work, Awaitable) and not inspect.isawaitable(work):
+            refuse_unrun(work)
+            raise TypeError("the handler of an AsyncClient must be a coroutine function (async def)")
+        returned = await work
+        if returned is not None:
+            refuse_unrun(returned)
 
     # ---- keeping -----------------------------------------------------------------------------------
 
@@ -311,9 +318,9 @@ class AsyncWorker:
                 # It may have been committed while this was on its way.
                 if delivery.nonce in self._held and not delivery._settled:
                     delivery._lost = True
-                    logger.warning("the claim of task %r was lost: %s", delivery.id, error)
+                    log.warning("the claim of task %r was lost: %s", delivery.id, error)
             except RatusError as error:
                 put_off(delivery, self._options.timeout)
-                logger.warning("the claim of task %r could not be extended: %s", delivery.id, error)
+                log.warning("the claim of task %r could not be extended: %s", delivery.id, error)
             else:
                 delivery._extended(promise)

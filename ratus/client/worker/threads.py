@@ -29,7 +29,9 @@ from ratus.client.delivery import Delivery
 from ratus.client.inputs import DurationLike, Topics
 from ratus.client.retrying import Attempts, Repeat
 from ratus.client.sync_transport import Interrupt
-from ratus.client.worker.commits import BACKLOG, Outcome, is_hopeless, logger
+from ratus.client.worker import log
+from ratus.client.worker.commits import BACKLOG, Outcome, is_hopeless, note_failure, outcome_of
+from ratus.client.worker.handlers import check_handler, refuse_unrun
 from ratus.client.worker.keeping import due_for_extension, is_overdue, put_off, tick_seconds
 from ratus.client.worker.options import DEFAULT_PREFETCH, Handler, Options
 from ratus.client.worker.pace import BATCH, Pace
@@ -88,6 +90,7 @@ class Worker:
         consumer: str | None = None,
         signals: bool = True,
     ) -> None:
+        check_handler(handler)
         self._options = Options.check(
             topics, concurrency=concurrency, timeout=timeout, wait=wait, grace=grace, prefetch=prefetch
         )
@@ -177,7 +180,7 @@ class Worker:
         """Give back what is still running; whoever runs it is told by `lost`."""
         for delivery in list(self._held.values()):
             if self._release(delivery):
-                logger.warning("task %r did not finish in time and is released", delivery.id)
+                log.warning("task %r did not finish in time and is released", delivery.id)
                 delivery._lost = True
 
     def _release(self, delivery: Delivery) -> bool:
@@ -236,12 +239,12 @@ class Worker:
                     self._give_up(error)
                     return
                 if failures == 0:
-                    logger.warning("cannot claim tasks, trying again: %s", error)
+                    log.warning("cannot claim tasks, trying again: %s", error)
                 failures += 1
                 self._stopping.wait(self._client._backoff.pause(failures))
                 continue
             if failures:
-                logger.info("claiming tasks again")
+                log.info("claiming tasks again")
                 failures = 0
             if deliveries:
                 self._hand_out(deliveries)
@@ -290,6 +293,21 @@ class Worker:
     # ---- running -----------------------------------------------------------------------------------
 
     def _handle_all(self, slot: int, context: contextvars.Context) -> None:
+        while True:
+            try:
+                self._serve(slot, context)
+                break
+            except BaseException as error:
+                # What a handler raises is a failure of its task; this came between two lines of the worker,
+                # such as an exception that another thread set.
+                self._fail_slot(slot, error)
+        with self._work:
+            self._alive -= 1
+            if not self._alive:
+                self._orders.put(_IDLE)
+
+    def _serve(self, slot: int, context: contextvars.Context) -> None:
+        """Run handlers until no more are to be begun."""
         busy, ready = self._busy, self._ready
         while True:
             try:
@@ -299,9 +317,6 @@ class Worker:
                     while not ready and not self._handlers_end:
                         self._work.wait()
                     if not ready:
-                        self._alive -= 1
-                        if not self._alive:
-                            self._orders.put(_IDLE)
                         return
                 continue
             busy[slot] = delivery
@@ -313,15 +328,25 @@ class Worker:
     def _handle(self, delivery: Delivery) -> None:
         begun = time.perf_counter()
         try:
-            self._handler(delivery)
+            returned = self._handler(delivery)
+            if returned is not None:
+                refuse_unrun(returned)
         except BaseException as error:
-            # Not even an exit ends the worker: it is told to by a signal or by `stop`.
-            logger.warning("task %r in %r failed", delivery.id, delivery.topic, exc_info=True)
-            if not delivery._settled:
-                delivery.reset().fail(error)
+            # Not even an exit ends the worker: only a signal and `stop` do.
+            note_failure(delivery, error)
         self._pace.record(time.perf_counter() - begun)
+        self._settle(delivery)
+
+    def _settle(self, delivery: Delivery) -> None:
+        """Commit what has become of a delivery, unless its fate is decided."""
         if self._held.pop(delivery.nonce, None) is not None and not delivery._settled and not delivery._lost:
-            self._committer.put(Outcome(delivery, delivery._item()))
+            self._committer.put(outcome_of(delivery))
+
+    def _fail_slot(self, slot: int, error: BaseException) -> None:
+        delivery, self._busy[slot] = self._busy[slot], None
+        if delivery is not None and delivery.nonce in self._held:
+            note_failure(delivery, error)
+            self._settle(delivery)
 
     # ---- keeping -----------------------------------------------------------------------------------
 
@@ -351,9 +376,9 @@ class Worker:
             # It may have been committed while this was on its way.
             if delivery.nonce in self._held and not delivery._settled:
                 delivery._lost = True
-                logger.warning("the claim of task %r was lost: %s", delivery.id, error)
+                log.warning("the claim of task %r was lost: %s", delivery.id, error)
         except RatusError as error:
             put_off(delivery, self._options.timeout)
-            logger.warning("the claim of task %r could not be extended: %s", delivery.id, error)
+            log.warning("the claim of task %r could not be extended: %s", delivery.id, error)
         else:
             delivery._extended(promise)
