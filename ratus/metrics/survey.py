@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import Context
 from time import monotonic
 from typing import Any
 
@@ -63,12 +64,15 @@ class Survey:
         self._works = True
 
     def begin(self) -> None:
-        """Ask the engine, unless that is under way or was done a moment ago."""
+        """Ask the engine, unless that is under way or was done a moment ago.
+
+        What is asked is shared by several requests and runs in the context of none.
+        """
         loop = asyncio.get_running_loop()
         if _is_over(self._probing):
-            self._probing = loop.create_task(self._engine.health())
+            self._probing = loop.create_task(self._engine.health(), context=Context())
         if _is_over(self._asking) and monotonic() >= self._next_at:
-            self._asking = loop.create_task(self._ask())
+            self._asking = loop.create_task(self._ask(), context=Context())
 
     async def wait(self) -> None:
         """Wait until the engine has answered, or for `PATIENCE`."""

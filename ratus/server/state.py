@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from email.utils import formatdate
 from typing import TYPE_CHECKING, cast
 
@@ -34,6 +35,8 @@ class GuardedState(ServerState):
         self.eager = eager
         """The methods whose requests begin as soon as they are read."""
         self.exchanges: set[Exchange] = set()
+        self.context = copy_context()
+        """What every request starts with; it runs in a copy."""
         self.draining = False
         """The server is stopping: every answer is the last of its connection."""
         self.date_line = b""
@@ -54,8 +57,18 @@ class GuardedState(ServerState):
         self._timer = loop.call_later(self.guards.sweep_seconds, self.start_sweeping, loop)
         self._refresh_date()
         now = loop.time()
-        for connection in [each for each in self.open if each.deadline <= now]:
-            connection.expire(now)
+        late = [(each, each.deadline) for each in self.open if each.deadline <= now]
+        if late:
+            # A loop runs its timers before it reads. After a standstill of the process (SIGSTOP, a busy
+            # machine) what came in time may still be unread, and an answer unwritten that its client has made
+            # room for. In between two turns the loop reads and writes.
+            loop.call_soon(loop.call_soon, self._expire, late)
+
+    def _expire(self, late: list[tuple[GuardedProtocol, float]]) -> None:
+        """End those connections whose deadline has not moved since it was found to have passed."""
+        for connection, deadline in late:
+            if connection in self.connections and connection.deadline == deadline:
+                connection.expire(connection.loop.time())
 
     def stop_sweeping(self) -> None:
         """Stop the periodic sweep."""

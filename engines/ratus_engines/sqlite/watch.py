@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextvars import Context
 
 from ratus.errors import ServiceUnavailable
 from ratus_engines.sqlite import queries
@@ -34,8 +35,9 @@ class Watch:
         self._arrived = await self._reader.submit(queries.last_arrived, ())
 
     def start(self) -> None:
+        """Look every `INTERVAL` from now on, in the context of no request, whichever began it."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._look_again())
+            self._task = asyncio.get_running_loop().create_task(self._look_again(), context=Context())
 
     def stop(self) -> None:
         if self._task is not None:
