@@ -12,7 +12,8 @@
      ├─ HeadersTooLarge       431   too many or too large headers
      ├─ InternalError         500   a defect of the server
      ├─ ServiceUnavailable    503   not ready, shutting down, or the database is away
-     └─ TransportError          -   the server could not be reached, or its answer was lost; clients only
+     └─ TransportError          -   the server could not be reached, or its answer was lost or is not its own;
+                                    clients only
 
 Raised anywhere in the server, turned into an answer in one place (``ratus.api.dispatch``), and turned back
 into the same error by the client.
@@ -119,10 +120,10 @@ class ServiceUnavailable(RatusError):
 
 
 class TransportError(RatusError):
-    """The server could not be reached, or there was no whole, readable answer. Only clients raise it.
+    """The server could not be reached, or there was no whole, readable answer of it. Only clients raise it.
 
-    ``status`` is 0, since there was no answer. ``sent`` tells whether the server may have received the
-    request, and so may have carried it out.
+    ``status`` is 0 where there was no answer, else the status of an answer that was not the server's, such as
+    a proxy's. ``sent`` tells whether the server may have carried the request out.
     """
 
     status = 0

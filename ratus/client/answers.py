@@ -47,10 +47,10 @@ KINDS: Final[dict[int, type[RatusError]]] = {
 """The error of each status, as the server has them, but for 405, which names the methods there are."""
 
 # What a proxy says when the server behind it is away; for the caller it is the same.
-_GATEWAY: Final = (502, 504)
+_GATEWAY: Final = (502, 503, 504)
 
 _SHOWN: Final = 200
-"""Characters of somebody else's error page that go into a message."""
+"""Characters of a foreign error page that go into a message."""
 
 
 class TaskPage(list[Task]):
@@ -64,22 +64,21 @@ class TaskPage(list[Task]):
         self.next = next_page
 
 
-def is_ours(answer: Answer) -> bool:
-    """Whether the answer is a Ratus error, and not one of a proxy or another server at this address."""
-    return _error_of(answer) is not None
-
-
 def error_of(answer: Answer) -> RatusError:
-    """The error that an answer other than a success stands for; `status` is that of the answer."""
-    message = _error_of(answer)
-    if message is None:
-        text = " ".join(answer.body.decode("utf-8", "replace").split())[:_SHOWN]
-        message = f"status {answer.status}, without a Ratus error" + (f": {text}" if text else "")
+    """The error that an answer other than a success stands for; `status` is that of the answer.
+
+    Only an answer with Ratus's error object is the server's own. Any other comes from something between the
+    client and the server, such as a proxy in a deployment, and says nothing about tasks: it is a
+    `ServiceUnavailable` or a `TransportError`, never a `NotFound` or a `Conflict`.
+    """
+    message = _message_of(answer)
     error: RatusError
-    if answer.status == MethodNotAllowed.status:
+    if message is None:
+        error = _foreign(answer)
+    elif answer.status == MethodNotAllowed.status:
         error = MethodNotAllowed(tuple(filter(None, answer.allow.replace(" ", "").split(","))))
-    elif answer.status in KINDS or answer.status in _GATEWAY:
-        kind = KINDS.get(answer.status, ServiceUnavailable)
+    elif answer.status in KINDS:
+        kind = KINDS[answer.status]
         error = kind(message.removeprefix(kind.kind).removeprefix(": "))
     else:
         error = RatusError(message)
@@ -87,12 +86,25 @@ def error_of(answer: Answer) -> RatusError:
     return error
 
 
-def _error_of(answer: Answer) -> str | None:
+def _message_of(answer: Answer) -> str | None:
+    """The message of Ratus's error object, whose code is the status; `None` where the body is not one."""
     try:
-        message = msgspec.json.decode(answer.body)["error"]["message"]
+        error = msgspec.json.decode(answer.body)["error"]
+        code, message = error["code"], error["message"]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return None
-    return message if isinstance(message, str) else None
+    return message if isinstance(message, str) and type(code) is int and code == answer.status else None
+
+
+def _foreign(answer: Answer) -> RatusError:
+    text = " ".join(answer.body.decode("utf-8", "replace").split())[:_SHOWN]
+    message = f"status {answer.status}, without a Ratus error" + (f": {text}" if text else "")
+    if answer.location:
+        message += f"; it points to {answer.location[:_SHOWN]}: is that the server's address?"
+    if answer.status in _GATEWAY:
+        return ServiceUnavailable(message)
+    # A redirect or a refusal (3xx, 4xx): whoever answered has not let the server carry the request out.
+    return TransportError(message, sent=not 300 <= answer.status < 500)
 
 
 def _unreadable(error: Exception) -> TransportError:
@@ -118,9 +130,19 @@ def _model(kind: type[Model], body: bytes) -> Model:
         raise _unreadable(error) from None
 
 
-read_claimed: Final = _struct_reader(Claimed)
+_read_claimed: Final = _struct_reader(Claimed)
 _read_claimed_list: Final = _struct_reader(ClaimedList)
 _read_statuses: Final = _struct_reader(CommitStatuses)
+
+
+def claimed_reader(task_id: str) -> Callable[[bytes], Claimed]:
+    """Reads the claim of this very task."""
+
+    def read(body: bytes) -> Claimed:
+        claimed = _read_claimed(body)
+        return _same(claimed, claimed.id, task_id)
+
+    return read
 
 
 def read_claimed_list(body: bytes) -> list[Claimed]:
@@ -133,9 +155,41 @@ def read_statuses(body: bytes) -> list[CommitStatus]:
     return _read_statuses(body).data
 
 
-def read_task(body: bytes) -> Task:
-    """One task."""
-    return _model(Task, body)
+def task_reader(task_id: str) -> Callable[[bytes], Task]:
+    """Reads this very task."""
+
+    def read(body: bytes) -> Task:
+        task = _model(Task, body)
+        return _same(task, task.id, task_id)
+
+    return read
+
+
+def promise_reader(task_id: str) -> Callable[[bytes], Promise]:
+    """Reads the claim of this very task."""
+
+    def read(body: bytes) -> Promise:
+        promise = _model(Promise, body)
+        return _same(promise, promise.id, task_id)
+
+    return read
+
+
+def topic_reader(name: str) -> Callable[[bytes], Topic]:
+    """Reads this very topic."""
+
+    def read(body: bytes) -> Topic:
+        topic = _model(Topic, body)
+        return _same(topic, topic.name, name)
+
+    return read
+
+
+def _same(value: Value, name: str, asked: str) -> Value:
+    # Nearly all members may be left out, so that any JSON object could pass for a task.
+    if name != asked:
+        raise _unreadable(ValueError("it is not about what was asked"))
+    return value
 
 
 def read_tasks(body: bytes) -> TaskPage:
@@ -144,19 +198,9 @@ def read_tasks(body: bytes) -> TaskPage:
     return TaskPage(page.data, page.next)
 
 
-def read_topic(body: bytes) -> Topic:
-    """One topic."""
-    return _model(Topic, body)
-
-
 def read_topics(body: bytes) -> list[Topic]:
     """A page of topics."""
     return _model(Topics, body).data
-
-
-def read_promise(body: bytes) -> Promise:
-    """One claim."""
-    return _model(Promise, body)
 
 
 def read_promises(body: bytes) -> list[Promise]:
@@ -181,8 +225,16 @@ def read_deleted(body: bytes) -> int:
 
 def read_text(body: bytes) -> str:
     """Plain text, such as metrics."""
-    return body.decode("utf-8", "replace")
+    return _no_page(body).decode("utf-8", "replace")
 
 
 def read_nothing(body: bytes) -> None:
     """An answer that says all by its status."""
+    _no_page(body)
+
+
+def _no_page(body: bytes) -> bytes:
+    # A network that wants a visitor to sign in first answers every request with a page and status 200.
+    if body.lstrip()[:1] == b"<":
+        raise _unreadable(ValueError("it is a page for a browser"))
+    return body

@@ -90,9 +90,10 @@ def conclude(request: Request[T], answer: Answer) -> T:
     """What an answer means. Raises the error that it stands for."""
     if 200 <= answer.status < 300:
         return request.read(answer.body)
-    if answer.status == NotFound.status and request.absent is not None and answers.is_ours(answer):
+    error = answers.error_of(answer)
+    if request.absent is not None and isinstance(error, NotFound):
         return request.absent()
-    raise answers.error_of(answer)
+    raise error
 
 
 def explain(error: RatusError, attempts: Attempts) -> None:

@@ -20,11 +20,12 @@ _GZIP_WINDOW: Final = 31
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: status, the value of `Allow` (often empty) and the body."""
+    """What came back: status, body, and the values of `Allow` and `Location`, which are often empty."""
 
     status: int
     body: bytes
     allow: str = ""
+    location: str = ""
 
 
 class Requests:
@@ -63,6 +64,7 @@ class AnswerReader:
         "_encoding",
         "_framed",
         "_headed",
+        "_location",
         "_parser",
         "_parts",
         "complete",
@@ -74,6 +76,7 @@ class AnswerReader:
         self._parts: list[bytes] = []
         self._encoding = b""
         self._allow = b""
+        self._location = b""
         self._headed = False
         self._framed = False
         self.complete = False
@@ -107,7 +110,7 @@ class AnswerReader:
                 raise TransportError(f"the answer cannot be unpacked: {error}") from None
         elif self._encoding not in (b"", b"identity"):
             raise TransportError(f"the answer has the encoding {self._encoding.decode('latin-1')}, unasked")
-        return Answer(self._status(), body, self._allow.decode("latin-1"))
+        return Answer(self._status(), body, self._allow.decode("latin-1"), self._location.decode("latin-1"))
 
     def _status(self) -> int:
         status: int = self._parser.get_status_code()
@@ -129,6 +132,8 @@ class AnswerReader:
             self._encoding = value.strip().lower()
         elif name == b"allow":
             self._allow = value
+        elif name == b"location":
+            self._location = value
 
     def on_headers_complete(self) -> None:
         """The end of the headers."""

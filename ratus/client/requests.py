@@ -29,6 +29,10 @@ BATCH_BYTES: Final = 1024 * 1024
 """Bytes in one request before another is begun: a quarter of the server's default limit."""
 
 
+_WRITES: Final = {"POST": Repeat.ALWAYS, "PUT": Repeat.UNSENT}
+"""An insert of what is there changes nothing. A replacement would undo what became of the task meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request(Generic[T]):
     """One request and how to read its answer."""
@@ -75,6 +79,11 @@ def _named_topic(topic: str) -> str:
     return topic
 
 
+def _delete(path: str) -> Request[int]:
+    # A second time would delete what was made, or release what was claimed, after the first.
+    return Request("DELETE", path, answers.read_deleted, repeat=Repeat.UNSENT)
+
+
 def _with_query(path: str, parameters: dict[str, Any]) -> str:
     given = {name: value for name, value in parameters.items() if value is not None}
     return f"{path}?{urlencode(given)}" if given else path
@@ -90,22 +99,22 @@ def list_topics(limit: int | None, offset: int | None) -> Request[list[Topic]]:
 
 
 def delete_topics() -> Request[int]:
-    return Request("DELETE", _path("topics"), answers.read_deleted)
+    return _delete(_path("topics"))
 
 
 def get_topic(topic: str) -> Request[Topic]:
-    return Request("GET", _path("topics", _named_topic(topic)), answers.read_topic)
+    return Request("GET", _path("topics", _named_topic(topic)), answers.topic_reader(topic))
 
 
 def patch_topic(topic: str, paused: bool | None) -> Request[Topic]:
     members = {} if paused is None else {"paused": paused}
-    return Request(
-        "PATCH", _path("topics", _named_topic(topic)), answers.read_topic, body=json_bytes(members)
-    )
+    path = _path("topics", _named_topic(topic))
+    read = answers.topic_reader(topic)
+    return Request("PATCH", path, read, body=json_bytes(members), repeat=Repeat.UNSENT)
 
 
 def delete_topic(topic: str) -> Request[int]:
-    return Request("DELETE", _path("topics", _named_topic(topic)), answers.read_deleted)
+    return _delete(_path("topics", _named_topic(topic)))
 
 
 # ---- tasks ----------------------------------------------------------------------------------------
@@ -141,7 +150,7 @@ def write_tasks(
     """Requests that insert (`POST`) or replace (`PUT`) tasks, as many as their sizes ask for."""
     path = _path("topics", topic or "", "tasks")
     for body in _batches((json_bytes(task.to_wire()) for task in tasks), batch_size):
-        yield Request(method, path, answers.read_updated, body=body)
+        yield Request(method, path, answers.read_updated, body=body, repeat=_WRITES[method])
 
 
 def patch_tasks(commits: Iterable[CommitItem], batch_size: int) -> Iterator[Request[list[CommitResult]]]:
@@ -187,18 +196,20 @@ def _batches(items: Iterable[bytes], batch_size: int) -> Iterator[bytes]:
 
 
 def delete_tasks(topic: str) -> Request[int]:
-    return Request("DELETE", _path("topics", _named_topic(topic), "tasks"), answers.read_deleted)
+    return _delete(_path("topics", _named_topic(topic), "tasks"))
 
 
 def get_task(task_id: str, wait: DurationLike | None) -> Request[Task]:
     text = None if wait is None else duration_text(wait, "wait")
     path = _with_query(_task_path(task_id), {"wait": text})
-    return Request("GET", path, answers.read_task, wait=0.0 if wait is None else seconds(wait, "wait"))
+    read = answers.task_reader(task_id)
+    return Request("GET", path, read, wait=0.0 if wait is None else seconds(wait, "wait"))
 
 
 def write_task(method: Literal["POST", "PUT"], task: Task) -> Request[Updated]:
     path = _task_path(task.id, task.topic)
-    return Request(method, path, answers.read_updated, body=json_bytes(task.to_wire()))
+    body = json_bytes(task.to_wire())
+    return Request(method, path, answers.read_updated, body=body, repeat=_WRITES[method])
 
 
 def patch_task(task_id: str, commit: Commit | None) -> Request[Task]:
@@ -210,11 +221,11 @@ def patch_task(task_id: str, commit: Commit | None) -> Request[Task]:
 def commit_raw(task_id: str, body: bytes, *, fenced: bool) -> Request[Task]:
     """A commit that is JSON already. `fenced`: it carries a nonce."""
     repeat = Repeat.ALWAYS if fenced else Repeat.UNSENT
-    return Request("PATCH", _task_path(task_id), answers.read_task, body=body, repeat=repeat)
+    return Request("PATCH", _task_path(task_id), answers.task_reader(task_id), body=body, repeat=repeat)
 
 
 def delete_task(task_id: str) -> Request[int]:
-    return Request("DELETE", _task_path(task_id), answers.read_deleted)
+    return _delete(_task_path(task_id))
 
 
 # ---- promises -------------------------------------------------------------------------------------
@@ -226,12 +237,11 @@ def list_promises(topic: str, limit: int | None, offset: int | None) -> Request[
 
 
 def delete_promises(topic: str) -> Request[int]:
-    path = _path("topics", _named_topic(topic), "promises")
-    return Request("DELETE", path, answers.read_deleted, repeat=Repeat.UNSENT)
+    return _delete(_path("topics", _named_topic(topic), "promises"))
 
 
 def get_promise(task_id: str) -> Request[Promise]:
-    return Request("GET", _promise_path(task_id), answers.read_promise)
+    return Request("GET", _promise_path(task_id), answers.promise_reader(task_id))
 
 
 def _claim_members(consumer: str, timeout: DurationLike | None, deadline: TimeLike | None) -> dict[str, Any]:
@@ -255,7 +265,7 @@ def claim_task(
     return Request(
         method,
         _promise_path(task_id),
-        answers.read_claimed,
+        answers.claimed_reader(task_id),
         body=json_bytes(_claim_members(consumer, timeout, deadline)),
         repeat=Repeat.CLAIM if method == "POST" else Repeat.UNSENT,
     )
@@ -303,14 +313,14 @@ def extend_promise(
     return Request(
         "PATCH",
         _promise_path(task_id),
-        answers.read_promise,
+        answers.promise_reader(task_id),
         body=json_bytes(members),
         repeat=Repeat.ALWAYS if nonce else Repeat.UNSENT,
     )
 
 
 def delete_promise(task_id: str) -> Request[int]:
-    return Request("DELETE", _promise_path(task_id), answers.read_deleted, repeat=Repeat.UNSENT)
+    return _delete(_promise_path(task_id))
 
 
 # ---- operation ------------------------------------------------------------------------------------

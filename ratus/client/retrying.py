@@ -1,7 +1,7 @@
 """Which calls are repeated, and when.
 
-A call fails in one of three ways: it surely never arrived, the server refused it, or its answer was lost and
-nobody knows whether it was carried out. What may be repeated after which is a property of the request.
+A call fails in one of three ways: it surely was not carried out, the server refused it, or its answer was
+lost and it may have been carried out. What may be repeated after which is a property of the request.
 """
 
 from __future__ import annotations
@@ -20,18 +20,23 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 """Seconds; a server that is away for longer is looked for this often."""
 
+_NOT_YET: Final = (408, 429)
+"""The server's refusals, before anything was carried out, of a request that it may take the next time."""
+
 
 class Repeat(Enum):
     """How a request may be repeated."""
 
     ALWAYS = "always"
-    """Carrying it out twice is the same as once, or the second time is refused by its nonce or id."""
+    """It changes nothing, or its nonce or id makes sure that a second time changes nothing: then the task is
+    claimed anew, committed or there already."""
 
     CLAIM = "claim"
     """A lost answer leaves a claim behind until its deadline: repeated only where the server said 503."""
 
     UNSENT = "unsent"
-    """Twice could undo what somebody did in between: repeated only if it surely never arrived."""
+    """A second time could undo what happened after the first: repeated only if it surely was not carried
+    out."""
 
     NEVER = "never"
     """The caller wants to know how it is now."""
@@ -70,6 +75,8 @@ class Attempts:
             again = self.repeat in (Repeat.ALWAYS, Repeat.CLAIM)
             # A database that did not answer in time may have done it nevertheless.
             self.lost = True
+        elif error.status in _NOT_YET:
+            again = self.repeat is not Repeat.NEVER
         else:
             again = False
         if not again or self.failures > self.limit:

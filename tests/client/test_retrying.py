@@ -18,12 +18,16 @@ from ratus import (
 )
 from ratus.client.retrying import FIRST_PAUSE, LONGEST_PAUSE, Attempts, Backoff, Repeat
 from ratus.testing import RatusServer
+from tests.client.lossy import Cutting
 from tests.client.support import ScriptedServer, answer, connect
 
 TASK = b'{"_id":"1","topic":"t"}'
 AWAY = answer(503, b'{"error":{"code":503,"message":"service unavailable: stopping"}}')
 LATE = answer(409, b'{"error":{"code":409,"message":"conflict: taken"}}')
 GONE = answer(404, b'{"error":{"code":404,"message":"not found"}}')
+BUSY = answer(429, b'{"error":{"code":429,"message":"too many requests: wait a moment"}}')
+SLOW = answer(408, b'{"error":{"code":408,"message":"request timeout"}}')
+ELSEWHERE = answer(404, b"<html>no such service</html>")
 LOST = None
 
 Call = Callable[[Any], Any]
@@ -34,8 +38,6 @@ ALWAYS: dict[str, tuple[Call, bytes]] = {
     "list_topics": (lambda c: c.list_topics(), b'{"data":[]}'),
     "insert_task": (lambda c: c.insert_task(Task(id="1", topic="t")), b'{"created":1,"updated":0}'),
     "insert_tasks": (lambda c: c.insert_tasks([Task(id="1", topic="t")]), b'{"created":1,"updated":0}'),
-    "upsert_task": (lambda c: c.upsert_task(Task(id="1", topic="t")), b'{"created":1,"updated":0}'),
-    "delete_task": (lambda c: c.delete_task("1"), b'{"deleted":1}'),
     "commit with a nonce": (lambda c: c.patch_task("1", Commit(nonce="n")), TASK),
     "commits with nonces": (lambda c: c.patch_tasks([CommitItem(id="1", nonce="n")]), b'{"data":[]}'),
     "extend with a nonce": (lambda c: c.extend_promise("1", nonce="n"), b'{"_id":"1"}'),
@@ -45,6 +47,13 @@ CLAIMS: dict[str, tuple[Call, bytes]] = {
     "insert_promise": (lambda c: c.insert_promise("1"), TASK),
 }
 UNSENT: dict[str, tuple[Call, bytes]] = {
+    "upsert_task": (lambda c: c.upsert_task(Task(id="1", topic="t")), b'{"created":1,"updated":0}'),
+    "upsert_tasks": (lambda c: c.upsert_tasks([Task(id="1", topic="t")]), b'{"created":1,"updated":0}'),
+    "delete_task": (lambda c: c.delete_task("1"), b'{"deleted":1}'),
+    "delete_tasks": (lambda c: c.delete_tasks("t"), b'{"deleted":1}'),
+    "delete_topic": (lambda c: c.delete_topic("t"), b'{"deleted":1}'),
+    "delete_topics": (lambda c: c.delete_topics(), b'{"deleted":1}'),
+    "patch_topic": (lambda c: c.patch_topic("t", paused=True), b'{"name":"t"}'),
     "forced commit": (lambda c: c.patch_task("1"), TASK),
     "forced commits": (lambda c: c.patch_tasks([CommitItem(id="1")]), b'{"data":[]}'),
     "forced claim": (lambda c: c.upsert_promise("1"), TASK),
@@ -91,6 +100,16 @@ def test_what_could_undo_the_work_of_others_is_not_repeated(
         assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("name", ALWAYS | CLAIMS | UNSENT)
+def test_a_refusal_of_what_was_not_begun_is_repeated_by_every_call(kind: str, name: str) -> None:
+    call, body = (ALWAYS | CLAIMS | UNSENT)[name]
+    for data in (BUSY, SLOW, ELSEWHERE):
+        with ScriptedServer([data, data, answer(200, body)]) as server:
+            with connect(kind, server.url) as client:
+                call(client)
+            assert len(server.requests) == 3
+
+
 def test_probes_are_never_repeated(kind: str) -> None:
     for name in ("get_liveness", "get_readiness"):
         with ScriptedServer([AWAY, answer(200)]) as server:
@@ -128,30 +147,8 @@ def test_a_refusal_after_a_lost_answer_says_that_it_may_have_been_done(kind: str
             client.insert_task(Task(id="1", topic="t"))
 
 
-class Cutting(ScriptedServer):
-    """Hands each request on to a real server, and loses the answers at these places (0 is the first)."""
-
-    def __init__(self, server: RatusServer, *lost: int) -> None:
-        self._port = int(server.url.rpartition(":")[2])
-        self._lost = lost
-        super().__init__(self._answers())
-
-    def _answers(self) -> Any:
-        import socket
-
-        place = 0
-        while True:
-            with socket.create_connection(("127.0.0.1", self._port)) as behind:
-                behind.sendall(self.requests[-1].replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
-                data = b""
-                while received := behind.recv(65536):
-                    data += received
-            yield None if place in self._lost else data
-            place += 1
-
-
 def test_a_commit_whose_answer_was_lost_is_recognised(kind: str, server: RatusServer) -> None:
-    with connect(kind, server.url) as client, Cutting(server, 1) as proxy:
+    with connect(kind, server.url) as client, Cutting(server.url, 1) as proxy:
         client.insert_task(Task(id="1", topic="t"))
         with connect(kind, proxy.url) as other:
             delivery = other.poll("t", consumer="me")
@@ -164,7 +161,7 @@ def test_a_commit_whose_answer_was_lost_is_recognised(kind: str, server: RatusSe
 
 
 def test_a_release_whose_answer_was_lost_is_recognised(kind: str, server: RatusServer) -> None:
-    with connect(kind, server.url) as client, Cutting(server, 1) as proxy:
+    with connect(kind, server.url) as client, Cutting(server.url, 1) as proxy:
         client.insert_task(Task(id="1", topic="t"))
         with connect(kind, proxy.url) as other:
             delivery = other.poll("t")

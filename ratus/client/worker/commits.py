@@ -68,8 +68,11 @@ def is_hopeless(error: RatusError) -> bool:
 
 
 def is_too_much(error: RatusError) -> bool:
-    """Whether one commit of a batch, or its size, is the reason for the refusal of the whole."""
-    return isinstance(error, BadRequest | PayloadTooLarge)
+    """Whether one commit of a batch, or its size, is the reason for the refusal of the whole.
+
+    A proxy's limit of size counts as well: it stays what it is, however often the batch is sent.
+    """
+    return isinstance(error, BadRequest) or error.status == PayloadTooLarge.status
 
 
 def take_batch(waiting: deque[Outcome[D]]) -> list[Outcome[D]]:
