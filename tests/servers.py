@@ -29,6 +29,7 @@ __all__ = [
     "free_port",
     "instant",
     "launch",
+    "ready",
     "request_bytes",
     "segment",
     "serving",
@@ -105,18 +106,23 @@ def eventually(condition: Callable[[], object], what: str) -> None:
 
 
 def launch(
-    directory: Path, *flags: str, environment: Mapping[str, str] | None = None, many_files: bool = False
+    directory: Path,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
+    many_files: bool = False,
+    port: int | None = None,
 ) -> Server:
     """Start a server with these flags; it may not be ready yet. Its log goes to `directory`.
 
     `many_files`: it may open as many files as the system lets it, where the usual number does not suffice.
+    `port`: where it listens, by default any that is free.
     """
-    port = free_port()
+    port = port or free_port()
     log_file = directory / f"server-{port}.log"
     command = [sys.executable, "-m", "ratus", "--port", str(port), "--bind", "127.0.0.1", *flags]
     if many_files:
         command = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh", *command]
-    with log_file.open("wb") as output:
+    with log_file.open("ab") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=_environment() | dict(environment or {})
         )
@@ -152,12 +158,18 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'engines'}", "PYTHONUNBUFFERED": "1"}
 
 
+def ready(server: Server) -> bool:
+    """Whether the server says that it can serve."""
+    with contextlib.suppress(OSError), Api(server.port) as probe:
+        return probe.get("/readyz").status == 200
+    return False
+
+
 def _is_ready(server: Server) -> bool:
     deadline = time.monotonic() + PATIENCE
     while server.process.poll() is None:
-        with contextlib.suppress(OSError), Api(server.port) as probe:
-            if probe.get("/readyz").status == 200:
-                return True
+        if ready(server):
+            return True
         assert time.monotonic() < deadline, f"the server was not ready in time:\n{server.log}"
         # Nothing can be waited for before it listens.
         time.sleep(0.02)

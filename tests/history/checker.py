@@ -11,7 +11,7 @@ cannot lapse earlier than T seconds after its request was sent, whenever the ser
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -20,14 +20,21 @@ COMPLETED = 2
 # The engine that keeps times most coarsely keeps milliseconds. In seconds.
 PRECISION = 0.005
 
+# How long a server may take to see that a client has gone, and to give back what it claimed. In seconds.
+GIVE_BACK = 2.0
+
 
 @dataclass(frozen=True)
 class Request:
-    """One request. `ended` is infinite where no answer came; `accepted`: the answer was a success."""
+    """One request. `ended` is infinite where no answer came; `accepted`: the answer was a success.
+
+    `noticed` is when the client of a request without an answer learned that none would come.
+    """
 
     started: float
     ended: float
     accepted: bool = False
+    noticed: float = field(default=math.inf, kw_only=True)
 
     @property
     def unanswered(self) -> bool:
@@ -89,10 +96,24 @@ class Left:
 
 @dataclass
 class History:
-    """All requests of all clients, and the tasks that are left at the end."""
+    """All requests of all clients, and the tasks that are left at the end.
+
+    `hidden_claims` are times, each from and to, in which a server may have held a claim of which no client
+    knows: it asked its database for one, and the answer was lost.
+    """
 
     requests: list[Request] = field(default_factory=list)
     left: dict[str, Left] = field(default_factory=dict)
+    hidden_claims: list[tuple[float, float]] = field(default_factory=list)
+
+    def hidden(self) -> list[tuple[float, float]]:
+        """The times of those claims, and of the ones whose answer a client waited for in vain.
+
+        A server that is there gives such a claim back as soon as it sees that its client has gone. What a
+        killed server leaves behind lapses, and counts as an attempt.
+        """
+        unanswered = [each for each in self.requests if isinstance(each, Claim) and each.unanswered]
+        return [*self.hidden_claims, *((each.started, each.noticed + GIVE_BACK) for each in unanswered)]
 
 
 @dataclass
@@ -226,12 +247,12 @@ def _late(owners: dict[str, list[_Held]]) -> Iterator[str]:
 
 def _attempts(history: History, owners: dict[str, list[_Held]]) -> Iterator[str]:
     """A delivery counts the claims before it that ended in a failure or lapsed, and itself."""
-    hidden = [each for each in history.requests if isinstance(each, Claim) and each.unanswered]
+    hidden = history.hidden()
     for task, holders in owners.items():
         least = most = 1
         for number, each in enumerate(holders):
             # A claim whose answer was lost may have had the task: it lapses, or is given back.
-            unseen = sum(claim.started < each.claim.ended for claim in hidden)
+            unseen = sum(began < each.claim.ended for began, _ in hidden)
             if not least <= each.delivery.attempts <= most + unseen:
                 yield (
                     f"attempts: {task} was handed out with {each.delivery.attempts} attempts, "
@@ -250,22 +271,35 @@ def _attempts(history: History, owners: dict[str, list[_Held]]) -> Iterator[str]
 
 
 def _order(history: History, claims: list[Claim], owners: dict[str, list[_Held]]) -> Iterator[str]:
-    """A claim leaves no task behind that is due, was not claimed yet, and has a higher priority."""
+    """A claim hands out no task while one is due, and was not claimed yet, that has a higher priority.
+
+    The tasks of one answer are claimed in their order; one that came in meanwhile may stand behind them.
+    """
+    hidden = history.hidden()
+    first = {task: holders[0] for task, holders in owners.items()}
     inserts = [each for each in history.requests if isinstance(each, Insert) and each.accepted]
-    hidden = [each for each in history.requests if isinstance(each, Claim) and each.unanswered]
-    first_taken = {task: min(each.claim.started for each in holders) for task, holders in owners.items()}
-    by_priority: dict[int, list[Insert]] = defaultdict(list)
-    for insert in inserts:
-        by_priority[insert.priority].append(insert)
-    for claim in claims:
-        priorities = [delivery.priority for delivery in claim.deliveries]
-        if priorities != sorted(priorities, reverse=True):
-            yield f"order: the tasks of one answer have the priorities {priorities}"
-        if not priorities or any(other.started < claim.ended for other in hidden):
+    coming = deque(sorted(inserts, key=lambda insert: insert.ended))
+    waiting: dict[str, Insert] = {}
+    for claim in sorted(claims, key=lambda claim: claim.started):
+        while coming and coming[0].ended < claim.started:
+            insert = coming.popleft()
+            waiting[insert.task] = insert
+        for task in [task for task in waiting if task in first and first[task].claim.ended < claim.started]:
+            del waiting[task]
+        if not claim.deliveries or any(
+            began < claim.ended and over > claim.started for began, over in hidden
+        ):
             continue
-        for priority, waiting in by_priority.items():
-            if priority <= priorities[-1]:
+        hidden_before = any(began < claim.ended for began, _ in hidden)
+        places = {delivery.task: place for place, delivery in enumerate(claim.deliveries)}
+        lowest = min(claim.deliveries, key=lambda delivery: delivery.priority)
+        for insert in waiting.values():
+            if insert.priority <= lowest.priority:
                 continue
-            for insert in waiting:
-                if insert.ended < claim.started and first_taken.get(insert.task, math.inf) > claim.ended:
-                    yield f"order: {claim.deliveries[-1].task} was handed out and {insert.task} left behind"
+            taken = first.get(insert.task)
+            if hidden_before and (taken is None or taken.delivery.attempts > 1):
+                continue  # it may have been claimed by a server that died, and have lapsed later
+            if taken is None or taken.claim.started > claim.ended:
+                yield f"order: {lowest.task} was handed out and {insert.task} left behind"
+            elif taken.claim is claim and places[insert.task] > places[lowest.task]:
+                yield f"order: {lowest.task} was handed out before {insert.task}"

@@ -102,12 +102,28 @@ RIGHT: dict[str, History] = {
         ],
         DONE,
     ),
+    "a task of a higher priority that came in meanwhile stands behind": History(
+        [insert(0, "a"), insert(1, "b", 5), claim(1, A, Delivery("b", "n2", 1, 5))],
+        {"a": Left(1), "b": Left(1)},
+    ),
     "the higher priority first": History(
         [insert(0, "a"), insert(0, "b", 5), claim(1, Delivery("b", "n2", 1, 5), A)],
         {"a": Left(1), "b": Left(1)},
     ),
     "a task that came while the claim was under way may wait": History(
         [insert(0, "a"), insert(1, "b", 5), claim(1, A)], {"a": Left(1), "b": Left(0)}
+    ),
+}
+
+RIGHT |= {
+    "a claim without an answer may have had the first in line": History(
+        [insert(0, "a"), insert(0, "b", 5), Claim(0.5, LOST, False, 9, noticed=0.6), claim(1, A)],
+        {"a": Left(1), "b": Left(1)},
+    ),
+    "a claim that a server lost may have had the first in line": History(
+        [insert(0, "a"), insert(0, "b", 5), claim(1, A), claim(30, Delivery("b", "n2", 2, 5))],
+        {"a": Left(1), "b": Left(1)},
+        [(0.5, 4.0)],
     ),
 }
 
@@ -213,6 +229,19 @@ WRONG: dict[str, tuple[str, History]] = {
     "the lower priority first": (
         "order",
         History([insert(0, "a"), insert(0, "b", 5), claim(1, A)], {"a": Left(1), "b": Left(0)}),
+    ),
+    "the lower priority first, long after an answer was lost": (
+        "order",
+        History(
+            [
+                Claim(0, LOST, False, 1, noticed=0.1),
+                insert(0, "a"),
+                insert(0, "b", 5),
+                claim(9, A),
+                claim(10, Delivery("b", "n2", 1, 5)),
+            ],
+            {"a": Left(1), "b": Left(1)},
+        ),
     ),
     "the lower priority first in one answer": (
         "order",

@@ -189,6 +189,10 @@ class Answer:
         assert self.json["error"]["message"].startswith(message), self.json
 
 
+class ConnectionEnded(AssertionError):
+    """The server ended the connection before its answer was complete."""
+
+
 class Client:
     """A connection that sends what it is told, byte by byte, and reads answers."""
 
@@ -262,7 +266,8 @@ class Client:
 
     def _until(self, end: bytes) -> bytes:
         while end not in self._buffer:
-            assert self._more(), f"the connection ended after {self._buffer!r}"
+            if not self._more():
+                raise ConnectionEnded(f"the connection ended after {self._buffer!r}")
         position = self._buffer.index(end) + len(end)
         data, self._buffer = self._buffer[:position], self._buffer[position:]
         return data
