@@ -136,8 +136,10 @@ def test_two_servers_on_a_replica_set_with_elections(tmp_path: Path) -> None:
                     servers.pause(draw.randrange(2), draw.uniform(0.1, 1.2) * CLAIM_TIMEOUT)
                 else:
                     servers.restart(draw.randrange(2), signal.SIGKILL)
-                # A claim that a server's answer was lost of is looked for once there is a primary again.
-                recorder.history.hidden_claims += [(began, time.monotonic() + RECOVERY)] * CLAIMS_AT_ONCE
+                # A claim whose answer did not reach its server was under way for a while already; the server
+                # looks for it once there is a primary again.
+                hidden = (began - RECOVERY, time.monotonic() + RECOVERY)
+                recorder.history.hidden_claims += [hidden] * CLAIMS_AT_ONCE
 
         check(recorder)
 
