@@ -29,8 +29,9 @@ from bson.raw_bson import RawBSONDocument
 from ratus.errors import BadRequest, PayloadTooLarge
 from ratus.quoting import quoted
 from ratus.records import RetryPolicy, TaskRecord
-from ratus.transitions import Change
-from ratus_engines.mongodb.payloads import to_bson, to_json
+from ratus.times import MAX_TIME, MIN_TIME
+from ratus.transitions import BACKOFFS, Change
+from ratus_engines.mongodb.payloads import decoded, to_bson, to_json
 
 Document = dict[str, Any]
 
@@ -121,51 +122,77 @@ def encoded(task: TaskRecord, *, placed: bool = True) -> RawBSONDocument:
 
 
 def record(found: Mapping[str, Any]) -> TaskRecord:
-    """The task that a stored document is. Fields left out by a projection are at their default."""
-    get = dict(found.items()).get
-    retry = get("retry")
-    payload, result = get("payload", _NOTHING), get("result", _NOTHING)
-    scheduled = _time(get("scheduled")) or 0
+    """The task that a stored document is. Fields left out by a projection are at their default.
+
+    Another program may have written anything into a field: what cannot be read is as if it was absent, or
+    for a text, its text.
+    """
+    get = (decoded(found) if isinstance(found, RawBSONDocument) else found).get
+    payload, result = get("payload"), get("result")
     return TaskRecord(
-        get("_id", ""),
-        get("topic", ""),
+        _text(get("_id")),
+        _text(get("topic")),
         _time(get("produced")) or 0,
-        scheduled,
-        int(get("state") or 0),
-        get("nonce") or "",
-        get("producer") or "",
-        get("consumer") or "",
+        _time(get("scheduled")) or 0,
+        _integer(get("state")),
+        _text(get("nonce")),
+        _text(get("producer")),
+        _text(get("consumer")),
         _time(get("consumed")),
         _time(get("deadline")),
         _time(get("committed")),
-        None if payload is _NOTHING else to_json(payload),
-        int(get("priority") or 0),
-        int(get("attempts") or 0),
-        None if retry is None else _policy(retry),
-        get("error") or "",
-        None if result is _NOTHING else to_json(result),
-        get("outcome") or "",
+        None if payload is None else to_json(payload),
+        _integer(get("priority")),
+        _integer(get("attempts")),
+        _policy(get("retry")),
+        _text(get("error")),
+        None if result is None else to_json(result),
+        _text(get("outcome")),
         _time(get("expires")),
         bool(get("implied")),
-        int(get("sequence") or 0),
+        _integer(get("sequence")),
     )
 
 
-_NOTHING = object()
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def _integer(value: Any) -> int:
+    if value is None:
+        return 0
+    try:
+        return int(value)  # a 64-bit integer has a class of its own in the driver
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def _time(value: Any) -> int | None:
-    return None if value is None else int(value) * 1_000
+    if value is None:
+        return None
+    try:
+        time = int(value) * 1_000
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return time if MIN_TIME <= time <= MAX_TIME else MIN_TIME if time < MIN_TIME else MAX_TIME
 
 
-def _policy(members: Mapping[str, Any]) -> RetryPolicy:
-    # An integer of 64 bits has a class of its own in the driver.
+def _policy(members: Any) -> RetryPolicy | None:
+    if not isinstance(members, dict):
+        return None
+    # Integers of 64 bits have a class of their own in the driver, and MongoDB's shell writes doubles.
     plain = {
-        name: int(value) if isinstance(value, int) else value
+        name: int(value)
+        if isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        else value
         for name, value in members.items()
         if value is not None
     }
-    return msgspec.convert(plain, RetryPolicy)
+    try:
+        policy = msgspec.convert(plain, RetryPolicy)
+    except msgspec.ValidationError:
+        return None
+    return policy if policy.backoff in (None, *BACKOFFS) else None
 
 
 # ---- changes -------------------------------------------------------------------------------------

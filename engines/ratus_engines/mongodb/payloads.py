@@ -1,16 +1,21 @@
 """Payloads and results: JSON text as BSON values, and back, so that a Go Ratus can read them too.
 
-Strings, structure, the order of members, 64-bit integers and doubles are the same on both sides. What BSON or
-the driver cannot hold in the name of a member is written with an escape (a character that Unicode leaves to
-private use) and read back exactly: a NUL, the escape itself, and a name that stands twice in one object. A
-program that knows nothing of it sees a strange name and nothing else.
+Strings, structure, the order of members, 64-bit integers and doubles are the same on both sides. A value that
+BSON cannot hold as it was sent is stored as an object with one member, `TEXT_NAME`, whose value is the JSON
+text itself. These values are not plain:
+
+- An object in which a name stands twice, and a name with a NUL: BSON and its drivers have no place for them.
+- A name with U+E000 (a character that Unicode leaves to private use): `TEXT_NAME` begins with it.
+- The integer ``-0``: BSON would lose its sign.
+
+Version 0.1 wrote such names with escapes that begin with U+E000, and those are still read.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import bson
@@ -26,22 +31,30 @@ from ratus.times import MAX_TIME, MIN_TIME, format_time
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 
 _ESCAPE = "\ue000"
-_NUL = _ESCAPE + "0"
-_ITSELF = _ESCAPE + "1"
-_AGAIN = _ESCAPE + "2"  # once for each time that the name stood there before
-
-# How a name that needs an escape may look in JSON text. Values with these take the careful way, too.
-_UNUSUAL = (b"\\u0000", _ESCAPE.encode(), b"\\ue000", b"\\uE000")
 _ESCAPED = _ESCAPE.encode()
-_UNESCAPE = re.compile(f"{_ESCAPE}(.)", re.DOTALL)
-_MEANINGS = {"0": "\0", "1": _ESCAPE, "2": ""}
 
-# Fewer digits fit into 64 bits whatever they are.
-_LONG_INTEGER = re.compile(rb"[0-9]{19}")
+TEXT_NAME = _ESCAPE + "json"
+"""The only member of an object that holds a JSON text."""
 
-_PLAIN: CodecOptions[dict[str, Any]] = CodecOptions(
-    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
-)
+# How a name that is not plain may look in JSON text.
+_UNUSUAL = re.compile(rb"\\u(?:0000|[eE]000)")
+
+# A text that may be unusual is looked at more closely up to this size: some ten milliseconds. A longer one is
+# stored as a text, whatever is in it.
+_CLOSELY = 256 * 1024
+
+_BACKSLASH, _QUOTE = rb"\\", b'"'
+_ESCAPED_QUOTES = (rb"\u0022", rb"\"")
+
+# Outside of strings: a zero with a sign, without a point and an exponent.
+_NEGATIVE_ZERO = re.compile(rb"-0(?<![eE]-0)(?![0-9.eE])")
+
+# What may be an integer over 64 bits, or a number like 1e300, each of which takes msgspec ten microseconds;
+# with each digit as a zero.
+_AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+_HARD_NUMBERS = (b"0" * 19, b"e000", b"e+000", b"e-000")
+_LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
+_MOST_DIGITS = 19
 
 _decode = msgspec.json.Decoder().decode
 
@@ -54,58 +67,164 @@ def to_bson(data: bytes, member: str) -> Any:
 
     Raises `BadRequest` naming the place in ``member`` for an integer beyond 64 bits.
     """
-    if any(unusual in data for unusual in _UNUSUAL):
-        value = json.loads(data, object_pairs_hook=_escaped)
-    else:
-        value = _decode(data)
-        # A name that stood twice is gone now, and its quotes with it.
-        if b'"' in data and data.count(b'"') != _encode(value).count(b'"'):
-            value = json.loads(data, object_pairs_hook=_escaped)
-    if _LONG_INTEGER.search(data):
-        _check_integers(value, member)
+    decode: Callable[[bytes], Any] = _decode
+    zeros = data.translate(_AS_ZEROS)
+    if any(number in zeros for number in _HARD_NUMBERS):
+        decode = json.loads
+        _check_integers(data, member)
+    if b"-0" in data and _NEGATIVE_ZERO.search(data) and _NEGATIVE_ZERO.search(_outside_strings(data)):
+        return _as_text(data)
+    if (_ESCAPED in data or (b"\\u" in data and _UNUSUAL.search(data))) and not _has_plain_names(data):
+        return _as_text(data)
+    value = decode(data)
+    # A name that stood twice is gone now, and its quotes with it.
+    if _QUOTE in data and _quotes(data) != _encode(value).count(_QUOTE):
+        return _as_text(data)
     return value
 
 
-def _escaped(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        safe = name.replace(_ESCAPE, _ITSELF).replace("\0", _NUL)
-        while safe in members:
-            safe += _AGAIN
-        members[safe] = value
-    return members
+def _as_text(data: bytes) -> dict[str, str]:
+    return {TEXT_NAME: data.decode()}
 
 
-def _check_integers(value: Any, place: str) -> None:
+def _quotes(data: bytes) -> int:
+    """The quotes of a JSON text in which every quote within a string is written as ``\\"``."""
+    if b"\\u0022" in data:
+        data = data.replace(_BACKSLASH, b"").replace(*_ESCAPED_QUOTES)
+    return data.count(_QUOTE)
+
+
+def _outside_strings(data: bytes) -> bytes:
+    """A JSON text with an empty string for each string."""
+    # Between an opening and a closing quote everything is text; an escaped quote opens and closes nothing.
+    return b'""'.join(data.replace(_BACKSLASH, b"").replace(rb"\"", b"").split(_QUOTE)[::2])
+
+
+def _has_plain_names(data: bytes) -> bool:
+    """Whether it is certain that no name has a NUL or U+E000."""
+    plain = len(data) <= _CLOSELY
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal plain
+        names = "".join([name for name, _ in pairs])
+        if "\0" in names or _ESCAPE in names:
+            plain = False
+
+    if plain:
+        json.loads(data, object_pairs_hook=look)
+    return plain
+
+
+def _check_integers(data: bytes, member: str) -> None:
+    for found in _LONG_INTEGER.finditer(_outside_strings(data)):
+        digits = found[0].lstrip(b"-")
+        if len(digits) > _MOST_DIGITS or not MIN_INTEGER <= int(found[0]) <= MAX_INTEGER:
+            place = _long_integer(json.loads(data), member) if len(data) <= _CLOSELY else None
+            raise BadRequest(
+                f"{quoted(place or member)}: MongoDB holds integers of 64 bits and this one is longer; "
+                "send it as a string"
+            )
+
+
+def _long_integer(value: Any, place: str) -> str | None:
+    """The place of the first integer beyond 64 bits."""
+    inner: Any = ()
     if isinstance(value, dict):
-        for name, inner in value.items():
-            _check_integers(inner, f"{place}.{name}")
+        inner = value.items()
     elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            _check_integers(inner, f"{place}.{number}")
+        inner = enumerate(value)
     elif isinstance(value, int) and not MIN_INTEGER <= value <= MAX_INTEGER:
-        raise BadRequest(
-            f"{quoted(place)}: MongoDB holds integers of 64 bits and this one is longer; send it as a string"
-        )
+        return place
+    for name, each in inner:
+        if (found := _long_integer(each, f"{place}.{name}")) is not None:
+            return found
+    return None
 
 
 # ---- BSON to JSON --------------------------------------------------------------------------------
 
 
+class _Members(dict[str, Any]):
+    """An object that the driver does not take for a reference to a document.
+
+    It looks for $ref and $id in what it has decoded, and where it finds both it makes a `bson.dbref.DBRef`,
+    which forgets the order of the members and is no JSON.
+    """
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> Any:
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return False
+
+
+class _EscapedMembers(_Members):
+    """The same, for names that may have the escapes of version 0.1."""
+
+    __slots__ = ()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if _ESCAPE in name and name != TEXT_NAME:
+            name = _Name(_UNESCAPE.sub(lambda match: _MEANINGS.get(match[1], match[0]), name))
+        super().__setitem__(name, value)
+
+
+class _Name(str):
+    """A name that is equal to no other, so that an object can have it twice."""
+
+    __slots__ = ()
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+# The last one stands once for each time that the name stood there before.
+_MEANINGS = {"0": "\0", "1": _ESCAPE, "2": ""}
+_UNESCAPE = re.compile(f"{_ESCAPE}(.)", re.DOTALL)
+
+_PLAIN: CodecOptions[dict[str, Any]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
+)
+_CAREFUL = _PLAIN.with_options(document_class=_Members)
+_ESCAPES = _PLAIN.with_options(document_class=_EscapedMembers)
+
+
+def decoded(document: RawBSONDocument) -> dict[str, Any]:
+    """The members of a document, for `to_json`; to be looked at with ``get`` only."""
+    # Of 4 KiB and more it is a view, in which nothing can be searched.
+    raw = bytes(document.raw)
+    if _ESCAPED in raw:
+        return bson.decode(raw, _ESCAPES)
+    return bson.decode(raw, _CAREFUL if b"$ref\0" in raw else _PLAIN)
+
+
 def to_json(value: Any) -> bytes:
-    """The JSON text of a value as it comes from a `RawBSONDocument`.
+    """The JSON text of a value in what is `decoded`.
 
     Types that JSON does not know (another program wrote them) become texts.
     """
+    if isinstance(value, RawBSONDocument):
+        value = decoded(value)
+    if isinstance(value, dict) and len(value) == 1 and isinstance(text := value.get(TEXT_NAME), str):
+        data = text.encode()
+        try:
+            _decode(data)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            pass  # another program wrote it
+        else:
+            return data
     return _encode(value)
 
 
 def _foreign(value: Any) -> Any:
     """What msgspec does not know by itself: documents within documents, and the types of BSON."""
     if isinstance(value, RawBSONDocument):
-        return msgspec.Raw(_document(value))
+        return decoded(value)
     if isinstance(value, int):
         return int(value)  # a 64-bit integer
+    if isinstance(value, bytes):
+        return bytes(value)  # binary data with a subtype: base64, as without
     if isinstance(value, DatetimeMS):
         time = int(value) * 1_000
         return format_time(time) if MIN_TIME <= time <= MAX_TIME else str(int(value))
@@ -113,22 +232,3 @@ def _foreign(value: Any) -> Any:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_foreign).encode
-
-
-def _document(document: RawBSONDocument) -> bytes:
-    raw = document.raw
-    # The driver turns an object with $ref and $id into a reference and forgets the order of its members.
-    if _ESCAPED in raw or (b"$ref\0" in raw and b"$id\0" in raw):
-        return _careful(document)
-    return _encode(bson.decode(raw, _PLAIN))
-
-
-def _careful(document: Mapping[str, Any]) -> bytes:
-    members = (_encode(_unescaped(name)) + b":" + _encode(value) for name, value in document.items())
-    return b"{" + b",".join(members) + b"}"
-
-
-def _unescaped(name: str) -> str:
-    if _ESCAPE not in name:
-        return name
-    return _UNESCAPE.sub(lambda match: _MEANINGS.get(match[1], match[0]), name)
