@@ -43,6 +43,7 @@ class Exchange:
         "_expects_continue",
         "_head",
         "_http10",
+        "_received",
         "_remaining",
         "_scope",
         "_stage",
@@ -59,6 +60,7 @@ class Exchange:
         self._scope = scope
         self._expects_continue = expects_continue
         self._body = bytearray()
+        self._received = 0
         self._end_delivered = False
         self._arrived: asyncio.Event | None = None
         self._stage = NOTHING
@@ -80,8 +82,16 @@ class Exchange:
     def feed(self, data: bytes) -> bool:
         """Take a part of the body. True: there is more now than should be held, stop reading."""
         self._body += data
+        self._received += len(data)
         self.wake()
         return len(self._body) > HIGH_WATER_LIMIT
+
+    def missing(self) -> int:
+        """So many bytes of the body are still to come; 0 where the request did not say how many it has."""
+        for name, value in self._scope["headers"]:
+            if name == b"content-length":
+                return int(value) - self._received
+        return 0
 
     def wake(self) -> None:
         """Something has changed that ``receive`` may be waiting for."""

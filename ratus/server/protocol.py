@@ -5,7 +5,8 @@ targets split by our own rules, answers to clients that pipeline or half-close, 
 when its peer is gone.
 
 A connection *reads* one request at a time (``_receiving``, until its body is complete) and *answers* one at a
-time (``_current``). Requests pipelined behind the current one wait in ``_waiting``, and reading is paused.
+time (``_current``). Requests pipelined behind the current one wait in ``_waiting``, what follows them waits
+unparsed in ``_unparsed``, and reading is paused.
 ``deadline`` is the moment by which the connection must have made its next step; the sweep calls ``expire``
 when it has passed.
 """
@@ -34,12 +35,18 @@ logger = logging.getLogger("ratus")
 
 NEVER = math.inf
 
-# One read of 250 KiB can hold 14,000 minimal requests, which would become 35 MiB of objects. Requests as
-# clients send them are longer: fewer than this fit into one read.
-PIPELINE_DEPTH = 2000
+# One read of 250 KiB can hold 14,000 minimal requests, which would become 35 MiB of objects. It is parsed in
+# pieces, and no further than to a request that has to wait for the one before it: a piece can hold 110 at the
+# most. Most requests are shorter than this.
+PIECE = 2048
 
 # ``_head_size`` of a head that began in the chunk being parsed: its size is not known before the chunk ends.
 FRESH = -1
+
+
+class _Refused(Exception):
+    """Leaves the parser; what will be answered is kept by the connection, which must not keep this one: its
+    traceback holds the frames that it passed, and they hold the connection."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -47,6 +54,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, config: Config, state: GuardedState, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, state, {}, loop)
+        # The parser holds the connection by its callbacks. One whose TLS handshake fails is never made, hence
+        # never lost, and would keep itself alive.
+        self.parser = None  # type: ignore[assignment]  # as in the base, when the connection is lost
         self.state = state
         self.gone = False
         self.pressed = False
@@ -58,6 +68,8 @@ class GuardedProtocol(HttpToolsProtocol):
         # The current one, as long as it has not begun: that is done when what was read has been parsed.
         self._fresh: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
+        # What was read behind them. There is such only while a request waits.
+        self._unparsed: bytes | memoryview = b""
         # What the parser callbacks found wrong, and the error to be answered once the requests before it are.
         self._fault: RatusError | None = None
         self._refusal: RatusError | None = None
@@ -83,15 +95,19 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base
         """Start the clock: the headers of the first request are due."""
         super().connection_made(transport)
+        self._new_parser()
         self.deadline = self.loop.time() + self._guards.header_seconds
+
+    def _new_parser(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody that the peer is gone, and let go of everything."""
         self.connections.discard(self)
         self.gone = self._closing = True
         self._unwritten = b""
-        self._waiting.clear()
-        self._receiving = None
+        self._drop_unread()
         if self._current is not None:
             self._current.disconnect()
             self._alert()
@@ -130,13 +146,37 @@ class GuardedProtocol(HttpToolsProtocol):
             fresh.begin(self.app)
 
     def _read(self, data: bytes) -> None:
-        """Parse, then see how long the client may take for what is missing."""
+        """Parse what came, or as much of it as can be put to work."""
         if self._closing or self._refusal is not None:
             self._discard(len(data))
             return
+        if self._waiting:
+            # Reading is paused, but TLS had decrypted more already.
+            self._unparsed = b"".join((self._unparsed, data))
+        elif len(data) <= PIECE:
+            self._parse(data)
+        else:
+            self._unparsed = memoryview(data)
+            self._parse_on()
+
+    def _parse_on(self) -> None:
+        """Parse what has not been, up to a request that has to wait for the one before it."""
+        rest, position = memoryview(self._unparsed), 0
+        self._unparsed = b""
+        while position < len(rest) and not (self._waiting or self._closing or self._refusal is not None):
+            # No other request can be within what is missing of a body.
+            missing = 0 if self._receiving is None else self._receiving.missing()
+            end = position + max(PIECE, missing)
+            self._parse(rest[position:end])
+            position = end
+        if self._waiting and self._refusal is None:
+            self._unparsed = rest[position:]
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Parse a part of what came, then see how long the client may take for what is missing."""
         self._chunk_size = len(data)
         plain = b""
-        rest: bytes | memoryview = data
+        rest = data
         while True:
             try:
                 if plain:
@@ -149,8 +189,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 version, method = self.parser.get_http_version(), self.parser.get_method()
                 plain = without_upgrade(method, self.url, version, self.headers)
                 rest = memoryview(rest)[upgrade.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self._new_parser()
             except httptools.HttpParserError as error:
                 self._refuse(self._diagnose(error))
                 return
@@ -231,6 +270,8 @@ class GuardedProtocol(HttpToolsProtocol):
             keep_alive=version == "1.1" and self.parser.should_keep_alive(),
             expects_continue=self._expects_continue and version == "1.1",
         )
+        # An idle connection holds nothing of its last request.
+        self.url, self.headers = b"", []
         self._head_open = False
         self._head_size = 0
         self._progress = True
@@ -238,8 +279,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self._take(exchange)
             self._fresh = exchange
         else:
-            if len(self._waiting) >= PIPELINE_DEPTH:
-                self._fail(BadRequest(f"more than {PIPELINE_DEPTH} requests pipelined, wait for the answers"))
             self.flow.pause_reading()
             self._waiting.append(exchange)
             self._press()
@@ -264,13 +303,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _fail(self, error: RatusError) -> NoReturn:
         """Leave the parser: the request will be answered with ``error``."""
-        self._fault = error
-        raise error
+        self._fault = error.with_traceback(None)
+        raise _Refused
 
     def _diagnose(self, error: httptools.HttpParserError) -> RatusError:
         """The answer to what stopped the parser."""
         if self._fault is not None:
-            return self._fault
+            fault, self._fault = self._fault, None
+            return fault
         if isinstance(error, httptools.HttpParserCallbackError):
             logger.error("a request could not be read because of a defect", exc_info=error)
             return InternalError()
@@ -369,6 +409,10 @@ class GuardedProtocol(HttpToolsProtocol):
             following = self._waiting.popleft()
             self._take(following)
             following.begin_later(self.app)
+            if self._unparsed and not self._waiting:
+                self._parse_on()
+                if self._closing:
+                    return
             self.pressed = bool(self._waiting) or self._refusal is not None
             if not self.pressed:
                 self.flow.resume_reading()
@@ -487,12 +531,20 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self.flush()
         self._closing = self._lingering = True
-        self._receiving = None
-        self._waiting.clear()
+        self._drop_unread()
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
         self.deadline = self.loop.time() + self._guards.linger_seconds
+
+    def _drop_unread(self) -> None:
+        """Let go of what was read of requests that will not be answered any more."""
+        self._receiving = None
+        self._waiting.clear()
+        self._unparsed = b""
+        self._fault = self._refusal = None
+        self.url = b""
+        self.headers = []
 
     def _discard(self, size: int) -> None:
         self._discarded += size

@@ -8,6 +8,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -277,3 +278,11 @@ class Client:
             assert self._more(), "the connection ended within a body"
         data, self._buffer = self._buffer[:size], self._buffer[size:]
         return data
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Return once the condition holds."""
+    end = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.002)

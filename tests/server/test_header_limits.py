@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from ratus.server import Guards
-from tests.server.support import Answer, Client, echo, running
+from tests.server.support import Client, echo, running
 
 TOO_LARGE = "request header fields too large: at most 65536 bytes and 100 fields"
 
@@ -133,14 +133,3 @@ def test_a_refused_head_behind_a_request_comes_after_its_answer() -> None:
         client.send(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n" + fields(102))
         assert client.answer().json["path"] == "/1"
         client.answer().assert_error(431, TOO_LARGE)
-
-
-def test_thousands_of_requests_are_not_taken_in_advance() -> None:
-    answers: list[Answer] = []
-    with running(echo) as server, Client(server.port) as client:
-        client.send(b"GET / HTTP/1.1\r\n\r\n" * 5000)
-        while not answers or answers[-1].status == 200:
-            answers.append(client.answer())
-    answers[-1].assert_error(400, "bad request: more than 2000 requests pipelined")
-    # One in work, two thousand in line, as often as the server came to read more.
-    assert len(answers) >= 2002

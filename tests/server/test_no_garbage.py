@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from tests.server.support import PATIENCE, Client, answer, running
+from tests.server.support import Client, answer, eventually, running
 
 pytestmark = pytest.mark.usefixtures("both_ways")
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collector")
@@ -57,10 +47,3 @@ def test_a_connection_goes_with_its_peer(path: str, leave: Callable[[Client], No
         eventually(lambda: not any(reference() for reference in kept))
         for client in clients:
             client.sock.close()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
