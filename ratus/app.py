@@ -13,7 +13,8 @@ from ratus.api.dispatch import Api
 from ratus.api.handlers import Handlers
 from ratus.api.reading import Reader
 from ratus.chores import Chores
-from ratus.clock import Clock, SystemClock
+from ratus.clock import SECOND, Clock, SystemClock
+from ratus.clock_watch import ClockWatch
 from ratus.config import Settings
 from ratus.engine import Engine
 from ratus.metrics import Metrics, Survey, measure, scrape
@@ -46,8 +47,9 @@ def build(
     measure(engine, metrics)
     engine.observer = metrics
     room = WaitingRoom(engine, clock)
+    clock_watch = ClockWatch(clock, room.clock_stepped)
     survey = Survey(engine, clock, metrics, draining=lambda: handlers.draining)
-    _register(metrics, engine, clock, room)
+    _register(metrics, engine, clock, room, clock_watch)
     handlers = Handlers(
         engine=engine,
         room=room,
@@ -86,13 +88,18 @@ def build(
         api=api,
         metrics=metrics,
         survey=survey,
+        clock_watch=clock_watch,
         read_tokens=lambda: read_tokens(settings),
         tidy=tidy,
+        shutdown_delay_seconds=settings.shutdown_delay / SECOND,
+        shutdown_timeout_seconds=settings.shutdown_timeout / SECOND,
     )
     return api, service
 
 
-def _register(metrics: Metrics, engine: Engine, clock: Clock, room: WaitingRoom) -> None:
+def _register(
+    metrics: Metrics, engine: Engine, clock: Clock, room: WaitingRoom, clock_watch: ClockWatch
+) -> None:
     """Have the metrics told that others keep. Raises `ValueError` where a figure of the engine cannot be."""
     metrics.register(
         "ratus_waiting_requests",
@@ -105,6 +112,16 @@ def _register(metrics: Metrics, engine: Engine, clock: Clock, room: WaitingRoom)
         "counter",
         "Number of log lines dropped since standard error was read too slowly.",
         lambda: [({}, logs.dropped())],
+    )
+
+    metrics.register(
+        "ratus_clock_steps_total",
+        "counter",
+        "How often the clock of the machine was set while the server ran.",
+        lambda: [
+            ({"direction": "forward"}, clock_watch.forward),
+            ({"direction": "back"}, clock_watch.back),
+        ],
     )
 
     def value(name: str) -> list[tuple[dict[str, str], float]]:

@@ -148,6 +148,7 @@ def _run(settings: config.Settings) -> int:
         tls_certfile=settings.tls_certfile or None,
         tls_keyfile=settings.tls_keyfile or None,
         shutdown_delay_seconds=settings.shutdown_delay / 1_000_000,
+        shutdown_timeout_seconds=settings.shutdown_timeout / 1_000_000,
         ready=ready,
     )
 

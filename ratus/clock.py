@@ -1,7 +1,11 @@
-"""Now, and waking up at a given time. The only place that reads the machine's clock.
+"""The two clocks of the machine, and timers on each. The only place that reads them for the server.
 
-Times are integers of microseconds since 1970-01-01 UTC. Everything else gets ``now`` as an argument, so
-tests hand in a clock of their own and never sleep.
+- The *wall clock* says what time it is: integers of microseconds since 1970-01-01 UTC. What is scheduled,
+  falls due, lapses or expires follows it. An operator or NTP may set it, forward or back.
+- The *monotonic clock* says how much time has passed: integers of microseconds since some moment. It is never
+  set. Every wait, pause and time-out follows it.
+
+Everything else gets ``now`` as an argument, so tests hand in a clock of their own and never sleep.
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ from typing import Protocol
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
 
-# A timer sleeps at most this long before it looks at the wall clock again, so that a clock that was set
-# is noticed. Waking once a minute costs nothing.
+# A timer of the wall clock sleeps at most this many seconds before it looks at that clock again. Waking once
+# a minute costs nothing. A clock that was set is noticed sooner than that: see `ratus.clock_watch`.
 LONGEST_SLEEP = 60.0
 
 
@@ -26,23 +30,39 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """Tells the time and wakes up."""
+    """Tells the time, by both clocks, and wakes up."""
 
     def now(self) -> int:
-        """Microseconds since 1970-01-01 UTC."""
+        """The wall clock: microseconds since 1970-01-01 UTC."""
+        ...
+
+    def monotonic(self) -> int:
+        """The monotonic clock: microseconds since a moment that does not change while the process lives."""
         ...
 
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
-        """Call back at ``when`` or earlier: who is called looks at the clock and asks again if need be."""
+        """Call back when the wall clock, if it is not set meanwhile, says ``when``, or earlier: who is called
+        looks at the clock and asks again if need be."""
+        ...
+
+    def call_at_monotonic(self, when: int, callback: Callable[[], None]) -> Timer:
+        """Call back when the monotonic clock says ``when``, or earlier, as with `call_at`."""
         ...
 
 
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clocks."""
 
     def now(self) -> int:
         return time.time_ns() // 1000
 
+    def monotonic(self) -> int:
+        return time.monotonic_ns() // 1000
+
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
         delay = min(max((when - self.now()) / SECOND, 0.0), LONGEST_SLEEP)
+        return asyncio.get_running_loop().call_later(delay, callback)
+
+    def call_at_monotonic(self, when: int, callback: Callable[[], None]) -> Timer:
+        delay = max((when - self.monotonic()) / SECOND, 0.0)
         return asyncio.get_running_loop().call_later(delay, callback)

@@ -44,6 +44,7 @@ class Settings:
     port: int
     bind: str
     shutdown_delay: int
+    shutdown_timeout: int
     chore_interval: int
     chore_initial_delay: int
     chore_initial_random: bool

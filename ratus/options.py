@@ -214,6 +214,14 @@ SERVER_GROUPS: Final = (
                 "that load balancers notice",
                 minimum=0,
             ),
+            Option(
+                "shutdown-timeout",
+                "duration",
+                "60s",
+                "longest time that a stop may take after that delay; then the log says what hangs, and the "
+                "process ends with exit code 1; 0: no bound",
+                minimum=0,
+            ),
         ),
     ),
     Group(

@@ -3,6 +3,10 @@
 The room keeps a queue of waiters for each topic, in order of arrival. It claims for the first one when the
 engine says that a task of the topic became available, or when the time comes at which the engine said that
 one falls due. Nothing is polled: a thousand idle waiters cost nothing.
+
+How long a request waits is measured by the monotonic clock: setting the machine's clock makes no wait longer
+or shorter. When a task falls due is a matter of the wall clock; `WaitingRoom.clock_stepped` is called when
+that clock was set.
 """
 
 from __future__ import annotations
@@ -75,6 +79,8 @@ class WaitingRoom:
         # Topics that somebody serves just now; true when they became available again meanwhile.
         self._serving: dict[str, bool] = {}
         self._timers: dict[str, Timer] = {}
+        # Ends of waits at a time of the wall clock.
+        self._deadlines: set[_Alarm] = set()
         self._settling: dict[str, set[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -97,8 +103,13 @@ class WaitingRoom:
         return self._queues.keys().isdisjoint(topics)
 
     def close(self) -> None:
-        """End all waits with `ServiceUnavailable`; nobody can wait any more."""
+        """End all waits with `ServiceUnavailable`; no request can wait any more.
+
+        The engine may still be claiming for a request whose wait has ended: see `join`.
+        """
         self._closed = True
+        for topic in list(self._timers):
+            self._cancel_timer(topic)
         for queue in list(self._queues.values()):
             for waiter in queue:
                 if not waiter.future.done():
@@ -108,11 +119,32 @@ class WaitingRoom:
                 if not future.done():
                     future.set_exception(_stopping())
 
+    async def join(self) -> None:
+        """After `close`: wait until every claim that was under way is answered or given back.
+
+        To be awaited before the engine is closed, or such a claim stays active until its deadline.
+        """
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def clock_stepped(self) -> None:
+        """The wall clock was set: look again at what falls due by it, and set the timers anew."""
+        for alarm in list(self._deadlines):
+            alarm.look()
+        if self._timers:
+            self._start(self._look_at_all(list(self._timers)))
+
+    async def _look_at_all(self, topics: list[str]) -> None:
+        for count, topic in enumerate(topics, 1):
+            self.available(topic)
+            if count % _TOPICS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
     # ---- what the engine says ----------------------------------------------------------------------
 
     def available(self, topic: str) -> None:
         """A task of the topic is pending that was not before."""
-        if topic in self._queues:
+        if topic in self._queues and not self._closed:
             self._wake(topic)
 
     def settled(self, task_id: str) -> None:
@@ -136,8 +168,10 @@ class WaitingRoom:
     ) -> list[TaskRecord]:
         """Claim as soon as something is due; empty when the time is over or the watched peer is gone.
 
-        ``watch`` takes a callback that is called when the wait is of no use any more. Raises
-        `ServiceUnavailable` when the server stops.
+        ``until`` is a time of the monotonic clock (`Clock.monotonic`). A deadline that is wanted is one of
+        the wall clock; the wait ends before it, too: a claim must not lapse before it is made. ``watch``
+        takes a callback that is called when the wait is of no use any more. Raises `ServiceUnavailable` when
+        the server stops.
         """
         if self._closed:
             raise _stopping()
@@ -151,7 +185,12 @@ class WaitingRoom:
                 first.append(topic)
             queue[waiter] = None
         self._start(self._receive(waiter, first))
-        alarm = _Alarm(self._clock, until, waiter.end)
+        clock = self._clock
+        alarm = _Alarm(clock.monotonic, clock.call_at_monotonic, until, waiter.end)
+        deadline = None
+        if want.deadline is not None:
+            deadline = _Alarm(clock.now, clock.call_at, want.deadline - 1, waiter.end)
+            self._deadlines.add(deadline)
         watch(waiter.end)
         self.polls += 1
         try:
@@ -164,6 +203,9 @@ class WaitingRoom:
             self.polls -= 1
             watch(None)
             alarm.cancel()
+            if deadline is not None:
+                deadline.cancel()
+                self._deadlines.discard(deadline)
             self._leave(waiter)
 
     async def give_back(self, tasks: Iterable[TaskRecord]) -> None:
@@ -225,7 +267,7 @@ class WaitingRoom:
         except Exception:
             logger.exception("looking for tasks for a request that waits failed; trying again")
             for topic in topics:
-                self._arm(topic, self._clock.now() + SECOND)
+                self._arm_after(topic, SECOND)
 
     def _wake(self, topic: str) -> None:
         if topic in self._serving:
@@ -255,21 +297,26 @@ class WaitingRoom:
         except Exception:
             # A waiter that nobody serves would wait until its time is over: try again soon.
             logger.exception("serving the requests that wait for tasks failed; trying again")
-            self._arm(topic, self._clock.now() + SECOND)
+            self._arm_after(topic, SECOND)
         finally:
             if self._serving.pop(topic):
                 self.available(topic)
 
     async def _look_again(self, topic: str, looked: int) -> bool:
         """Set the timer for when the next task falls due; true when that was since we last looked."""
-        due = await self._next_due(topic)
+        due, pause = await self._next_due(topic)
         now = self._clock.now()
-        if due is None or topic not in self._queues:
+        if topic not in self._queues or self._closed:
             return False
-        if looked < due <= now:
+        if due is not None and looked < due <= now:
             self._wake(topic)
             return True
-        self._arm(topic, due if due > now else now + _PAUSE)
+        if due is not None and due <= now:
+            due, pause = None, _PAUSE
+        if due is not None and (pause is None or due - now < pause):
+            self._arm(topic, due)
+        elif pause is not None:
+            self._arm_after(topic, pause)
         return False
 
     async def _serve_first(self, topic: str, count: int) -> bool:
@@ -306,8 +353,13 @@ class WaitingRoom:
         return self._claim(waiter, topics)
 
     async def _claim(self, waiter: _Waiter, topics: tuple[str, ...]) -> bool:
+        now = self._clock.now()
+        if waiter.want.deadline is not None and waiter.want.deadline <= now:
+            waiter.end()  # the clock was set: the claim would have lapsed before it is made
         try:
-            tasks = await self._engine.claim(waiter.want.claim(topics, now := self._clock.now()), now)
+            tasks = (
+                [] if waiter.future.done() else await self._engine.claim(waiter.want.claim(topics, now), now)
+            )
         except RatusError as error:
             if not waiter.future.done():
                 waiter.future.set_exception(error)
@@ -327,20 +379,26 @@ class WaitingRoom:
             waiter.future.set_result(tasks)
         return bool(tasks)
 
-    async def _next_due(self, topic: str) -> int | None:
-        """When to look again, unless the engine says that something changed."""
+    async def _next_due(self, topic: str) -> tuple[int | None, int | None]:
+        """When to look again, unless the engine says that something changed: at a time of the wall clock, or
+        after so many microseconds, whichever comes first."""
         try:
             due = await self._engine.next_due(topic)
         except ServiceUnavailable:
-            return self._clock.now() + SECOND
-        if self._engine.traits.shared and not self._told:
-            later = self._clock.now() + _SHARED_PAUSE
-            return later if due is None else min(due, later)
-        return due
+            return None, SECOND
+        return due, _SHARED_PAUSE if self._engine.traits.shared and not self._told else None
 
     def _arm(self, topic: str, when: int) -> None:
+        """Look again at a time of the wall clock."""
         self._cancel_timer(topic)
         self._timers[topic] = self._clock.call_at(when, partial(self._ring, topic))
+
+    def _arm_after(self, topic: str, pause: int) -> None:
+        """Look again after so many microseconds, however the wall clock is set meanwhile."""
+        self._cancel_timer(topic)
+        if not self._closed:
+            when = self._clock.monotonic() + pause
+            self._timers[topic] = self._clock.call_at_monotonic(when, partial(self._ring, topic))
 
     def _ring(self, topic: str) -> None:
         self._timers.pop(topic, None)
@@ -358,7 +416,8 @@ class WaitingRoom:
     ) -> TaskRecord | None:
         """The task once it is completed or archived, or as it is when the time is over.
 
-        ``None`` when there is none (any more). Raises `ServiceUnavailable` when the server stops.
+        ``until`` is a time of the monotonic clock. ``None`` when there is no such task (any more). Raises
+        `ServiceUnavailable` when the server stops.
         """
         over = False
 
@@ -370,7 +429,9 @@ class WaitingRoom:
 
         looked = False
         future = self._expect(task_id)
-        alarm = _Alarm(self._clock, until, end)
+        clock = self._clock
+        alarm = _Alarm(clock.monotonic, clock.call_at_monotonic, until, end)
+        timer: Timer | None = None
         watch(end)
         self.lookers += 1
         try:
@@ -382,7 +443,10 @@ class WaitingRoom:
                     return task
                 # A task that is not done although a notification came was read from a copy that lags behind.
                 if self._engine.traits.shared and (looked or not self._engine.follows()):
-                    self._clock.call_at(self._clock.now() + _SHARED_PAUSE, partial(_finish, future))
+                    if timer is not None:
+                        timer.cancel()
+                    when = clock.monotonic() + _SHARED_PAUSE
+                    timer = clock.call_at_monotonic(when, partial(_finish, future))
                 looked = True
                 await future
                 self._forget(task_id, future)
@@ -391,6 +455,8 @@ class WaitingRoom:
             self.lookers -= 1
             watch(None)
             alarm.cancel()
+            if timer is not None:
+                timer.cancel()
             self._forget(task_id, future)
 
     def _expect(self, task_id: str) -> asyncio.Future[None]:
@@ -407,19 +473,33 @@ class WaitingRoom:
 
 
 class _Alarm:
-    """Calls back once, at a time or after it: a timer of the clock may come early."""
+    """Calls back once, at a time or after it, of the clock that ``read`` reads and ``call_at`` waits for.
 
-    __slots__ = ("_callback", "_clock", "_timer", "_when")
+    A timer may come early: then the alarm looks at the clock and sets another one.
+    """
 
-    def __init__(self, clock: Clock, when: int, callback: Callable[[], None]) -> None:
-        self._clock, self._when, self._callback = clock, when, callback
-        self._timer = clock.call_at(when, self._ring)
+    __slots__ = ("_call_at", "_callback", "_read", "_timer", "_when")
+
+    def __init__(
+        self,
+        read: Callable[[], int],
+        call_at: Callable[[int, Callable[[], None]], Timer],
+        when: int,
+        callback: Callable[[], None],
+    ) -> None:
+        self._read, self._call_at, self._when, self._callback = read, call_at, when, callback
+        self._timer = call_at(when, self._ring)
 
     def _ring(self) -> None:
-        if self._clock.now() < self._when:
-            self._timer = self._clock.call_at(self._when, self._ring)
+        if self._read() < self._when:
+            self._timer = self._call_at(self._when, self._ring)
         else:
             self._callback()
+
+    def look(self) -> None:
+        """Compare with the clock now, which may have been set."""
+        self._timer.cancel()
+        self._ring()
 
     def cancel(self) -> None:
         self._timer.cancel()

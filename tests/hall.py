@@ -82,7 +82,7 @@ class Hall:
         )
 
         async def ids() -> list[str]:
-            tasks = await self.room.wait(want, self.clock.now() + wait, (peer or Peer()).watch)
+            tasks = await self.room.wait(want, self.clock.monotonic() + wait, (peer or Peer()).watch)
             return [task.id for task in tasks]
 
         return self._started(ids())
@@ -93,7 +93,9 @@ class Hall:
         """A request that waits for a task to be done; its task gives the state at the end."""
 
         async def state() -> int | None:
-            task = await self.room.wait_settled(task_id, self.clock.now() + wait, (peer or Peer()).watch)
+            task = await self.room.wait_settled(
+                task_id, self.clock.monotonic() + wait, (peer or Peer()).watch
+            )
             return None if task is None else task.state
 
         return self._started(state())

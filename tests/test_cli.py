@@ -238,7 +238,7 @@ def test_an_engine_that_cannot_be_imported_is_one_warning_and_help_still_works(t
 def test_it_serves_with_the_settings(
     argv: list[str], server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ["--bind=127.0.0.1", "--port=8000", "--shutdown-delay=1.5s"]
+    flags = ["--bind=127.0.0.1", "--port=8000", "--shutdown-delay=1.5s", "--shutdown-timeout=20s"]
     assert cli.main([*argv, *flags]) == 0
     assert server.calls == [
         {
@@ -249,6 +249,7 @@ def test_it_serves_with_the_settings(
             "tls_certfile": None,
             "tls_keyfile": None,
             "shutdown_delay_seconds": 1.5,
+            "shutdown_timeout_seconds": 20.0,
         }
     ]
     err = log_of(capfd)

@@ -59,6 +59,21 @@ def test_a_call_that_was_called_off_is_not_made() -> None:
     assert calls == ["other"]
 
 
+async def test_setting_the_wall_clock_lets_no_time_pass() -> None:
+    clock = ManualClock(0)
+    calls: list[str] = []
+    clock.call_at(10, lambda: calls.append("wall"))
+    clock.call_at_monotonic(20, lambda: calls.append("monotonic"))
+    clock.step(1000)
+    assert (clock.now(), clock.monotonic(), calls) == (1000, 0, [])
+    clock.call_at(1005, lambda: calls.append("later"))
+    clock.advance(10)
+    assert (clock.now(), clock.monotonic(), calls) == (1010, 10, ["later", "wall"])
+    clock.step(-1010)
+    clock.advance(10)
+    assert (clock.now(), clock.monotonic(), calls) == (10, 20, ["later", "wall", "monotonic"])
+
+
 async def test_a_time_that_has_come_is_called_in_the_next_turn() -> None:
     clock = ManualClock(10)
     calls: list[str] = []

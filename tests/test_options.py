@@ -176,6 +176,7 @@ def test_the_table_has_the_documented_names_and_defaults() -> None:
         "port": ("PORT", "80"),
         "bind": ("BIND", "0.0.0.0"),
         "shutdown-delay": ("SHUTDOWN_DELAY", "0s"),
+        "shutdown-timeout": ("SHUTDOWN_TIMEOUT", "60s"),
         "chore-interval": ("CHORE_INTERVAL", "10s"),
         "chore-initial-delay": ("CHORE_INITIAL_DELAY", "0s"),
         "chore-initial-random": ("CHORE_INITIAL_RANDOM", "false"),

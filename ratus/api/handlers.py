@@ -110,7 +110,8 @@ class Handlers:
     async def get_task(self, call: Call) -> Answer:
         wait = self._read.wait(call.query)
         if wait:
-            task = await self._room.wait_settled(call.task_id, call.now + wait, call.connection.watch)
+            until = self._clock.monotonic() + wait
+            task = await self._room.wait_settled(call.task_id, until, call.connection.watch)
         else:
             task = await self._engine.get(call.task_id)
         if task is None:
@@ -192,13 +193,11 @@ class Handlers:
         if call.connection.gone:
             raise ClientGone()
         tasks: list[TaskRecord] = []
+        until = self._clock.monotonic() + poll.wait if poll.wait else 0
         if not poll.wait or self._room.is_empty(poll.topics):
             claim = Claim(poll.topics, poll.deadline_at(call.now), poll.consumer, poll.limit or 1)
             tasks = await self._engine.claim(claim, call.now)
         if not tasks and poll.wait and not call.connection.pressed:
-            until = call.now + poll.wait
-            if poll.deadline is not None:
-                until = min(until, poll.deadline - 1)  # a claim must not lapse before it is made
             want = Want(poll.topics, poll.consumer, poll.limit or 1, poll.timeout, poll.deadline)
             tasks = await self._room.wait(want, until, call.connection.watch)
         if not tasks:

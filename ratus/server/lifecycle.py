@@ -5,19 +5,20 @@
    fast start is seen whole and a slow one can be watched through ``/livez`` and ``/readyz``.
 3. The first SIGTERM or SIGINT: ``service.begin_shutdown()`` at once; the listener stays open for the shutdown
    delay, then it is closed and the requests in flight are finished; ``service.close()``; exit code 0.
-4. A second signal ends the process at once, with 128 + its number.
+4. A stop that takes longer than the shutdown timeout (the delay comes on top) is cut off: a thread logs what
+   hangs and ends the process, with exit code 1. Requests in flight may take a part of that time only, so that
+   the engine is closed even if one of them hangs.
+5. A second signal ends the process at once, with 128 + its number.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
@@ -29,6 +30,7 @@ from ratus.server.guards import Guards
 from ratus.server.listener import authority, bind_sockets, cannot_listen, tls_context
 from ratus.server.protocol import GuardedProtocol
 from ratus.server.state import GuardedState
+from ratus.server.stopping import StopDeadline, quit_process
 
 if TYPE_CHECKING:
     import ssl
@@ -40,6 +42,10 @@ logger = logging.getLogger("ratus")
 # How long the listener waits for the service. Longer than a start without data takes, shorter than the
 # periods at which orchestrators probe.
 PATIENCE_SECONDS = 1.0
+
+# The part of the shutdown timeout that requests in flight have: 35 s of the default 60 s, which is longer
+# than a client may stand still. The rest is for closing the service.
+REQUESTS_SHARE = 7 / 12
 
 # Connections not accepted yet; the system's own limit (net.core.somaxconn) may be lower.
 BACKLOG = 2048
@@ -59,6 +65,10 @@ class Service(Protocol):
 
     def watch_connections(self, count: Callable[[], int]) -> None:
         """Have the number of open connections told, which ``count`` gives. Called once, before ``start``."""
+
+    @property
+    def closing(self) -> str:
+        """What ``close`` is waiting for, for the log; empty when it is not."""
 
     async def start(self) -> None:
         """Open the engine and start the chores; may take long.
@@ -87,6 +97,7 @@ class Lifecycle:
         sockets: list[socket.socket],
         tls: ssl.SSLContext | None = None,
         shutdown_delay_seconds: float = 0.0,
+        shutdown_timeout_seconds: float = 0.0,
         guards: Guards | None = None,
         ready: Callable[[str], None] | None = None,
     ) -> None:
@@ -94,6 +105,8 @@ class Lifecycle:
         self._sockets = sockets
         self._tls = tls
         self._shutdown_delay_seconds = shutdown_delay_seconds
+        self._shutdown_timeout_seconds = shutdown_timeout_seconds
+        self._stage = "the start"
         self._state = GuardedState(guards or Guards(), service.eager, service.refused)
         self._ready = ready
         service.watch_connections(lambda: len(self._state.connections))
@@ -117,6 +130,10 @@ class Lifecycle:
             self._stopping.set()
             self._state.draining = True
             self._service.begin_shutdown()
+
+    def waiting_for(self) -> str:
+        """What a stop is waiting for just now, for the log. May be called from any thread."""
+        return self._service.closing or self._stage
 
     def reload(self) -> None:
         """Have the service read its files again; an error is logged and changes nothing."""
@@ -147,9 +164,11 @@ class Lifecycle:
                 _log_failure("cannot start", starting.exception())
                 self._state.abort()
                 return 1
+            self._stage = "the event loop, which is blocked"
             await stopping
             try:
-                await self._drain()
+                if not await self._drain():
+                    code = 1
             finally:
                 code = await self._close_service() or code
             return code
@@ -185,11 +204,26 @@ class Lifecycle:
         if self._ready is not None:
             self._ready(address)
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> bool:
+        """Finish the requests in flight; whether that was done in time."""
+        self._stage = "the shutdown delay"
         if self._servers and self._shutdown_delay_seconds > 0:
             await asyncio.sleep(self._shutdown_delay_seconds)
         self._close_listener()
-        await self._state.shutdown()
+        self._stage = "requests in flight"
+        seconds = self._shutdown_timeout_seconds * REQUESTS_SHARE
+        try:
+            async with asyncio.timeout(seconds or None):
+                await self._state.shutdown()
+        except TimeoutError:
+            logger.error(
+                "stopping: %d requests in flight did not end within %g s and are cut off",
+                len(self._state.exchanges),
+                seconds,
+            )
+            self._state.abort()
+            return False
+        return True
 
     def _close_listener(self) -> None:
         for server in self._servers:
@@ -204,6 +238,8 @@ class Lifecycle:
         except Exception as error:
             _log_failure("the service did not close cleanly", error)
             return 1
+        finally:
+            self._stage = "what is left on the event loop"
         return 0
 
 
@@ -216,6 +252,7 @@ def run(
     tls_certfile: str | None = None,
     tls_keyfile: str | None = None,
     shutdown_delay_seconds: float = 0.0,
+    shutdown_timeout_seconds: float = 0.0,
     guards: Guards | None = None,
     ready: Callable[[str], None] | None = None,
     sock: socket.socket | None = None,
@@ -224,7 +261,8 @@ def run(
 
     ``port`` 0 opens no listener: the service alone runs. ``ready`` is called once it listens, with the
     address (such as ``http://127.0.0.1:8000``), or once the service runs alone, with an empty text.
-    ``sock`` is a bound socket to be used instead of ``bind`` and ``port``. SIGHUP reloads the service.
+    ``sock`` is a bound socket to be used instead of ``bind`` and ``port``. SIGHUP reloads the service. A stop
+    that takes longer than ``shutdown_timeout_seconds`` (0: no bound) ends the process.
     """
     try:
         tls = tls_context(tls_certfile, tls_keyfile)
@@ -233,25 +271,37 @@ def run(
         logger.error("%s", error)
         return 1
 
+    lifecycle: Lifecycle | None = None
+    deadline = StopDeadline(
+        shutdown_delay_seconds + shutdown_timeout_seconds if shutdown_timeout_seconds else 0.0,
+        lambda: lifecycle.waiting_for() if lifecycle is not None else "the start",
+    )
+
     async def main() -> int:
+        nonlocal lifecycle
         lifecycle = Lifecycle(
             app,
             service,
             sockets=sockets,
             tls=tls,
             shutdown_delay_seconds=shutdown_delay_seconds,
+            shutdown_timeout_seconds=shutdown_timeout_seconds,
             guards=guards,
             ready=ready,
         )
-        with _signals(lifecycle):
+        with _signals(lifecycle, deadline):
             return await lifecycle.serve()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(main())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main())
+    finally:
+        # Only now: closing the loop waits for its threads, one of which may hang.
+        deadline.cancel()
 
 
 @contextmanager
-def _signals(lifecycle: Lifecycle) -> Iterator[None]:
+def _signals(lifecycle: Lifecycle, deadline: StopDeadline) -> Iterator[None]:
     """Stop on the first SIGTERM or SIGINT, quit on the second; reload on SIGHUP.
 
     Handlers of the interpreter, not of the loop: they run even while the loop is busy, so that the second
@@ -263,8 +313,9 @@ def _signals(lifecycle: Lifecycle) -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal stopping
         if stopping:
-            _quit(128 + number)
+            quit_process(128 + number)
         stopping = True
+        deadline.begin()
         loop.call_soon_threadsafe(lifecycle.stop)
 
     def reload(number: int, frame: FrameType | None) -> None:
@@ -277,15 +328,6 @@ def _signals(lifecycle: Lifecycle) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _quit(code: int) -> None:
-    """End the process here and now, but not its last words."""
-    for flush in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
-        # The signal may have come in the middle of a write to the same stream.
-        with suppress(Exception):
-            flush()
-    os._exit(code)
 
 
 def _failed(task: asyncio.Future[None]) -> bool:

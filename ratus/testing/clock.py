@@ -4,6 +4,7 @@
     api, service = build(settings, clock=clock)
     ...
     clock.advance(3 * SECOND)  # whatever was due within these three seconds is called now, in order
+    clock.step(-3600 * SECOND)  # the wall clock is set back by an hour; no time has passed
 
 Nothing sleeps, so a test of an hour of retries takes milliseconds and ends the same way every time.
 """
@@ -38,21 +39,38 @@ class ManualTimer:
 
 
 class ManualClock:
-    """A `ratus.clock.Clock` that moves only by `advance`. Times are microseconds since 1970-01-01 UTC."""
+    """A `ratus.clock.Clock` that moves only by `advance` and `step`.
+
+    Times are microseconds, of the wall clock since 1970-01-01 UTC. Both clocks say the same until the wall
+    clock is set by `step`.
+    """
 
     def __init__(self, now: int = START) -> None:
         self._now = now
+        self._monotonic = now
+        # By the monotonic clock, as the machine's timers are.
         self._timers: list[tuple[int, int, ManualTimer]] = []
         self._asked = 0  # keeps timers of the same time in the order in which they were asked for
 
     def now(self) -> int:
-        """The time that was set last."""
+        """The wall clock's time."""
         return self._now
 
+    def monotonic(self) -> int:
+        """The monotonic clock's time, which only `advance` moves."""
+        return self._monotonic
+
     def call_at(self, when: int, callback: Callable[[], None]) -> ManualTimer:
-        """Call back when the clock reaches ``when``; in the next turn of the event loop if it has already."""
+        """Call back when the clock reaches ``when``; in the next turn of the event loop if it has already.
+
+        As on a machine, the timer is set for the time until then, and knows nothing of a later `step`.
+        """
+        return self.call_at_monotonic(self._monotonic + when - self._now, callback)
+
+    def call_at_monotonic(self, when: int, callback: Callable[[], None]) -> ManualTimer:
+        """Call back when the monotonic clock reaches ``when``; in the next turn if it has already."""
         timer = ManualTimer(callback)
-        if when <= self._now:
+        if when <= self._monotonic:
             asyncio.get_running_loop().call_soon(timer.ring)
         else:
             self._asked += 1
@@ -60,19 +78,29 @@ class ManualClock:
         return timer
 
     def advance(self, microseconds: int) -> None:
-        """Move on, and call what falls due on the way: in order of time, the clock standing at that time.
+        """Let time pass on both clocks, and call what falls due on the way: in order of time, the clocks
+        standing at that time.
 
-        Tasks that the callbacks start or wake run when the test next awaits; the clock is then at its new
+        Tasks that the callbacks start or wake run when the test next awaits; the clocks are then at their new
         time. Raises `ValueError` for a step back.
         """
         if microseconds < 0:
-            raise ValueError(f"a clock cannot go back by {-microseconds} microseconds; make another one")
-        end = self._now + microseconds
+            raise ValueError(f"time cannot go back by {-microseconds} microseconds; set the clock with step")
+        end = self._monotonic + microseconds
         while self._timers and self._timers[0][0] <= end:
-            self._now, _, timer = heapq.heappop(self._timers)
+            when, _, timer = heapq.heappop(self._timers)
+            self._move(when)
             timer.ring()
-        self._now = end
+        self._move(end)
+
+    def step(self, microseconds: int) -> None:
+        """Set the wall clock, forward or back (negative). No time passes, and no timer is called."""
+        self._now += microseconds
 
     def pending(self) -> int:
         """How many calls are still to be made."""
         return sum(timer.callback is not None for _, _, timer in self._timers)
+
+    def _move(self, monotonic: int) -> None:
+        self._now += monotonic - self._monotonic
+        self._monotonic = monotonic

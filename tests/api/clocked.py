@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,45 +11,10 @@ from starlette.types import Message, Scope
 
 from ratus import config
 from ratus.app import build
-from ratus.clock import Timer
+from ratus.testing import ManualClock
 
 SECOND = 1_000_000
 START = 1_800_000_000 * SECOND
-
-
-@dataclass(eq=False)
-class _Timer:
-    when: int
-    callback: Callable[[], None]
-    cancelled: bool = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class ManualClock:
-    """Stands still between two calls of `move`."""
-
-    def __init__(self) -> None:
-        self._now = START
-        self._timers: list[_Timer] = []
-
-    def now(self) -> int:
-        return self._now
-
-    def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
-        timer = _Timer(when, callback)
-        self._timers.append(timer)
-        return timer
-
-    def move(self, microseconds: int) -> None:
-        """Let the time pass, and ring what is due by then."""
-        self._now += microseconds
-        due = [timer for timer in self._timers if timer.when <= self._now]
-        self._timers = [timer for timer in self._timers if timer.when > self._now]
-        for timer in sorted(due, key=lambda each: each.when):
-            if not timer.cancelled:
-                timer.callback()
 
 
 @dataclass(frozen=True)
@@ -66,7 +30,7 @@ class Clocked:
 
     def __init__(self, *flags: str) -> None:
         settings = config.parse(["--chore-interval", "0", *flags], {}, config.catalogue())
-        self.clock = ManualClock()
+        self.clock = ManualClock(START)
         self._app, self._service = build(settings, clock=self.clock)
         self._runner = asyncio.Runner()
 
@@ -85,6 +49,21 @@ class Clocked:
     def request(self, method: str, target: str, body: Any = None) -> Reply:
         """One request and its answer."""
         return self._runner.run(self._request(method, target, body))
+
+    def begin(self, method: str, target: str, body: Any = None) -> asyncio.Task[Reply]:
+        """One request, which may wait: it goes on while others are made, and with `turn`."""
+        request = self._runner.get_loop().create_task(self._request(method, target, body))
+        self.turn()
+        return request
+
+    def turn(self) -> None:
+        """Let everything happen that happens without the clock moving on."""
+
+        async def turns() -> None:
+            for _ in range(30):
+                await asyncio.sleep(0)
+
+        self._runner.run(turns())
 
     async def _request(self, method: str, target: str, body: Any) -> Reply:
         path, _, query = target.partition("?")

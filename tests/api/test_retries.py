@@ -46,7 +46,7 @@ def test_a_task_that_is_not_due_stands_in_nobodys_way(app: Clocked) -> None:
     app.insert("t", "lowest", priority=-9)
     app.insert("t", "none")
     assert [app.claim("t")["_id"], app.claim("t")["_id"], app.claim("t")] == ["none", "lowest", None]
-    app.clock.move(SECOND)
+    app.clock.advance(SECOND)
     assert app.claim("t")["_id"] == "later"
 
 
@@ -95,15 +95,15 @@ def test_the_backoff_is_exact_to_the_millisecond(
     app.insert("t", "a", retry=policy | NO_JITTER)
     for attempt, delay in enumerate(delays, 1):
         assert app.claim("t")["attempts"] == attempt
-        app.clock.move(123 * MILLISECOND)
+        app.clock.advance(123 * MILLISECOND)
         failed = app.commit("a", error=f"failure {attempt}")
         assert (failed["state"], failed["attempts"], failed["nonce"]) == (0, attempt, "")
         assert failed["error"] == f"failure {attempt}"
         assert instant(failed["scheduled"]) - instant(failed["committed"]) == delay * MILLISECOND
         if delay:
-            app.clock.move(delay * MILLISECOND - 1)
+            app.clock.advance(delay * MILLISECOND - 1)
             assert app.claim("t") is None
-            app.clock.move(1)
+            app.clock.advance(1)
 
 
 def test_the_delay_never_exceeds_the_default_maximum(app: Clocked) -> None:
@@ -156,7 +156,7 @@ def test_attempts_run_out_by_lapses(app: Clocked, noticed_by: str) -> None:
         claimed = app.claim("t", timeout="10s")
         assert claimed["attempts"] == attempt
         # Noticed late: the delay counts from the deadline all the same.
-        app.clock.move(10 * SECOND + 400 * MILLISECOND)
+        app.clock.advance(10 * SECOND + 400 * MILLISECOND)
         if noticed_by == "chores":
             app.chores()
         else:
@@ -167,7 +167,7 @@ def test_attempts_run_out_by_lapses(app: Clocked, noticed_by: str) -> None:
         if attempt < 3:
             assert task["state"] == 0
             assert instant(task["scheduled"]) == instant(claimed["deadline"]) + SECOND
-            app.clock.move(600 * MILLISECOND)
+            app.clock.advance(600 * MILLISECOND)
     assert (task["state"], task["outcome"]) == (3, "failed")
 
 
@@ -176,7 +176,7 @@ def test_a_lapse_without_a_policy_has_no_delay_but_counts(app: Clocked) -> None:
     for attempt in (1, 2, 3):
         task = app.claim("t", timeout="1s")
         assert (task["attempts"], task["scheduled"]) == (attempt, "2001-01-01T00:00:00Z")
-        app.clock.move(SECOND)
+        app.clock.advance(SECOND)
 
 
 def test_the_servers_defaults() -> None:
@@ -192,7 +192,7 @@ def test_the_servers_defaults() -> None:
             delays[task_id] = instant(failed["scheduled"]) - app.clock.now()
         assert (delays["a"], delays["own"]) == (3 * SECOND, SECOND)
         assert 2.7 * SECOND <= delays["none"] <= 3.3 * SECOND
-        app.clock.move(10 * SECOND)
+        app.clock.advance(10 * SECOND)
         for _ in range(3):
             task_id = app.claim("t")["_id"]
             failed = app.commit(task_id, error="e")
@@ -320,10 +320,10 @@ def test_an_expired_task_is_never_handed_out(app: Clocked) -> None:
     app.insert("t", "b", ttl="5s", expires="2999-01-01T00:00:00Z")
     assert since_start(app.task("a")["expires"]) == 5 * SECOND
     assert app.task("b")["expires"] == "2999-01-01T00:00:00Z"
-    app.clock.move(5 * SECOND - 1)
+    app.clock.advance(5 * SECOND - 1)
     assert app.claim("t")["_id"] == "a"
     app.commit("a", state=0)
-    app.clock.move(1)
+    app.clock.advance(1)
     assert app.claim("t")["_id"] == "b"
     assert app.claim("t") is None
     app.chores()
@@ -335,7 +335,7 @@ def test_an_expired_task_is_never_handed_out(app: Clocked) -> None:
 def test_a_claim_made_in_time_is_kept(app: Clocked) -> None:
     app.insert("t", "a", ttl="5s")
     nonce = app.claim("t", timeout="1h")["nonce"]
-    app.clock.move(10 * SECOND)
+    app.clock.advance(10 * SECOND)
     app.chores()
     assert app.task("a")["state"] == 1
     assert app.commit("a", nonce=nonce)["state"] == 2
@@ -345,7 +345,7 @@ def test_a_retry_that_comes_too_late_expires(app: Clocked) -> None:
     app.insert("t", "a", ttl="5s", retry={"delay": "10s"})
     app.claim("t")
     app.commit("a", error="e")
-    app.clock.move(20 * SECOND)
+    app.clock.advance(20 * SECOND)
     assert app.claim("t") is None
     app.chores()
     task = app.task("a")
@@ -356,7 +356,7 @@ def test_expired_ones_in_front_hide_nothing(app: Clocked) -> None:
     for number in range(300):
         app.insert("t", f"{number}", ttl="1s", priority=5)
     app.insert("t", "fine")
-    app.clock.move(SECOND)
+    app.clock.advance(SECOND)
     # A poll clears away only so many at a time, but it never hands one out.
     found = [task for _ in range(20) if (task := app.claim("t")) is not None]
     assert [task["_id"] for task in found] == ["fine"]

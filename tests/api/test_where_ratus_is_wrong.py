@@ -227,10 +227,10 @@ def test_an_active_task_without_a_deadline_is_recovered() -> None:
         app.insert("t", "inserted", state=1)
         app.insert("t", "committed")
         app.commit("committed", state=1)
-        app.clock.move(600 * SECOND - 1)
+        app.clock.advance(600 * SECOND - 1)
         app.chores()
         assert [app.task(each)["state"] for each in ("inserted", "committed")] == [1, 1]
-        app.clock.move(1)
+        app.clock.advance(1)
         app.chores()
         for each in ("inserted", "committed"):
             task = app.task(each)
@@ -244,10 +244,10 @@ def test_an_active_task_without_a_deadline_is_recovered() -> None:
 def test_a_completed_task_that_was_never_claimed_expires(members: dict[str, str]) -> None:
     with Clocked("--retention-period", "1h") as app:
         app.insert("t", "a", state=2, **members)
-        app.clock.move(3600 * SECOND - 1)
+        app.clock.advance(3600 * SECOND - 1)
         app.chores()
         assert app.task("a")["state"] == 2
-        app.clock.move(1)
+        app.clock.advance(1)
         app.chores()
         assert app.request("GET", "/topics/t/tasks/a").status == 404
 
@@ -257,12 +257,12 @@ def test_retention_counts_from_the_commit() -> None:
     with Clocked("--retention-period", "1h") as app:
         app.insert("t", "a")
         app.claim("t", timeout="48h")
-        app.clock.move(24 * 3600 * SECOND)
+        app.clock.advance(24 * 3600 * SECOND)
         app.commit("a")
-        app.clock.move(3600 * SECOND - 1)
+        app.clock.advance(3600 * SECOND - 1)
         app.chores()
         assert app.task("a")["state"] == 2
-        app.clock.move(1)
+        app.clock.advance(1)
         app.chores()
         assert app.request("GET", "/topics/t/tasks/a").status == 404
 
@@ -271,7 +271,7 @@ def test_archived_tasks_are_never_purged() -> None:
     with Clocked("--retention-period", "1h") as app:
         app.insert("t", "a")
         app.commit("a", state=3)
-        app.clock.move(1000 * 24 * 3600 * SECOND)
+        app.clock.advance(1000 * 24 * 3600 * SECOND)
         app.chores()
         assert app.task("a")["state"] == 3
 
@@ -333,7 +333,7 @@ def test_a_late_commit_counts_until_somebody_took_the_task() -> None:
             task["_id"]: task["nonce"]
             for task in (app.claim("t", timeout="1s"), app.claim("t", timeout="1s"))
         }
-        app.clock.move(3600 * SECOND)
+        app.clock.advance(3600 * SECOND)
         assert app.commit("a", nonce=nonces["a"])["state"] == 2
         assert app.claim("t")["_id"] == "b"
         reply = app.request("PATCH", "/topics/t/tasks/b", {"nonce": nonces["b"]})
@@ -345,7 +345,7 @@ def test_after_a_chore_took_it_back_a_late_commit_is_409() -> None:
     with Clocked() as app:
         app.insert("t", "a")
         nonce = app.claim("t", timeout="1s")["nonce"]
-        app.clock.move(SECOND)
+        app.clock.advance(SECOND)
         app.chores()
         assert app.request("PATCH", "/topics/t/tasks/a", {"nonce": nonce}).status == 409
         assert app.task("a")["state"] == 0

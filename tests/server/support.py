@@ -29,6 +29,7 @@ class SilentService:
     """A service that does nothing but remember what it was told."""
 
     eager: frozenset[str] = frozenset()
+    closing = ""
 
     def __init__(self) -> None:
         self.calls: list[str] = []

@@ -26,20 +26,27 @@ def tell(*words):
 
 class Service:
     eager = frozenset()
+    closing = ""
     def watch_connections(self, count):
         pass
     def refused(self, status, client):
         tell("refused", status)
     async def start(self):
         tell("start")
-        if mode == "blocked":
+        if mode.startswith("blocked"):
             time.sleep(60)
+        if mode == "hanging-start":
+            await asyncio.sleep(60)
     def begin_shutdown(self):
         tell("begin_shutdown")
     async def close(self):
         tell("close")
-        if mode == "stuck":
+        self.closing = "closing the engine"
+        if mode.startswith("stuck"):
             time.sleep(60)
+        if mode == "hanging-close":
+            await asyncio.sleep(60)
+        self.closing = ""
     def reload(self):
         tell("reload")
 
@@ -56,20 +63,33 @@ async def app(scope, receive, send):
 def ready(address):
     tell("ready", address)
 
+class Unread(logging.Handler):
+    # A handler whose reader has stopped reading.
+    def emit(self, record):
+        pass
+    def flush(self):
+        if mode == "stuck-flush":
+            time.sleep(60)
+
+logging.getLogger().addHandler(Unread())
+
 sock, port = None, 0
 if mode.isdigit():
     port = int(mode)
 elif mode != "chores":
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-sys.exit(run(app, Service(), bind="127.0.0.1", port=port, sock=sock, ready=ready))
+bound = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+sys.exit(run(
+    app, Service(), bind="127.0.0.1", port=port, sock=sock, ready=ready, shutdown_timeout_seconds=bound
+))
 """
 
 
 class Process:
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, *more: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, mode],
+            [sys.executable, "-c", PROGRAM, mode, *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -99,8 +119,8 @@ def start() -> Iterator[type[Process]]:
     started: list[Process] = []
 
     class Started(Process):
-        def __init__(self, mode: str) -> None:
-            super().__init__(mode)
+        def __init__(self, mode: str, *more: str) -> None:
+            super().__init__(mode, *more)
             started.append(self)
 
     yield Started
@@ -203,3 +223,60 @@ def test_a_taken_port_ends_with_one_line_and_leaves_the_holder_alone(start: type
     assert err.startswith(f"ERROR cannot listen on 127.0.0.1:{port}: address already in use")
     with Client(port) as client:
         assert client.get().body == b"ok"
+
+
+# ---- a stop that takes too long ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "ready", "hangs"),
+    [
+        ("hanging-close", True, "closing the engine"),
+        ("stuck-close", True, "closing the engine"),  # which blocks the event loop
+        ("hanging-start", False, "the start"),
+        ("blocked-start", False, "the start"),
+    ],
+)
+def test_a_stop_that_takes_too_long_is_cut_off_and_says_what_hangs(
+    start: type[Process], mode: str, ready: bool, hangs: str
+) -> None:
+    process = start(mode, "0.3")
+    process.expect("start")
+    if ready:
+        process.expect("ready")
+    process.signal(signal.SIGTERM)
+    code, _, err = process.end()
+    assert code == 1
+    assert err.splitlines() == [
+        "ERROR stopping took longer than 0.3 s (--shutdown-timeout) and is cut off; what hangs: " + hangs
+    ]
+
+
+def test_a_request_that_hangs_is_cut_off_and_the_service_is_closed(start: type[Process]) -> None:
+    process = start("", "1.2")
+    with Client(process.port()) as client:
+        client.send(b"GET /hang HTTP/1.1\r\n\r\n")
+        process.expect("working")
+        process.signal(signal.SIGTERM)
+        code, out, err = process.end()
+    assert (code, out) == (1, "begin_shutdown\nclose\n")
+    assert err.splitlines() == [
+        "ERROR stopping: 1 requests in flight did not end within 0.7 s and are cut off"
+    ]
+
+
+def test_a_stop_in_time_is_left_alone(start: type[Process]) -> None:
+    process = start("", "30")
+    process.port()
+    process.signal(signal.SIGTERM)
+    assert process.end() == (0, "begin_shutdown\nclose\n", "")
+
+
+def test_last_words_that_nobody_reads_do_not_hold_the_second_signal(start: type[Process]) -> None:
+    process = start("stuck-flush")
+    process.port()
+    process.signal(signal.SIGTERM)
+    process.expect("begin_shutdown")
+    process.expect("close")
+    process.signal(signal.SIGTERM)
+    assert process.process.wait(PATIENCE) == 143
