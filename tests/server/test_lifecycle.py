@@ -43,6 +43,8 @@ def refused(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port), timeout=PATIENCE).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it was still listening as the connection began
+        return False
     return False
 
 

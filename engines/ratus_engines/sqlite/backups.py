@@ -15,7 +15,8 @@ from pathlib import Path
 
 from ratus.errors import StartupError
 from ratus_engines.sqlite import schema
-from ratus_engines.sqlite.connections import check_library, connect_reader, explain
+from ratus_engines.sqlite.connections import check_library, connect_reader
+from ratus_engines.sqlite.errors import explain
 
 # Pages that are copied at once (4 MiB); the progress is told after each.
 STEP = 1024

@@ -1,4 +1,4 @@
-"""Connections to the database file: settings, what errors mean, and one writer at a time.
+"""Connections to the database file: settings, and one writer at a time.
 
 SQLite lets one connection write at a time. Before it asks SQLite, a writer takes a lock of ours on a file
 beside the database (``PATH-lock``), and it holds it while it writes or copies the write-ahead log back into
@@ -17,8 +17,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ratus.errors import PayloadTooLarge, ServiceUnavailable, StartupError
+from ratus.errors import ServiceUnavailable, StartupError
 from ratus_engines.sqlite import schema
+from ratus_engines.sqlite.errors import is_busy
+from ratus_engines.sqlite.files import Identity, identity
 
 # 3.35 (March 2021) is the first that can drop a column, which a migration may need.
 OLDEST_SQLITE = (3, 35, 0)
@@ -37,8 +39,6 @@ LOG_PAGES = 4_000
 
 # Between two tries to get a lock: a group of writes takes about a millisecond.
 _SHORTEST_NAP, _LONGEST_NAP = 0.000_3, 0.002
-
-_BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 
 
 def check_library(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
@@ -121,26 +121,34 @@ def _connect(path: Path, cache: int, busy_timeout: int = 0) -> sqlite3.Connectio
 class WriteLock:
     """The lock that a writer holds. Released by the system when the process ends, however it ends.
 
-    ``timeout`` is in microseconds.
+    Its file stands beside the database, of which ``path`` may be a link. ``timeout`` is in microseconds.
     """
 
     def __init__(self, path: Path, timeout: int) -> None:
-        self._path = path.with_name(path.name + "-lock")
+        self._path = Path(f"{os.path.realpath(path)}-lock")
         self._timeout = timeout / 1_000_000
         self._file: int | None = None
+        self._identity: Identity | None = None
 
     def open(self) -> None:
         """Raises `OSError` when the file cannot be made."""
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        status = os.fstat(self._file)
+        self._identity = status.st_dev, status.st_ino
 
     def close(self) -> None:
         """Let go of the file; it stays where it is, others may be about to lock it."""
         if self._file is not None:
             os.close(self._file)
-            self._file = None
+            self._file = self._identity = None
 
     def acquire(self) -> None:
-        """Wait for the lock; raises `ServiceUnavailable` when it takes longer than the timeout."""
+        """Wait for the lock.
+
+        Raises `ServiceUnavailable` when it takes longer than the timeout, `OSError` where the system fails.
+        """
+        if self._file is None:
+            self.open()
         assert self._file is not None, "the lock's file is open"
         file = self._file
 
@@ -154,8 +162,20 @@ class WriteLock:
         self._insist(lock)
 
     def release(self) -> None:
-        assert self._file is not None, "the lock's file is open"
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        """Let others have the lock."""
+        if self._file is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+        except OSError:
+            # Closing the file lets go of the lock as well. It is opened again when it is needed.
+            self.close()
+
+    def changed(self) -> str:
+        """The lock's file, in words, if it was moved, replaced or deleted: another process would take another
+        one. Else nothing."""
+        held = self._identity
+        return f"the lock file {self._path}" if held is not None and identity(self._path) != held else ""
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Begin a transaction that writes; like `acquire`, for what programs other than Ratus hold."""
@@ -180,46 +200,3 @@ class WriteLock:
                 raise ServiceUnavailable("the database is locked by another process; try again")
             # Two that wait the same time would meet again and again.
             time.sleep(random.uniform(_SHORTEST_NAP, _LONGEST_NAP))
-
-
-def is_busy(error: sqlite3.Error) -> bool:
-    """Whether an error says that another connection holds the file."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY
-
-
-def explain(error: sqlite3.Error | OSError) -> str:
-    """What went wrong with the file and what to do about it, to be put behind its name."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")
-    detail = f"{getattr(error, 'sqlite_errorname', type(error).__name__)}: {error}"
-    return f"{reason} ({detail})" if reason else detail
-
-
-_REASONS = {
-    sqlite3.SQLITE_FULL: "the disk is full; make room",
-    sqlite3.SQLITE_READONLY: "it is read-only for this user; let the server write the file and its folder",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; let the server write the file and its folder",
-    sqlite3.SQLITE_PERM: "the system refuses access; let the server write the file and its folder",
-    sqlite3.SQLITE_NOTADB: "it is not an SQLite database; nothing was changed, choose another path",
-    sqlite3.SQLITE_CORRUPT: "it is damaged; restore a backup",
-    sqlite3.SQLITE_IOERR: "reading or writing it fails; look at the disk and at the system's log",
-    sqlite3.SQLITE_BUSY: "another process holds it",
-}
-
-
-def as_answer(error: Exception) -> Exception:
-    """What a caller is told whose operation failed with this error; one of its own."""
-    if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
-        return error  # a defect of ours
-    if isinstance(error, sqlite3.Error):
-        if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_TOOBIG:
-            return PayloadTooLarge("SQLite keeps up to 1,000,000,000 bytes a task")
-        return ServiceUnavailable(f"the database fails: {explain(error)}")
-    if isinstance(error, OSError):
-        return ServiceUnavailable(f"the database fails: {explain(error)}")
-    if isinstance(error, ServiceUnavailable):
-        return ServiceUnavailable(error.detail)
-    if isinstance(error, StartupError):
-        return ServiceUnavailable(str(error))
-    return error

@@ -6,6 +6,7 @@ concern a million tasks works in slices, each a transaction of its own, and lets
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,9 @@ GIVEN_BACK_A_ROUND = 8_192
 KEPT_FREE = 512
 KEPT_FREE_SHARE = 8
 
+# Seconds that a question about health waits for a write to be tried. The contract allows a second.
+PROBE_SECONDS = 0.5
+
 Result = TypeVar("Result")
 
 
@@ -63,14 +67,15 @@ class SqliteEngine(Engine):
         super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
         if not path:
             raise ValueError("--sqlite-path is empty: name the file that holds the tasks")
-        self._writer = Writer(
-            Path(path), synchronous=synchronous, busy_timeout=busy_timeout, listen=self._tell
-        )
-        self._reader = Reader(Path(path), busy_timeout=busy_timeout)
+        # Where it is now: the folder of the process may get another name.
+        file = Path(path).absolute()
+        self._writer = Writer(file, synchronous=synchronous, busy_timeout=busy_timeout, listen=self._tell)
+        self._reader = Reader(file, busy_timeout=busy_timeout)
         self._watch = Watch(self._reader, self._arrived)
         self._together = Together(self.retry, self.random, self.nonces)
         self._alone = Alone(self.retry, self.random, self.nonces)
         self._is_open = False
+        self._probing: asyncio.Future[None] | None = None
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -95,7 +100,23 @@ class SqliteEngine(Engine):
     async def health(self) -> Health:
         if not self._is_open:
             return Health(False, "the database is not open")
+        # Where 503 keeps requests away, no other write comes that could show that writing works again.
+        if self._writer.trouble or self._has_lost_files():
+            await self._probe()
         return Health(not self._writer.trouble, self._writer.trouble)
+
+    def _has_lost_files(self) -> bool:
+        try:
+            return self._writer.missing() != ""
+        except OSError:
+            return True
+
+    async def _probe(self) -> None:
+        """Try to write, and wait a moment for the outcome, which is in the writer's ``trouble``."""
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.ensure_future(self._write(self._alone.probe))
+            self._probing.add_done_callback(_forget_error)
+        await asyncio.wait([self._probing], timeout=PROBE_SECONDS)
 
     # ---- asking the threads ------------------------------------------------------------------------
 
@@ -200,7 +221,7 @@ class SqliteEngine(Engine):
     def _give_back(self, tasks: Iterable[TaskRecord] | None) -> None:
         """Release what was claimed for a caller who is gone."""
         for task in tasks or ():
-            self._writer.submit(self._alone.release, (task.id, task.nonce))
+            self._writer.undo(self._alone.release, (task.id, task.nonce))
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
         return await self._write(self._alone.extend, task_id, nonce, deadline)
@@ -304,3 +325,9 @@ class SqliteEngine(Engine):
         if self.listener is not None:
             for topic in topics:
                 self.listener.available(topic)
+
+
+def _forget_error(future: asyncio.Future[None]) -> None:
+    """The writer has taken note of it."""
+    if not future.cancelled():
+        future.exception()

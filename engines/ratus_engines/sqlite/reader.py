@@ -6,13 +6,17 @@ was answered before it was asked.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from pathlib import Path
 
 from ratus.errors import RatusError, StartupError
-from ratus_engines.sqlite.connections import as_answer, connect_reader, explain
+from ratus_engines.sqlite.connections import connect_reader
+from ratus_engines.sqlite.errors import as_answer, explain
 from ratus_engines.sqlite.notices import Notices
 from ratus_engines.sqlite.worker import Worker
+
+logger = logging.getLogger("ratus.sqlite")
 
 
 class Reader(Worker):
@@ -22,23 +26,29 @@ class Reader(Worker):
         super().__init__("ratus-sqlite-reader")
         self._path = path
         self._busy_timeout = busy_timeout
-        self._connection: sqlite3.Connection
+        self._connection: sqlite3.Connection | None = None
 
     def begin(self) -> None:
         """Raises `StartupError`."""
         try:
-            self._connection = connect_reader(self._path, self._busy_timeout)
+            self._connect()
         except sqlite3.Error as error:
             raise StartupError(f"cannot read {self._path}: {explain(error)}") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = connect_reader(self._path, self._busy_timeout)
+        return connection
 
     def tell(self, notices: Notices) -> None:
         """Reading changes nothing."""
 
     def work(self) -> None:
         jobs = self.take()
-        connection = self._connection
         for job in jobs:
             try:
+                connection = self._connect()
                 if not connection.in_transaction:
                     connection.execute("BEGIN")
                 job.answer = job.work(connection, *job.arguments)
@@ -46,9 +56,21 @@ class Reader(Worker):
                 job.answer = error
             except Exception as error:
                 job.answer = as_answer(error)
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         self.answer(jobs)
+        self._end_transaction()
+
+    def _end_transaction(self) -> None:
+        connection = self._connection
+        try:
+            if connection is not None and connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            # It would go on seeing the database as it is now, for ever.
+            logger.warning("the connection that reads %s is replaced: %s", self._path, explain(error))
+            self._connection = None
+            if connection is not None:
+                connection.close()
 
     def end(self) -> None:
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()

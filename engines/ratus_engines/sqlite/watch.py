@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from contextvars import Context
 
 from ratus.errors import ServiceUnavailable
 from ratus_engines.sqlite import queries
@@ -15,6 +14,9 @@ logger = logging.getLogger("ratus.sqlite")
 
 # Seconds between two looks. One costs some microseconds, and whoever waits is to be woken within 250 ms.
 INTERVAL = 0.1
+
+# Seconds between two looks, at the most, after errors that were not foreseen.
+LONGEST_PAUSE = 30.0
 
 
 class Watch:
@@ -35,9 +37,8 @@ class Watch:
         self._arrived = await self._reader.submit(queries.last_arrived, ())
 
     def start(self) -> None:
-        """Look every `INTERVAL` from now on, in the context of no request, whichever began it."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._look_again(), context=Context())
+            self._task = asyncio.get_running_loop().create_task(self._look_again())
 
     def stop(self) -> None:
         if self._task is not None:
@@ -45,12 +46,19 @@ class Watch:
             self._task = None
 
     async def _look_again(self) -> None:
+        pause = INTERVAL
         while True:
             try:
                 await self._look()
             except ServiceUnavailable as error:
                 logger.debug("looking for what other processes wrote failed: %s", error.detail)
-            await asyncio.sleep(INTERVAL)
+            except Exception:
+                # Requests that wait rely on this: it goes on whatever happens, and more slowly.
+                pause = min(2 * pause, LONGEST_PAUSE)
+                logger.exception("looking for what other processes wrote failed; trying again")
+            else:
+                pause = INTERVAL
+            await asyncio.sleep(pause)
 
     async def _look(self) -> None:
         version, found = await self._reader.submit(queries.news, (self._version, self._arrived))

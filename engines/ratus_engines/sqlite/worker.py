@@ -2,13 +2,18 @@
 
 What is asked for in one turn of the event loop is handed over together at the end of the turn, and what is
 done together is answered together: one wake-up in each direction, however many callers there are.
+
+Whatever goes wrong in the thread, every caller gets an answer, and the thread goes on: after an error that
+was not foreseen it pauses, the longer the more of them follow each other, and its log stays short.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from ratus.errors import ServiceUnavailable
+from ratus_engines.sqlite.errors import as_answer
 from ratus_engines.sqlite.notices import Notices
 
 logger = logging.getLogger("ratus.sqlite")
@@ -23,6 +29,12 @@ logger = logging.getLogger("ratus.sqlite")
 # Tasks that one group may touch, about 20 ms of work. What is beyond waits for the next group, so that a
 # small request never waits for all the large ones.
 GROUP_WEIGHT = 2_000
+
+# Seconds of pause after an error that was not foreseen; each that follows doubles it.
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
+
+# Seconds between two records of such errors in the log.
+_LOG_INTERVAL = 10.0
 
 
 class Job:
@@ -62,10 +74,14 @@ class Worker(ABC):
         self._backlog: deque[Job] = deque()  # the thread's own
         self._taken: list[Job] = []  # the thread's own
         self._stopping = False  # the thread's own
+        self._undone = False  # whether anything was undone since it was set
         self._turn: list[Job] = []  # what was asked for in this turn of the event loop
         self._loop: asyncio.AbstractEventLoop
         self._started: asyncio.Future[None]
         self._is_open = False
+        self._pause = 0.0  # the thread's own
+        self._logged_at: float | None = None  # the thread's own
+        self._unlogged = 0  # the thread's own
 
     # ---- on the event loop -------------------------------------------------------------------------
 
@@ -85,9 +101,19 @@ class Worker(ABC):
         """Do what was asked for, then end. Nothing can be asked for any more."""
         if self._is_open:
             self._is_open = False
-            self._hand_over()
+            await self._finish()
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
+
+    async def _finish(self) -> None:
+        """Wait until all that was asked for is answered, and what that undid is undone."""
+        while True:
+            self._undone = False
+            last = self._submit(_nothing, ())
+            with contextlib.suppress(Exception):
+                await last
+            if not self._undone:
+                return
 
     def submit(
         self,
@@ -101,6 +127,22 @@ class Worker(ABC):
         """Have something done (see `Job`). Raises `ServiceUnavailable` before the start and after the end."""
         if not self._is_open:
             raise ServiceUnavailable("the database is not open")
+        return self._submit(work, arguments, weight=weight, order=order, undo=undo)
+
+    def undo(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        """To be called by the ``undo`` of a job: have something done that it takes, even while stopping."""
+        self._undone = True
+        self._submit(work, arguments).add_done_callback(_log_undo)
+
+    def _submit(
+        self,
+        work: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        weight: int = 1,
+        order: int = 0,
+        undo: Callable[[Any], None] | None = None,
+    ) -> asyncio.Future[Any]:
         future = self._loop.create_future()
         if not self._turn:
             self._loop.call_soon(self._hand_over)
@@ -122,6 +164,8 @@ class Worker(ABC):
             if future.done():  # cancelled
                 if job.undo is not None and not isinstance(answer, BaseException):
                     job.undo(answer)
+            elif isinstance(answer, StopIteration):  # which no future takes
+                future.set_exception(RuntimeError(f"the thread {self._thread.name} failed: {answer!r}"))
             elif isinstance(answer, BaseException):
                 future.set_exception(answer)
             else:
@@ -183,13 +227,33 @@ class Worker(ABC):
         while self._backlog or self._wait():
             try:
                 self.work()
-            except Exception as error:
-                # A defect. Whoever waits must not wait for ever, and those who come later may have more luck.
-                logger.critical("the thread %s failed", self._thread.name, exc_info=True)
-                for job in self._taken:
-                    job.answer = error
-                self.answer(self._taken)
-        self.end()
+                self._pause = 0.0
+            except BaseException as error:
+                # A defect. No caller may wait for ever, and later ones may have more luck.
+                self._log(error)
+                jobs = self._taken or self.take(self.waiting())
+                for job in jobs:
+                    job.answer = as_answer(error)
+                self.answer(jobs)
+                self._pause = min(2 * self._pause or _SHORTEST_PAUSE, _LONGEST_PAUSE)
+                time.sleep(self._pause)
+        try:
+            self.end()
+        except Exception:
+            logger.exception("the thread %s did not end cleanly", self._thread.name)
+
+    def _log(self, error: BaseException) -> None:
+        now = time.monotonic()
+        if self._logged_at is not None and now - self._logged_at < _LOG_INTERVAL:
+            self._unlogged += 1
+            return
+        logger.critical(
+            "the thread %s failed%s",
+            self._thread.name,
+            f", and {self._unlogged} more times since this was logged last" if self._unlogged else "",
+            exc_info=error,
+        )
+        self._logged_at, self._unlogged = now, 0
 
     def _wait(self) -> bool:
         """Wait until there is something to do; false when there will not be."""
@@ -216,6 +280,15 @@ class Worker(ABC):
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
             logger.debug("the event loop is closed; nobody is left to be answered")
+
+
+def _nothing(*arguments: Any) -> None:
+    """A job that is done once all that was asked for before it is."""
+
+
+def _log_undo(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled() and future.exception() is not None:
+        logger.warning("a claim whose caller was gone stays until its deadline: %s", future.exception())
 
 
 def _settle(future: asyncio.Future[None], error: BaseException | None) -> None:

@@ -10,7 +10,6 @@ each in a transaction of its own, so that only the one that fails is told so.
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 from collections.abc import Callable, Iterable
 from itertools import groupby
@@ -18,13 +17,9 @@ from operator import attrgetter
 from pathlib import Path
 
 from ratus.errors import RatusError, ServiceUnavailable, StartupError
-from ratus_engines.sqlite.connections import (
-    WriteLock,
-    as_answer,
-    check_place,
-    connect_writer,
-    explain,
-)
+from ratus_engines.sqlite.connections import WriteLock, check_place, connect_writer
+from ratus_engines.sqlite.errors import as_answer, explain
+from ratus_engines.sqlite.files import OpenFiles
 from ratus_engines.sqlite.notices import Notices
 from ratus_engines.sqlite.transaction import Transaction
 from ratus_engines.sqlite.worker import Job, Worker
@@ -55,7 +50,7 @@ class Writer(Worker):
         self._lock = WriteLock(path, busy_timeout)
         self._listen = listen
         self._connection: sqlite3.Connection | None = None
-        self._file: tuple[int, int] | None = None
+        self._files = OpenFiles(path)
         self.trouble = ""
 
     def tell(self, notices: Notices) -> None:
@@ -82,15 +77,15 @@ class Writer(Worker):
         connection = self._connection
         if connection is None:
             connection = self._connection = connect_writer(self._path, self._synchronous, self._lock)
-            self._file = _identity(self._path)
+            self._files.remember(connection)
         return connection
 
     def end(self) -> None:
-        # Whoever closes a file last copies the log back into it.
+        # The connection that closes a file last copies the log back into it.
         try:
             self._lock.acquire()
-        except ServiceUnavailable:
-            logger.debug("closing beside another process that writes")
+        except (ServiceUnavailable, OSError) as error:
+            logger.debug("closing without the lock: %s", error)
         if self._connection is not None:
             self._connection.close()
         self._lock.close()
@@ -101,8 +96,8 @@ class Writer(Worker):
         waiting = self.waiting()
         try:
             self._lock.acquire()
-        except ServiceUnavailable as error:
-            # Whoever came meanwhile has not waited that long yet.
+        except (ServiceUnavailable, OSError) as error:
+            # What was asked for meanwhile has not waited that long yet.
             jobs = self.take(waiting)
             self._fail(jobs, error)
             self.answer(jobs)
@@ -133,7 +128,7 @@ class Writer(Worker):
     def _commit(self, jobs: list[Job]) -> Notices:
         try:
             connection = self._connect()
-            self._check_file()
+            self._check_files(connection)
             changes = connection.total_changes
             self._lock.begin(connection)
         except (sqlite3.Error, OSError, ServiceUnavailable, StartupError) as error:
@@ -183,13 +178,23 @@ class Writer(Worker):
             # Even if its sync fails, too, what it wrote has broken the chain of checksums.
             self._roll_back(connection)
 
-    def _check_file(self) -> None:
-        """Nobody would ever find what is written to a file that has no name any more."""
-        if _identity(self._path) != self._file:
-            raise ServiceUnavailable(
-                "the database file was moved, replaced or deleted while the server runs; "
-                "put it back, or restart the server"
-            )
+    def missing(self) -> str:
+        """Which file was moved, replaced or deleted, in words; empty when none was. May be asked from any
+        thread. Raises `OSError` where the system cannot say."""
+        return self._files.changed() or self._lock.changed()
+
+    def _check_files(self, connection: sqlite3.Connection) -> None:
+        """Raises `ServiceUnavailable` if a file has lost its name."""
+        missing = self.missing()
+        if not missing:
+            return
+        if self._files.lost_only_log():
+            # What was acknowledged lies in a log without a name, and would be lost if the process died.
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        raise ServiceUnavailable(
+            f"{missing} was moved, replaced or deleted while the server runs; "
+            "put it back, or restart the server"
+        )
 
     def _fail(self, jobs: Iterable[Job], error: Exception) -> None:
         for job in jobs:
@@ -217,12 +222,3 @@ def _perform(transaction: Transaction, jobs: Iterable[Job]) -> None:
 
 
 _order = attrgetter("order")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file has this name."""
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino

@@ -1,0 +1,57 @@
+"""The files that a database consists of, and whether their names still mean them.
+
+What is written to a file that has lost its name is found by nobody after a crash; and another process that
+opens the name gets another file, another log or another lock. So before each write the names are looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+Identity = tuple[int, int]
+
+
+def identity(path: str | Path) -> Identity | None:
+    """Which file has this name; ``None``: there is none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+class OpenFiles:
+    """The database at ``path``, its log and the index of its log, as an open connection has them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._log = ""
+        self._known: dict[str, tuple[str, Identity | None]] = {}
+
+    def remember(self, connection: sqlite3.Connection) -> None:
+        """These are the files now: the connection has just opened them."""
+        # SQLite follows links, and its other files stand beside the real one.
+        ((_, _, real),) = connection.execute("PRAGMA database_list").fetchall()
+        self._log = f"{real}-wal"
+        names = {
+            str(self._path): "the database file",
+            self._log: f"the log of the database ({self._log})",
+            f"{real}-shm": f"the index of its log ({real}-shm)",
+        }
+        self._known = {name: (words, identity(name)) for name, words in names.items()}
+
+    def changed(self) -> str:
+        """Which file was moved, replaced or deleted since, in words; empty when none was."""
+        for name, (words, known) in self._known.items():
+            if known is not None and identity(name) != known:
+                return words
+        return ""
+
+    def lost_only_log(self) -> bool:
+        """Whether the log has lost its name to no other file, and nothing else has changed."""
+        return all(
+            known is None or identity(name) == (None if name == self._log else known)
+            for name, (_, known) in self._known.items()
+        )
