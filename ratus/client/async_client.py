@@ -375,15 +375,24 @@ class AsyncClient(BaseClient):
         request: Request[T],
         attempts: Attempts | None = None,
         interrupt: AsyncInterrupt | None = None,
+        patience: float | None = None,
     ) -> T:
+        """Make a call. `patience`: seconds for the answer and for a connection, in place of the client's."""
         attempts = attempts or self._attempts(request)
-        data, patience = self._bytes(request), self._seconds(request)
+        data = self._bytes(request)
+        limit = self._seconds(request) if patience is None else patience
         while True:
+            attempts.begun = time.monotonic()
             try:
                 return conclude(
                     request,
                     await self._transport.exchange(
-                        data, patience, waits=request.wait > 0, interrupt=interrupt
+                        data,
+                        limit,
+                        # What keeps a claim must not queue behind what hangs.
+                        waits=request.wait > 0 or patience is not None,
+                        interrupt=interrupt,
+                        connect_seconds=patience,
                     ),
                 )
             except RatusError as error:
@@ -421,11 +430,15 @@ class AsyncClient(BaseClient):
             return None
         return task if delivery._is_mine(task) else None
 
-    async def _extend(self, delivery: AsyncDelivery, request: Request[Promise]) -> Promise:
+    async def _extend(
+        self, delivery: AsyncDelivery, request: Request[Promise], lease: float | None
+    ) -> Promise:
+        attempts = self._attempts(request)
         try:
-            promise = await self._call(request)
+            promise = await self._call(request, attempts)
         except RatusError as error:
             delivery._refused(error)
             raise
-        delivery._extended(promise)
+        delivery._extended(promise, attempts.begun, lease)
+        delivery._regained()
         return promise

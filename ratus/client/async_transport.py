@@ -62,19 +62,31 @@ class AsyncTransport:
     async def close(self) -> None:
         """Close the idle connections; those in use are closed when their answers are there."""
         self._closed = True
-        idle, self._idle = self._idle, deque()
         if self._loop is asyncio.get_running_loop():
-            for connection in idle:
-                connection.close()
+            self._drop_idle()
             # The event loop closes a transport in its next turn; a loop that ends before that complains.
             await asyncio.sleep(0)
+        self._idle = deque()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: every request fails from now on."""
+        return self._closed
 
     async def exchange(
-        self, data: bytes, seconds: float, *, waits: bool = False, interrupt: AsyncInterrupt | None = None
+        self,
+        data: bytes,
+        seconds: float,
+        *,
+        waits: bool = False,
+        interrupt: AsyncInterrupt | None = None,
+        connect_seconds: float | None = None,
     ) -> Answer:
         """Send a request and return its answer, which must be whole within `seconds`.
 
-        Raises `TransportError`, and nothing else but the cancellation of its task.
+        A connection must be made within `connect_seconds`, or as long as the client was told. A request that
+        `waits` takes none of the places of the others. Raises `TransportError`, and nothing else but the
+        cancellation of its task.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -83,18 +95,23 @@ class AsyncTransport:
             self._idle = deque()
             self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         if waits:
-            return await self._exchange(data, seconds, interrupt)
+            return await self._exchange(data, seconds, interrupt, connect_seconds)
         async with self._slots:
-            return await self._exchange(data, seconds, interrupt)
+            return await self._exchange(data, seconds, interrupt, connect_seconds)
 
-    async def _exchange(self, data: bytes, seconds: float, interrupt: AsyncInterrupt | None) -> Answer:
-        connection = await self._take()
+    async def _exchange(
+        self, data: bytes, seconds: float, interrupt: AsyncInterrupt | None, connect_seconds: float | None
+    ) -> Answer:
+        connection = await self._take(connect_seconds)
         try:
             if interrupt is not None:
                 interrupt.attach(connection)
             answer, reusable = await connection.exchange(data, seconds)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            if isinstance(error, TransportError):
+                # What swallowed this answer may have swallowed the other connections as well.
+                self._drop_idle()
             raise
         finally:
             if interrupt is not None:
@@ -108,9 +125,16 @@ class AsyncTransport:
             connection.close()
         return answer
 
-    async def _take(self) -> _Connection:
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _take(self, connect_seconds: float | None) -> _Connection:
         if self._closed:
             raise TransportError("the client is closed", sent=False)
+        limit = self._connect_seconds
+        if connect_seconds is not None:
+            limit = min(limit, connect_seconds)
         loop = asyncio.get_running_loop()
         oldest = loop.time() - IDLE_SECONDS
         while self._idle:
@@ -120,7 +144,7 @@ class AsyncTransport:
             connection.close()
         address = self._address
         try:
-            async with asyncio.timeout(self._connect_seconds):
+            async with asyncio.timeout(limit):
                 _, connection = await loop.create_connection(
                     lambda: _Connection(address, loop),
                     address.host,
@@ -129,9 +153,7 @@ class AsyncTransport:
                     server_hostname=address.host if self._tls is not None else None,
                 )
         except TimeoutError:
-            raise TransportError(
-                f"cannot connect to {address} within {self._connect_seconds:g} s", sent=False
-            ) from None
+            raise TransportError(f"cannot connect to {address} within {limit:g} s", sent=False) from None
         except (OSError, ValueError) as error:
             raise TransportError(f"cannot connect to {address}: {reason(error)}", sent=False) from error
         return connection

@@ -423,30 +423,35 @@ class Client(BaseClient):
         request: Request[T],
         attempts: Attempts | None = None,
         interrupt: Interrupt | None = None,
+        patience: float | None = None,
     ) -> T:
+        """Make a call. `patience`: seconds for the answer and for a connection, in place of the client's."""
         attempts = attempts or self._attempts(request)
-        data, patience = self._bytes(request), self._seconds(request)
+        data = self._bytes(request)
+        limit = self._seconds(request) if patience is None else patience
         while True:
+            attempts.begun = time.monotonic()
             try:
-                return conclude(request, self._transport.exchange(data, patience, interrupt))
+                return conclude(request, self._transport.exchange(data, limit, interrupt, patience))
             except RatusError as error:
                 explain(error, attempts)
                 pause = attempts.pause(error)
-                if pause is None:
+                if pause is None or (interrupt is not None and interrupt.begun):
                     raise
             time.sleep(pause)
 
     def _deliver(self, claimed: Claimed, timeout: DurationLike | None, deadline: TimeLike | None) -> Delivery:
         return Delivery(self, claimed, lease_of(claimed, timeout, deadline), timeout)
 
-    def _settle(self, delivery: Delivery, request: Request[Task]) -> Task:
+    def _settle(self, delivery: Delivery, request: Request[Task], interrupt: Interrupt | None = None) -> Task:
         """Commit or release a delivery."""
         attempts = self._attempts(request)
         try:
-            task = self._call(request, attempts)
+            task = self._call(request, attempts, interrupt)
         except RatusError as error:
             # The lost attempt may have done it, and cleared the nonce that the second one came with.
-            found = self._find(delivery) if attempts.lost and isinstance(error, Conflict) else None
+            again = attempts.lost and isinstance(error, Conflict)
+            found = self._find(delivery, interrupt) if again else None
             if found is None:
                 delivery._refused(error)
                 raise
@@ -454,19 +459,21 @@ class Client(BaseClient):
         delivery._done()
         return task
 
-    def _find(self, delivery: Delivery) -> Task | None:
+    def _find(self, delivery: Delivery, interrupt: Interrupt | None = None) -> Task | None:
         """The task, when it was committed under this very claim."""
         try:
-            task = self.get_task(delivery.id)
+            task = self._call(requests.get_task(delivery.id, None), interrupt=interrupt)
         except NotFound:
             return None
         return task if delivery._is_mine(task) else None
 
-    def _extend(self, delivery: Delivery, request: Request[Promise]) -> Promise:
+    def _extend(self, delivery: Delivery, request: Request[Promise], lease: float | None) -> Promise:
+        attempts = self._attempts(request)
         try:
-            promise = self._call(request)
+            promise = self._call(request, attempts)
         except RatusError as error:
             delivery._refused(error)
             raise
-        delivery._extended(promise)
+        delivery._extended(promise, attempts.begun, lease)
+        delivery._regained()
         return promise

@@ -24,6 +24,7 @@ from ratus.client.inputs import (
     duration_text,
     json_bytes,
     microseconds,
+    seconds,
     time_text,
 )
 from ratus.client.requests import Request
@@ -144,10 +145,14 @@ class BaseDelivery:
     def lost(self) -> bool:
         """Whether the claim is no longer held, so that the work is in vain.
 
-        The server said so, or the deadline has passed by this machine's clock. Somebody else may be at the
-        task by now. A long-running handler should look at this now and then.
+        The server said so, or the time that it was claimed or extended for has passed by this machine's
+        monotonic clock, whatever the wall clocks say; another consumer may run the task by now. A
+        long-running handler should look at this now and then. Once it is true it stays so, until `extend`
+        succeeds: the end of a handler or of a `with` block that saw it commits nothing; `commit` does.
         """
-        return self._lost or (not self._settled and time.monotonic() >= self._expires)
+        if not self._lost and not self._settled and time.monotonic() >= self._expires:
+            self._lost = True
+        return self._lost
 
     @property
     def settled(self) -> bool:
@@ -265,12 +270,31 @@ class BaseDelivery:
             timeout = self._timeout
         return requests.extend_promise(self.id, self._claimed.nonce, timeout, deadline)
 
-    def _extended(self, promise: Promise) -> None:
-        """The claim holds longer: as much later than it was received as the server says it lapses later."""
+    def _lease(self, timeout: DurationLike | None, deadline: TimeLike | None) -> float | None:
+        """Seconds that an extension holds for; `None` where it names a deadline."""
+        if deadline is not None:
+            return None
+        timeout = self._timeout if timeout is None else timeout
+        return DEFAULT_LEASE if timeout is None else seconds(timeout, "timeout")
+
+    def _extended(self, promise: Promise, begun: float, lease: float | None) -> None:
+        """The claim holds longer, by an extension that was asked for at `begun` of the monotonic clock.
+
+        It counts from there by our own clock; the server's may have been set back or forth meanwhile. Only
+        where the extension named a deadline, which is a time of the server's, does the server's clock count.
+        """
         self._renewed = time.monotonic()
-        if promise.deadline is not None and self._claimed.consumed is not None:
-            self._deadline = promise.to_wire()["deadline"]
+        if promise.deadline is None:
+            return
+        self._deadline = promise.to_wire()["deadline"]
+        if lease is not None:
+            self._expires = begun + lease
+        elif self._claimed.consumed is not None:
             self._expires = self._received + _seconds_between(self._claimed.consumed, self._deadline)
+
+    def _regained(self) -> None:
+        """The server says that the claim is ours, after all."""
+        self._lost = False
 
     def _done(self) -> None:
         self._settled = True
@@ -288,7 +312,8 @@ class Delivery(BaseDelivery):
     """A claimed task, as `Client.poll` and `Client.subscribe` hand it out.
 
     A context manager as well: leaving it commits, leaving it by an exception reports the failure (and by
-    Ctrl-C or exit gives the task back). What was committed or released within stays so.
+    Ctrl-C or exit gives the task back). What was committed or released within stays so, and what was seen as
+    `lost` is not committed.
     """
 
     __slots__ = ("_client",)
@@ -313,7 +338,8 @@ class Delivery(BaseDelivery):
 
         Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
         """
-        return self._client._extend(self, self._extend_request(timeout, deadline))
+        request = self._extend_request(timeout, deadline)
+        return self._client._extend(self, request, self._lease(timeout, deadline))
 
     def __enter__(self) -> Self:
         return self
@@ -327,7 +353,8 @@ class Delivery(BaseDelivery):
         if self._settled:
             return
         if error is None:
-            self.commit()
+            if not self._lost:
+                self.commit()
             return
         # The error that is on its way matters more than one on telling the server about it.
         with contextlib.suppress(RatusError):
@@ -360,7 +387,8 @@ class AsyncDelivery(BaseDelivery):
         self, timeout: DurationLike | None = None, *, deadline: TimeLike | None = None
     ) -> Promise:
         """As `Delivery.extend`."""
-        return await self._client._extend(self, self._extend_request(timeout, deadline))
+        request = self._extend_request(timeout, deadline)
+        return await self._client._extend(self, request, self._lease(timeout, deadline))
 
     async def __aenter__(self) -> Self:
         return self
@@ -374,7 +402,8 @@ class AsyncDelivery(BaseDelivery):
         if self._settled:
             return
         if error is None:
-            await self.commit()
+            if not self._lost:
+                await self.commit()
             return
         with contextlib.suppress(RatusError):
             if isinstance(error, Exception):

@@ -64,6 +64,8 @@ class Attempts:
     failures: int = 0
     lost: bool = False
     """Whether an attempt may have been carried out although its answer did not come."""
+    begun: float = 0.0
+    """When the latest attempt began, by the monotonic clock."""
 
     def pause(self, error: RatusError) -> float | None:
         """Seconds until the next attempt, or `None` when there is to be none."""

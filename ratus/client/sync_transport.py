@@ -89,24 +89,34 @@ class SyncTransport:
     def close(self) -> None:
         """Close the idle connections; those in use are closed when their answers are there."""
         self._closed = True
-        while self._idle:
-            try:
-                self._idle.pop().close()
-            except IndexError:  # another thread was faster
-                break
+        self._drop_idle()
 
-    def exchange(self, data: bytes, seconds: float, interrupt: Interrupt | None = None) -> Answer:
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed: every request fails from now on."""
+        return self._closed
+
+    def exchange(
+        self,
+        data: bytes,
+        seconds: float,
+        interrupt: Interrupt | None = None,
+        connect_seconds: float | None = None,
+    ) -> Answer:
         """Send a request and return its answer, which must be whole within `seconds`.
 
-        Raises `TransportError`, and nothing else.
+        A connection must be made within `connect_seconds`, or as long as the client was told. Raises
+        `TransportError`, and nothing else.
         """
-        connection = self._take()
+        connection = self._take(connect_seconds)
         try:
             if interrupt is not None:
                 interrupt.attach(connection)
             answer, reusable = connection.exchange(data, seconds)
         except BaseException:
             connection.close()
+            # What swallowed this answer may have swallowed the other connections as well.
+            self._drop_idle()
             raise
         finally:
             if interrupt is not None:
@@ -117,7 +127,14 @@ class SyncTransport:
             connection.close()
         return answer
 
-    def _take(self) -> _Connection:
+    def _drop_idle(self) -> None:
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:  # another thread was faster
+                break
+
+    def _take(self, connect_seconds: float | None) -> _Connection:
         if self._closed:
             raise TransportError("the client is closed", sent=False)
         if self._process != os.getpid():
@@ -129,7 +146,10 @@ class SyncTransport:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return _Connection(self._address, self._tls, self._connect_seconds)
+                limit = self._connect_seconds
+                if connect_seconds is not None:
+                    limit = min(limit, connect_seconds)
+                return _Connection(self._address, self._tls, limit)
             if connection.idle_since >= oldest and connection.is_quiet():
                 return connection
             connection.close()

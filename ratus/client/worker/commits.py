@@ -133,8 +133,15 @@ def instead(outcome: Outcome[D], reason: str) -> Outcome[D] | None:
     return Outcome(delivery, delivery._item(), last_resort=True)
 
 
+def note_given_up(delivery: BaseDelivery) -> None:
+    """A handler ended after it saw that its claim was lost: nothing is committed."""
+    log.warning(
+        "task %r in %r was given up, since its claim was lost; it runs again", delivery.id, delivery.topic
+    )
+
+
 def note_lost(delivery: BaseDelivery, reason: str) -> None:
-    """The claim went to somebody else before its outcome arrived."""
+    """The claim went to another consumer before its outcome arrived."""
     delivery._lost = True
     log.warning(
         "the outcome of task %r in %r was refused (%s); its claim was lost, and it may run again",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ratus.client import requests
 from ratus.client.delivery import AsyncDelivery
+from ratus.client.retrying import Attempts, Repeat
 from ratus.client.worker import log
 from ratus.client.worker.commits import (
     FULL,
@@ -23,6 +25,7 @@ from ratus.client.worker.commits import (
     sort_statuses,
     take_batch,
 )
+from ratus.client.worker.keeping import commit_seconds
 from ratus.errors import NotFound, RatusError
 
 if TYPE_CHECKING:
@@ -70,19 +73,28 @@ class CoroutineCommitter:
         if len(self._waiting) >= FULL:
             self._full.set()
 
-    async def finish(self, seconds: float) -> None:
-        """Send what is left, for at most so long; what is not sent by then lapses at its deadline."""
+    async def finish(self, seconds: float, enough: asyncio.Event) -> None:
+        """Send what is left, for at most so long or until `enough`; what is not sent by then lapses."""
         assert self._task is not None, "it was started"
         self._finishing = True
         self._full.set()
         self._some.set()
+        interrupted = asyncio.ensure_future(enough.wait())
+        try:
+            await asyncio.wait(
+                {self._task, interrupted}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            interrupted.cancel()
+            self.give_up()
         await asyncio.wait({self._task}, timeout=seconds)
-        if not self._task.done():
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
         if left := len(self._waiting) + len(self._sending):
             log.warning("stopped with %d outcomes uncommitted; their tasks will run again", left)
+
+    def give_up(self) -> None:
+        """End now."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def _run(self) -> None:
         try:
@@ -114,25 +126,28 @@ class CoroutineCommitter:
         for outcome in batch:
             if outcome.forced:
                 await self._send_forced(outcome)
+        client = self._client
         failures = 0
+        attempts = Attempts(Repeat.NEVER, 0, client._backoff)
         while fenced and not self._hopeless:
             request = requests.commit_statuses([outcome.item for outcome in fenced])
-            attempts = self._client._attempts(request)
+            claims = (outcome.delivery for outcome in fenced)
+            patience = commit_seconds(claims, time.monotonic(), client._request_seconds)
             try:
-                statuses = await self._client._call(request, attempts)
+                statuses = await client._call(request, attempts, patience=patience)
                 done, refused, again = sort_statuses(fenced, statuses)
             except RatusError as error:
                 if is_too_much(error):
                     await self._divide(fenced, error)
                     return
-                if is_hopeless(error):
+                if is_hopeless(error) or client._transport.closed:
                     self._on_hopeless(error)
                     self._hopeless = True
                     return
                 if failures == 0:
                     log.warning("outcomes cannot be committed, trying again: %s", error)
                 failures += 1
-                await asyncio.sleep(self._client._backoff.pause(failures))
+                await asyncio.sleep(client._backoff.pause(failures))
                 continue
             for outcome in done:
                 outcome.delivery._done()
@@ -143,7 +158,7 @@ class CoroutineCommitter:
             fenced = again
             if again:
                 failures += 1
-                await asyncio.sleep(self._client._backoff.pause(failures))
+                await asyncio.sleep(client._backoff.pause(failures))
 
     async def _divide(self, batch: list[_Outcome], error: RatusError) -> None:
         """A batch was refused as a whole: find the commit that is the reason."""
@@ -180,4 +195,7 @@ class CoroutineCommitter:
         except NotFound as error:
             note_lost(delivery, error.message)
         except RatusError as error:
+            if is_too_much(error):
+                await self._replace(outcome, error.message)
+                return
             log.error("the forced commit of task %r failed: %s", delivery.id, error)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import signal
-import threading
+import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Coroutine, Iterator
+from collections.abc import Awaitable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
 from ratus.client import requests
@@ -22,25 +21,36 @@ from ratus.client.delivery import AsyncDelivery
 from ratus.client.inputs import DurationLike, Topics
 from ratus.client.retrying import Attempts, Repeat
 from ratus.client.worker import log
-from ratus.client.worker.commits import BACKLOG, Outcome, is_hopeless, note_failure, outcome_of
+from ratus.client.worker.commits import (
+    BACKLOG,
+    Outcome,
+    is_hopeless,
+    note_failure,
+    note_given_up,
+    outcome_of,
+)
 from ratus.client.worker.coroutine_commits import CoroutineCommitter
+from ratus.client.worker.forks import leave_child
 from ratus.client.worker.handlers import check_coroutine_handler, refuse_unrun
-from ratus.client.worker.keeping import due_for_extension, is_overdue, put_off, tick_seconds
+from ratus.client.worker.keeping import (
+    EXTENSIONS,
+    due_for_extension,
+    extension_seconds,
+    is_overdue,
+    put_off,
+    tick_seconds,
+)
 from ratus.client.worker.options import DEFAULT_PREFETCH, AsyncHandler, Options
 from ratus.client.worker.pace import BATCH, Pace
+from ratus.client.worker.signals import listen
 from ratus.client.worker.threads import EMPTY_PAUSE, FINISH_SECONDS, INTERRUPT_SECONDS
 from ratus.errors import BadRequest, Conflict, NotFound, RatusError
 
 if TYPE_CHECKING:
     from ratus.client.async_client import AsyncClient
 
-EXTENSIONS: Final = 16
-"""Claims that are extended at once."""
-
 CANCEL_SECONDS: Final = 1.0
 """How long cancelled handlers may take to clean up."""
-
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 class AsyncWorker:
@@ -76,7 +86,11 @@ class AsyncWorker:
         self._batch = BATCH
         self._ready: deque[AsyncDelivery] = deque()
         self._held: dict[str, AsyncDelivery] = {}
-        self._running: dict[asyncio.Task[None], AsyncDelivery] = {}
+        # The task of each handler; `None` while it is being made, which may run the handler already.
+        self._running: dict[AsyncDelivery, asyncio.Task[None] | None] = {}
+        self._beginning = False
+        self._process = os.getpid()
+        self._extending: dict[str, asyncio.Task[None]] = {}
         self._committer = CoroutineCommitter(client, on_progress=self._wake_poller, on_hopeless=self._give_up)
         self._hungry = asyncio.Event()
         self._interrupt = AsyncInterrupt()
@@ -98,6 +112,7 @@ class AsyncWorker:
         if self._loop is not None:
             raise RuntimeError("a worker runs only once; make another one")
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         with self._signals():
             self._committer.start()
             poller = asyncio.create_task(self._guard(self._poll()), name="ratus-poll")
@@ -107,7 +122,11 @@ class AsyncWorker:
                 await self._stopping.wait()
                 grace = self._options.grace
             finally:
-                await self._drain(poller, keeper, grace)
+                try:
+                    await self._drain(poller, keeper, grace)
+                except asyncio.CancelledError:
+                    self._abort(poller, keeper)
+                    raise
         if self._error is not None:
             raise self._error
 
@@ -119,15 +138,26 @@ class AsyncWorker:
         self._hungry.set()
         self._interrupt.begin()
         await asyncio.wait({poller}, timeout=INTERRUPT_SECONDS)
-        self._interrupt.cut()
-        await poller
+        if not poller.done():
+            self._interrupt.cut()
+            await asyncio.wait({poller}, timeout=INTERRUPT_SECONDS)
+            poller.cancel()  # it is still connecting
         while self._ready:
             self._release(self._ready.popleft())
         await self._finish_handlers(until)
-        keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeper
-        await self._committer.finish(FINISH_SECONDS)
+        keepers = {keeper, *self._extending.values()}
+        for each in keepers:
+            each.cancel()
+        await asyncio.wait(keepers, timeout=INTERRUPT_SECONDS)
+        self._hurried.clear()  # it ended the grace period, if anything
+        await self._committer.finish(FINISH_SECONDS, self._hurried)
+
+    def _abort(self, poller: asyncio.Task[None], keeper: asyncio.Task[None]) -> None:
+        """Leave everything as it is: `run` was cancelled once more."""
+        for task in (poller, keeper, *self._extending.values(), *self._running.values()):
+            if task is not None:
+                task.cancel()
+        self._committer.give_up()
 
     async def _finish_handlers(self, until: float) -> None:
         if not self._running:
@@ -141,13 +171,16 @@ class AsyncWorker:
         finally:
             for each in waiting:
                 each.cancel()
-        for task, delivery in list(self._running.items()):
+        tasks = set()
+        for delivery, task in list(self._running.items()):
             if self._release(delivery):
                 log.warning("task %r did not finish in time and is released", delivery.id)
                 delivery._lost = True
-            task.cancel()
-        if self._running:
-            await asyncio.wait(set(self._running), timeout=CANCEL_SECONDS)
+            if task is not None:
+                task.cancel()
+                tasks.add(task)
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
 
     def _release(self, delivery: AsyncDelivery) -> bool:
         """Give a claim back, unless its fate is decided."""
@@ -156,23 +189,17 @@ class AsyncWorker:
         self._committer.put(Outcome(delivery, delivery._release_item()))
         return True
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        if not self._with_signals or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        assert self._loop is not None
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
-        for number in _SIGNALS:
-            self._loop.add_signal_handler(number, self._on_signal)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                self._loop.remove_signal_handler(number)
-                signal.signal(number, handler)
+    def _signals(self) -> contextlib.AbstractContextManager[None]:
+        return listen(self._on_signal) if self._with_signals else contextlib.nullcontext()
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, name: str) -> None:
+        """Called between any two lines of the main thread, whatever it runs."""
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._obey)
+
+    def _obey(self) -> None:
+        """The first signal drains, each further one ends what is waited for: handlers, then commits."""
         if self._stopping.is_set():
             self._hurried.set()
         self._stopping.set()
@@ -209,7 +236,7 @@ class AsyncWorker:
                     # The server may have been told to hand out fewer at once.
                     self._batch = want // 2
                     continue
-                if is_hopeless(error):
+                if is_hopeless(error) or self._client._transport.closed:
                     self._give_up(error)
                     return
                 if failures == 0:
@@ -258,31 +285,59 @@ class AsyncWorker:
     # ---- running -----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Begin as many handlers as there is room for."""
+        """Begin as many handlers as there is room for.
+
+        A task may run its handler while it is made (`asyncio.eager_task_factory`), even to its end: the
+        handler's end then finds this going on and leaves the next one to it.
+        """
         assert self._loop is not None
-        while self._ready and len(self._running) < self._options.concurrency and not self._stopping.is_set():
-            delivery = self._ready.popleft()
-            self._running[self._loop.create_task(self._handle(delivery))] = delivery
+        if self._beginning:
+            return
+        self._beginning = True
+        try:
+            while (
+                self._ready and len(self._running) < self._options.concurrency and not self._stopping.is_set()
+            ):
+                delivery = self._ready.popleft()
+                self._running[delivery] = None
+                task = self._loop.create_task(self._handle(delivery))
+                if delivery in self._running:
+                    self._running[delivery] = task
+        finally:
+            self._beginning = False
 
     async def _handle(self, delivery: AsyncDelivery) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        begun = time.perf_counter()
-        try:
-            await self._run(delivery)
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and task.cancelling():
-                self._release(delivery)
-            else:
-                note_failure(delivery, error)
-        self._pace.record(time.perf_counter() - begun)
-        if self._held.pop(delivery.nonce, None) is not None and not delivery._settled and not delivery._lost:
-            self._committer.put(outcome_of(delivery))
-        del self._running[task]
+        begun = time.monotonic()
+        if delivery._lost or begun >= delivery._expires:
+            # This process stood still: another consumer may have the task by now.
+            log.warning("task %r in %r is not begun: its claim has lapsed", delivery.id, delivery.topic)
+            self._release(delivery)
+        else:
+            try:
+                await self._run(delivery)
+            except BaseException as error:
+                leave_child(self._process, error)
+                task = asyncio.current_task()
+                if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                    self._release(delivery)
+                else:
+                    note_failure(delivery, error)
+            self._pace.record(time.monotonic() - begun)
+            self._settle(delivery)
+        del self._running[delivery]
         self._begin()
         if not self._running:
             self._idle.set()
         self._wake_poller()
+
+    def _settle(self, delivery: AsyncDelivery) -> None:
+        """Commit what has become of a delivery, unless its fate is decided."""
+        if self._held.pop(delivery.nonce, None) is None or delivery._settled:
+            return
+        if delivery._lost:
+            note_given_up(delivery)
+        else:
+            self._committer.put(outcome_of(delivery))
 
     async def _run(self, delivery: AsyncDelivery) -> None:
         """Run the handler. Raises what it raises, and `TypeError` where nothing was run."""
@@ -291,36 +346,47 @@ class AsyncWorker:
             refuse_unrun(work)
             raise TypeError("the handler of an AsyncClient must be a coroutine function (async def)")
         returned = await work
+        leave_child(self._process)
         if returned is not None:
             refuse_unrun(returned)
 
     # ---- keeping -----------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
-        slots = asyncio.Semaphore(EXTENSIONS)
         while True:
             await asyncio.sleep(tick_seconds(self._options.timeout))
             now = time.monotonic()
             while self._ready and is_overdue(self._ready[0], now):
                 self._pace.stall()
                 self._release(self._ready.popleft())
-            due = due_for_extension(self._held.values(), self._options.timeout, now)
-            await asyncio.gather(*(self._extend(delivery, slots) for delivery in due))
+            for delivery in due_for_extension(list(self._held.values()), self._options.timeout, now):
+                if delivery.nonce not in self._extending and len(self._extending) < EXTENSIONS:
+                    self._begin_extension(delivery)
 
-    async def _extend(self, delivery: AsyncDelivery, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            if delivery.nonce not in self._held:
-                return
-            request = delivery._extend_request(self._options.timeout, None)
-            try:
-                promise = await self._client._call(request, Attempts(Repeat.NEVER, 0, self._client._backoff))
-            except (Conflict, NotFound) as error:
-                # It may have been committed while this was on its way.
-                if delivery.nonce in self._held and not delivery._settled:
-                    delivery._lost = True
-                    log.warning("the claim of task %r was lost: %s", delivery.id, error)
-            except RatusError as error:
-                put_off(delivery, self._options.timeout)
-                log.warning("the claim of task %r could not be extended: %s", delivery.id, error)
-            else:
-                delivery._extended(promise)
+    def _begin_extension(self, delivery: AsyncDelivery) -> None:
+        """Extend a claim in a task of its own: one that hangs holds up no other."""
+        assert self._loop is not None
+        task = self._loop.create_task(self._guard(self._extend(delivery)))
+        self._extending[delivery.nonce] = task
+        task.add_done_callback(lambda _: self._extending.pop(delivery.nonce, None))
+
+    async def _extend(self, delivery: AsyncDelivery) -> None:
+        client, timeout = self._client, self._options.timeout
+        begun = time.monotonic()
+        request = delivery._extend_request(timeout, None)
+        attempts = Attempts(Repeat.NEVER, 0, client._backoff)
+        patience = extension_seconds(delivery, timeout, begun, client._request_seconds)
+        try:
+            promise = await client._call(request, attempts, patience=patience)
+        except (Conflict, NotFound) as error:
+            # It may have been committed while this was on its way.
+            if delivery.nonce in self._held and not delivery._settled:
+                delivery._lost = True
+                log.warning("the claim of task %r was lost: %s", delivery.id, error)
+        except RatusError as error:
+            if client._transport.closed:
+                self._give_up(error)
+            put_off(delivery, timeout)
+            log.warning("the claim of task %r could not be extended: %s", delivery.id, error)
+        else:
+            delivery._extended(promise, begun, timeout)

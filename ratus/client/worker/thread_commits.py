@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from ratus.client import requests
 from ratus.client.delivery import Delivery
+from ratus.client.retrying import Attempts, Repeat
+from ratus.client.sync_transport import Interrupt
 from ratus.client.worker import log
 from ratus.client.worker.commits import (
     FULL,
@@ -22,6 +25,7 @@ from ratus.client.worker.commits import (
     sort_statuses,
     take_batch,
 )
+from ratus.client.worker.keeping import commit_seconds
 from ratus.errors import NotFound, RatusError
 
 if TYPE_CHECKING:
@@ -33,7 +37,8 @@ _Outcome: TypeAlias = Outcome[Delivery]
 class ThreadCommitter:
     """Commits what handlers leave, for as long as it takes; a server that is away is waited for.
 
-    `on_progress` is called after each batch, `on_hopeless` when the server will never take what it is given.
+    `on_progress` is called after each batch, `on_hopeless` when the server will never take what it is given,
+    and `on_end` when nothing more is committed.
     """
 
     def __init__(
@@ -42,17 +47,26 @@ class ThreadCommitter:
         *,
         on_progress: Callable[[], None],
         on_hopeless: Callable[[BaseException], None],
+        on_end: Callable[[], None],
     ) -> None:
         self._client = client
         self._on_progress = on_progress
         self._on_hopeless = on_hopeless
+        self._on_end = on_end
         self._waiting: deque[_Outcome] = deque()
         self._sending: list[_Outcome] = []
         self._some = threading.Event()
         self._full = threading.Event()
+        self._interrupt = Interrupt()
         self._finishing = False
+        self._ended = False
         self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ratus-commits", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still commits."""
+        return not self._ended
 
     def __len__(self) -> int:
         """How many outcomes wait to be sent."""
@@ -71,15 +85,17 @@ class ThreadCommitter:
         if len(self._waiting) >= FULL and not self._full.is_set():
             self._full.set()
 
-    def finish(self, seconds: float) -> None:
-        """Send what is left, for at most so long; what is not sent by then lapses at its deadline."""
+    def finish(self) -> None:
+        """Send what is left, then end."""
         self._finishing = True
         self._full.set()
         self._some.set()
+
+    def give_up(self, seconds: float) -> None:
+        """End now, or after `seconds` if a request hangs; what is not sent lapses at its deadline."""
+        self._given_up.set()
+        self._interrupt.cut()
         self._thread.join(seconds)
-        if self._thread.is_alive():
-            self._given_up.set()
-            self._thread.join()
         if left := len(self._waiting) + len(self._sending):
             log.warning("stopped with %d outcomes uncommitted; their tasks will run again", left)
 
@@ -89,6 +105,9 @@ class ThreadCommitter:
         except BaseException as error:
             # A worker that does not commit must not go on claiming.
             self._on_hopeless(error)
+        finally:
+            self._ended = True
+            self._on_end()
 
     def _commit_all(self) -> None:
         while True:
@@ -111,18 +130,24 @@ class ThreadCommitter:
         for outcome in batch:
             if outcome.forced:
                 self._send_forced(outcome)
+        client = self._client
         failures = 0
+        # One attempt a call: the pauses between them are ended by `give_up`.
+        attempts = Attempts(Repeat.NEVER, 0, client._backoff)
         while fenced and not self._given_up.is_set():
             request = requests.commit_statuses([outcome.item for outcome in fenced])
-            attempts = self._client._attempts(request)
+            claims = (outcome.delivery for outcome in fenced)
+            patience = commit_seconds(claims, time.monotonic(), client._request_seconds)
             try:
-                statuses = self._client._call(request, attempts)
+                statuses = client._call(request, attempts, self._interrupt, patience)
                 done, refused, again = sort_statuses(fenced, statuses)
             except RatusError as error:
+                if self._given_up.is_set():
+                    return
                 if is_too_much(error):
                     self._divide(fenced, error)
                     return
-                if is_hopeless(error):
+                if is_hopeless(error) or client._transport.closed:
                     self._on_hopeless(error)
                     self._given_up.set()
                     return
@@ -165,7 +190,7 @@ class ThreadCommitter:
         """One commit was refused; after a lost answer it may be the second of two that meant the same."""
         delivery = outcome.delivery
         try:
-            if lost_answer and self._client._find(delivery) is not None:
+            if lost_answer and self._client._find(delivery, self._interrupt) is not None:
                 delivery._done()
                 return
         except RatusError as error:
@@ -176,8 +201,11 @@ class ThreadCommitter:
         """A commit without a nonce must not be sent twice, so it goes alone."""
         delivery = outcome.delivery
         try:
-            delivery.commit()
+            self._client._settle(delivery, delivery._commit_request(), self._interrupt)
         except NotFound as error:
             note_lost(delivery, error.message)
         except RatusError as error:
+            if is_too_much(error):
+                self._replace(outcome, error.message)
+                return
             log.error("the forced commit of task %r failed: %s", delivery.id, error)

@@ -4,7 +4,7 @@
     one thread           claims, with one long poll at a time however many handlers are idle
     `concurrency` threads   run handlers
     one thread           commits in batches (`thread_commits`)
-    one thread           extends claims, and gives back those that nobody gets to
+    one thread           has claims extended (`thread_extensions`), gives back those that no handler gets to
 
 `_held` has every claim whose fate is open, by nonce. Whoever removes a claim from it, and nobody else,
 decides what becomes of it; so a handler that returns at the moment it is abandoned is either committed or
@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import signal
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from ratus.client import requests
@@ -30,12 +29,28 @@ from ratus.client.inputs import DurationLike, Topics
 from ratus.client.retrying import Attempts, Repeat
 from ratus.client.sync_transport import Interrupt
 from ratus.client.worker import log
-from ratus.client.worker.commits import BACKLOG, Outcome, is_hopeless, note_failure, outcome_of
+from ratus.client.worker.commits import (
+    BACKLOG,
+    Outcome,
+    is_hopeless,
+    note_failure,
+    note_given_up,
+    outcome_of,
+)
+from ratus.client.worker.forks import leave_child
 from ratus.client.worker.handlers import check_handler, refuse_unrun
-from ratus.client.worker.keeping import due_for_extension, is_overdue, put_off, tick_seconds
+from ratus.client.worker.keeping import (
+    due_for_extension,
+    extension_seconds,
+    is_overdue,
+    put_off,
+    tick_seconds,
+)
 from ratus.client.worker.options import DEFAULT_PREFETCH, Handler, Options
 from ratus.client.worker.pace import BATCH, Pace
+from ratus.client.worker.signals import listen
 from ratus.client.worker.thread_commits import ThreadCommitter
+from ratus.client.worker.thread_extensions import ExtensionThreads
 from ratus.errors import BadRequest, Conflict, NotFound, RatusError
 
 if TYPE_CHECKING:
@@ -50,11 +65,10 @@ FINISH_SECONDS: Final = 5.0
 EMPTY_PAUSE: Final = 0.5
 """Seconds between polls where the server does not wait, or was not asked to."""
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-
 _STOP: Final = "stop"
 _IDLE: Final = "idle"
-_HARMLESS: Final = (_STOP, _IDLE)
+_COMMITTED: Final = "committed"
+_HARMLESS: Final = (_STOP, _IDLE, _COMMITTED)
 
 
 class Worker:
@@ -69,7 +83,8 @@ class Worker:
     - `prefetch`: how many tasks are claimed ahead at most. How many really are follows from how long handlers
       take: about as many as are begun within a tenth of a second.
     - `consumer`: under which name tasks are claimed; by default the client's.
-    - `signals`: drain on SIGTERM and Ctrl-C; a second one ends the grace period. Only in the main thread.
+    - `signals`: drain on SIGTERM and Ctrl-C; a second one ends the grace period, another one the wait for
+      outcomes that cannot be sent. Only in the main thread.
 
     A handler that returns commits its delivery, with what it has set. One that raises has failed: the
     exception goes into the task's `error`, and the retry policy decides. The worker lives on either way.
@@ -103,7 +118,13 @@ class Worker:
         self._ready: deque[Delivery] = deque()
         self._held: dict[str, Delivery] = {}
         self._busy: list[Delivery | None] = [None] * concurrency
-        self._committer = ThreadCommitter(client, on_progress=self._wake_poller, on_hopeless=self._give_up)
+        self._committer = ThreadCommitter(
+            client,
+            on_progress=self._wake_poller,
+            on_hopeless=self._give_up,
+            on_end=lambda: self._orders.put(_COMMITTED),
+        )
+        self._extensions = ExtensionThreads(self._extend_guarded)
         # What happened, for the calling thread. A SimpleQueue, since a signal handler may put into it.
         self._orders: SimpleQueue[str | BaseException] = SimpleQueue()
         self._work = threading.Condition()
@@ -116,6 +137,7 @@ class Worker:
         self._drained = threading.Event()
         self._interrupt = Interrupt()
         self._started = False
+        self._process = os.getpid()
 
     def stop(self) -> None:
         """Drain, then have `run` return. Returns at once; from any thread, a handler's included."""
@@ -126,6 +148,7 @@ class Worker:
         if self._started:
             raise RuntimeError("a worker runs only once; make another one")
         self._started = True
+        self._process = os.getpid()
         context = contextvars.copy_context()
         poller = threading.Thread(target=self._guard, args=(self._poll,), name="ratus-poll", daemon=True)
         keeper = threading.Thread(target=self._guard, args=(self._keep,), name="ratus-keep", daemon=True)
@@ -156,16 +179,38 @@ class Worker:
         poller.join(INTERRUPT_SECONDS)
         if poller.is_alive():
             self._interrupt.cut()
-            poller.join()
+            # A poll that is still connecting is not sent any more; its thread is not waited for.
+            poller.join(INTERRUPT_SECONDS)
         self._end_handlers()
-        with contextlib.suppress(Empty):
-            # A second signal ends it as well, and so does an error after which nothing can be committed.
-            while self._alive and self._orders.get(timeout=max(0.0, until - time.monotonic())) in _HARMLESS:
-                pass
+        # A second signal ends it as well, and so does an error after which nothing can be committed.
+        self._wait_while(lambda: self._alive > 0, until, lambda order: order not in _HARMLESS)
         self._abandon()
         self._drained.set()
-        keeper.join()
-        self._committer.finish(FINISH_SECONDS)
+        self._extensions.end(INTERRUPT_SECONDS)
+        keeper.join(INTERRUPT_SECONDS)
+        with contextlib.suppress(Empty):
+            while True:  # the signals up to here ended the grace period, if anything
+                self._orders.get_nowait()
+        self._committer.finish()
+        until = time.monotonic() + FINISH_SECONDS
+        # One more signal ends this as well.
+        self._wait_while(
+            lambda: self._committer.alive,
+            until,
+            lambda order: isinstance(order, str) and order not in _HARMLESS,
+        )
+        self._committer.give_up(INTERRUPT_SECONDS)
+
+    def _wait_while(
+        self,
+        busy: Callable[[], bool],
+        until: float,
+        is_end: Callable[[str | BaseException], bool],
+    ) -> None:
+        """Return when it is no longer busy, at that time, or by an order that is an end."""
+        with contextlib.suppress(Empty):
+            while busy() and not is_end(self._orders.get(timeout=max(0.0, until - time.monotonic()))):
+                pass
 
     def _end_handlers(self) -> None:
         """Nothing more is begun."""
@@ -190,21 +235,8 @@ class Worker:
         self._committer.put(Outcome(delivery, delivery._release_item()))
         return True
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        if not self._with_signals or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self._orders.put(signal.Signals(number).name)
-
-        before = {number: signal.signal(number, stop) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def _signals(self) -> contextlib.AbstractContextManager[None]:
+        return listen(self._orders.put) if self._with_signals else contextlib.nullcontext()
 
     def _give_up(self, error: BaseException) -> None:
         self._orders.put(error)
@@ -235,7 +267,7 @@ class Worker:
                     # The server may have been told to hand out fewer at once.
                     self._batch = want // 2
                     continue
-                if is_hopeless(error):
+                if is_hopeless(error) or self._client._transport.closed:
                     self._give_up(error)
                     return
                 if failures == 0:
@@ -326,20 +358,34 @@ class Worker:
                 self._hungry.set()
 
     def _handle(self, delivery: Delivery) -> None:
-        begun = time.perf_counter()
+        begun = time.monotonic()
+        if delivery._lost or begun >= delivery._expires:
+            # This process stood still: another consumer may have the task by now.
+            self._pass_over(delivery)
+            return
         try:
             returned = self._handler(delivery)
+            leave_child(self._process)
             if returned is not None:
                 refuse_unrun(returned)
         except BaseException as error:
+            leave_child(self._process, error)
             # Not even an exit ends the worker: only a signal and `stop` do.
             note_failure(delivery, error)
-        self._pace.record(time.perf_counter() - begun)
+        self._pace.record(time.monotonic() - begun)
         self._settle(delivery)
+
+    def _pass_over(self, delivery: Delivery) -> None:
+        log.warning("task %r in %r is not begun: its claim has lapsed", delivery.id, delivery.topic)
+        self._release(delivery)
 
     def _settle(self, delivery: Delivery) -> None:
         """Commit what has become of a delivery, unless its fate is decided."""
-        if self._held.pop(delivery.nonce, None) is not None and not delivery._settled and not delivery._lost:
+        if self._held.pop(delivery.nonce, None) is None or delivery._settled:
+            return
+        if delivery._lost:
+            note_given_up(delivery)
+        else:
             self._committer.put(outcome_of(delivery))
 
     def _fail_slot(self, slot: int, error: BaseException) -> None:
@@ -355,8 +401,7 @@ class Worker:
             now = time.monotonic()
             self._give_back_overdue(now)
             for delivery in due_for_extension(list(self._held.values()), self._options.timeout, now):
-                if delivery.nonce in self._held and not self._drained.is_set():
-                    self._extend(delivery)
+                self._extensions.begin(delivery)
 
     def _give_back_overdue(self, now: float) -> None:
         with contextlib.suppress(IndexError):
@@ -368,17 +413,28 @@ class Worker:
                 self._pace.stall()
                 self._release(delivery)
 
-    def _extend(self, delivery: Delivery) -> None:
-        request = delivery._extend_request(self._options.timeout, None)
+    def _extend_guarded(self, delivery: Delivery, interrupt: Interrupt) -> None:
+        self._guard(lambda: self._extend(delivery, interrupt))
+
+    def _extend(self, delivery: Delivery, interrupt: Interrupt) -> None:
+        client, timeout = self._client, self._options.timeout
+        begun = time.monotonic()
+        request = delivery._extend_request(timeout, None)
+        attempts = Attempts(Repeat.NEVER, 0, client._backoff)
+        patience = extension_seconds(delivery, timeout, begun, client._request_seconds)
         try:
-            promise = self._client._call(request, Attempts(Repeat.NEVER, 0, self._client._backoff))
+            promise = client._call(request, attempts, interrupt, patience)
         except (Conflict, NotFound) as error:
             # It may have been committed while this was on its way.
             if delivery.nonce in self._held and not delivery._settled:
                 delivery._lost = True
                 log.warning("the claim of task %r was lost: %s", delivery.id, error)
         except RatusError as error:
-            put_off(delivery, self._options.timeout)
+            if self._drained.is_set():
+                return
+            if client._transport.closed:
+                self._give_up(error)
+            put_off(delivery, timeout)
             log.warning("the claim of task %r could not be extended: %s", delivery.id, error)
         else:
-            delivery._extended(promise)
+            delivery._extended(promise, begun, timeout)
