@@ -125,13 +125,14 @@ class _DueTasks:
         self._until = until
         self._count = count
         self._tasks: list[TaskRecord] = []
+        self._early: set[int] = set()  # numbers of tasks that are due whatever the clock says
         self._complete = False
 
     def take(self, now: int) -> TaskRecord | None:
         """The first that is due, or ``None``. It has to be changed or put back before the next is taken."""
         for until in (self._until, now):
             for at, task in enumerate(self._tasks):
-                if task.scheduled <= now:
+                if task.scheduled <= now or task.sequence in self._early:
                     del self._tasks[at]
                     return task
             if self._complete:
@@ -152,6 +153,7 @@ class _DueTasks:
         tasks: list[TaskRecord] = []
         size = 0
         level: int | None = _HIGHEST
+        has_early = self._transaction.has_early
         while True:
             ((level,),) = self._transaction.read(_NEXT_LEVEL, (self.topic.number, level))
             if level is None:
@@ -163,6 +165,16 @@ class _DueTasks:
                 size += task.weight()
                 if size > MAX_PAGE_BYTES:
                     break
+            if has_early and len(tasks) < self._count and size <= MAX_PAGE_BYTES:
+                # They are scheduled after all that is due by the clock.
+                values = (self.topic.number, level, until, self._count - len(tasks))
+                for row in self._transaction.rows(statements.EARLY, values):
+                    task = task_of(row)
+                    tasks.append(task)
+                    self._early.add(task.sequence)
+                    size += task.weight()
+                    if size > MAX_PAGE_BYTES:
+                        break
             if len(tasks) == self._count or size > MAX_PAGE_BYTES:
                 self._tasks, self._complete = tasks, False
                 return

@@ -7,12 +7,13 @@ concern a million tasks works in slices, each a transaction of its own, and lets
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ratus.engine import Engine, Health, Traits
-from ratus.errors import BadRequest, RatusError
+from ratus.errors import BadRequest, RatusError, ServiceUnavailable
 from ratus.records import (
     MAX_PAGE_BYTES,
     Claim,
@@ -26,10 +27,12 @@ from ratus.transitions import RetryDefaults
 from ratus_engines.sqlite import queries
 from ratus_engines.sqlite.connections import check_library
 from ratus_engines.sqlite.notices import Notices
-from ratus_engines.sqlite.operations import SLICE, Alone, Together
+from ratus_engines.sqlite.operations import FIRST_PLACE, SLICE, Alone, Place, Together
 from ratus_engines.sqlite.reader import Reader
 from ratus_engines.sqlite.watch import Watch
 from ratus_engines.sqlite.writer import Writer
+
+logger = logging.getLogger("ratus.sqlite")
 
 # Pages (of 4 KiB) that are given back in one transaction, some 5 ms of work, and in one round of chores.
 GIVEN_BACK_AT_ONCE = 128
@@ -38,6 +41,13 @@ GIVEN_BACK_A_ROUND = 8_192
 # Free pages that stay in the file, this many and one in so many: new tasks would only ask for them again.
 KEPT_FREE = 512
 KEPT_FREE_SHARE = 8
+
+# Microseconds by which the times of operations that come together may differ. More is a clock that was set
+# back.
+SAME_TIME = 100_000
+
+# Seconds that an operation waits, at the most, until what was due is kept due after the clock was set back.
+STEP_SECONDS = 1.0
 
 # Seconds that a question about health waits for a write to be tried. The contract allows a second.
 PROBE_SECONDS = 0.5
@@ -76,6 +86,8 @@ class SqliteEngine(Engine):
         self._alone = Alone(self.retry, self.random, self.nonces)
         self._is_open = False
         self._probing: asyncio.Future[None] | None = None
+        self._latest = 0  # the latest time that was given
+        self._stepping: asyncio.Task[None] | None = None
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -85,6 +97,7 @@ class SqliteEngine(Engine):
         try:
             await self._reader.start()
             await self._watch.open()
+            self._latest = max(now, await self._read(queries.newest))
         except BaseException:
             await self._reader.stop()
             await self._writer.stop()
@@ -94,6 +107,8 @@ class SqliteEngine(Engine):
     async def close(self, now: int) -> None:
         self._is_open = False
         self._watch.stop()
+        if self._stepping is not None:
+            self._stepping.cancel()
         await self._reader.stop()
         await self._writer.stop()
 
@@ -152,6 +167,32 @@ class SqliteEngine(Engine):
             if count < SLICE:
                 return total
 
+    # ---- a clock that is set back ------------------------------------------------------------------
+
+    async def _see(self, now: int) -> None:
+        """Take note of the time of an operation. If the clock was set back, let stay due what was."""
+        if now >= self._latest - SAME_TIME:
+            self._latest = max(self._latest, now)
+        else:
+            latest, self._latest = self._latest, now
+            before = self._stepping
+            self._stepping = asyncio.get_running_loop().create_task(self._keep_due(now, latest, before))
+        if self._stepping is not None:
+            await asyncio.wait([self._stepping], timeout=STEP_SECONDS)
+            if self._stepping is not None and self._stepping.done():
+                self._stepping = None
+
+    async def _keep_due(self, now: int, latest: int, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        place: Place | None = FIRST_PLACE
+        try:
+            while place is not None:
+                place = await self._write(self._alone.keep_due, place, now, latest, weight=SLICE)
+        except ServiceUnavailable as error:
+            self._latest = max(self._latest, latest)  # the next operation tries again
+            logger.warning("tasks that were due before the clock was set back are not: %s", error.detail)
+
     def _tell(self, notices: Notices) -> None:
         listener, observer = self.listener, self.observer
         if listener is not None:
@@ -168,12 +209,15 @@ class SqliteEngine(Engine):
     # What comes in is stored before claims are served, so that it can be claimed at once.
 
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        await self._see(now)
         return await self._write_together(1, self._together.insert, tasks, now, weight=len(tasks))
 
     async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        await self._see(now)
         return await self._write_together(2, self._together.upsert, tasks, now, weight=len(tasks))
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
+        await self._see(now)
         return await self._write_together(3, self._together.commit, commits, now, weight=len(commits))
 
     async def get(self, task_id: str) -> TaskRecord | None:
@@ -206,6 +250,7 @@ class SqliteEngine(Engine):
     # ---- claims ----------------------------------------------------------------------------------
 
     async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        await self._see(now)
         while True:
             claimed: list[TaskRecord] | None = await self._write_together(
                 4, self._together.claim, claim, now, weight=claim.limit, undo=self._give_back
@@ -247,6 +292,7 @@ class SqliteEngine(Engine):
         return await self._read(queries.list_topics, limit, offset)
 
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
+        await self._see(now)
         try:
             return await self._read(queries.get_topic, topic, now, False)
         except queries.Uncounted:
@@ -255,6 +301,7 @@ class SqliteEngine(Engine):
             return await self._read(queries.get_topic, topic, now, True)
 
     async def survey(self, now: int, visit: Callable[[TopicInfo], None]) -> None:
+        await self._see(now)
         after = 0
         while found := await self._read(queries.survey_slice, after, now):
             for number, name, quick in found:
@@ -278,6 +325,7 @@ class SqliteEngine(Engine):
     # ---- chores ----------------------------------------------------------------------------------
 
     async def recover(self, now: int) -> int:
+        await self._see(now)
         return await self._in_topics(queries.topics_lapsed, self._alone.recover, now)
 
     async def expire(self, now: int) -> int:
@@ -301,6 +349,7 @@ class SqliteEngine(Engine):
     async def maintain(self, now: int) -> None:
         if self._writer.trouble:
             await self._write(self._alone.probe)
+        await self._repeat(self._alone.forget_early, now)
         await self._give_space_back()
 
     async def _give_space_back(self) -> None:

@@ -38,7 +38,18 @@ _EXPIRED = statements.bare_tasks(
     "tasks_expiring",
 )
 
+# Places of the index that are visited in one transaction where there is nothing to do.
+PLACES = 200
+
+# After any time.
+_NEVER = 1 << 62
+
 Tasks: TypeAlias = Sequence[TaskRecord]
+
+Place: TypeAlias = tuple[int, int, int]
+"""A topic's number, a priority and a time: a place in the order of pending tasks."""
+
+FIRST_PLACE: Place = (0, 0, 0)
 
 
 class Together:
@@ -181,6 +192,37 @@ class Alone:
         ((more,),) = transaction.read(statements.COUNT_DUE, (topic.number, topic.due_until, until))
         transaction.count_due(topic, until, more)
         return until == now
+
+    # ---- clocks ------------------------------------------------------------------------------------
+
+    def keep_due(self, transaction: Transaction, place: Place, now: int, latest: int) -> Place | None:
+        """A slice of the work when the clock was set back from ``latest`` to ``now``: let those pending tasks
+        behind a place stay due that were when they came. The next place, or ``None`` at the end."""
+        for _ in range(PLACES):
+            found = transaction.read(statements.NEXT_PENDING, place)
+            if not found:
+                return None
+            topic, priority, scheduled = found[0]
+            if scheduled <= now:
+                place = (topic, priority, now)
+            elif scheduled > latest:
+                place = (topic, priority, _NEVER)
+            else:
+                after = scheduled - 1
+                values = (topic, priority, after, latest, SLICE)
+                soon = transaction.read(statements.PENDING_FROM, values)
+                until = soon[0][0] if soon else latest
+                transaction.keep_due(topic, priority, after, until)
+                return (topic, priority, until)
+        return place
+
+    def forget_early(self, transaction: Transaction, now: int) -> int:
+        """Tasks that are due by the clock again need not be kept due."""
+        if not transaction.has_early:
+            return 0
+        rows = transaction.read("SELECT sequence FROM early WHERE scheduled <= ? LIMIT ?", (now, SLICE))
+        transaction.forget_early(rows)
+        return len(rows)
 
     # ---- the file ----------------------------------------------------------------------------------
 

@@ -57,9 +57,11 @@ def get_topic(connection: sqlite3.Connection, name: str, now: int, patient: bool
         (counted,) = connection.execute(statements.COUNT_DUE, span).fetchone()
         due += counted if now >= until else -counted
         (oldest,) = connection.execute(statements.FIRST_SCHEDULED, (topic,)).fetchone()
-    return TopicInfo(
-        name, tuple(counts), due, oldest if oldest is None or oldest <= now else None, paused != 0
-    )
+        early, first_early = connection.execute(statements.EARLY_DUE, (topic, now)).fetchone()
+        due += early
+        if oldest is not None and oldest > now:
+            oldest = first_early
+    return TopicInfo(name, tuple(counts), due, oldest, paused != 0)
 
 
 class Uncounted(Exception):
@@ -82,6 +84,12 @@ def _get_quickly(connection: sqlite3.Connection, name: str, now: int) -> TopicIn
         return get_topic(connection, name, now, patient=False)
     except Uncounted:
         return None
+
+
+def newest(connection: sqlite3.Connection) -> int:
+    """When the task that came last was accepted, or 0: the clock said that much once."""
+    row = connection.execute("SELECT produced FROM tasks ORDER BY sequence DESC LIMIT 1").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def list_topics(connection: sqlite3.Connection, limit: int, offset: int) -> list[str]:

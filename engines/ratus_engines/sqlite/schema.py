@@ -71,7 +71,20 @@ CREATE INDEX tasks_expiring ON tasks (topic, expires) WHERE state = 0 AND expire
 CREATE INDEX tasks_completed ON tasks (committed) WHERE state = 2;
 """
 
-MIGRATIONS: Sequence[str] = (_TABLES,)
+_EARLY = """
+-- Pending tasks that were due when they came and are not any more, since the clock was set back. They stay
+-- due. Empty while no clock is set back; a row goes when its task is claimed, changed or due again.
+CREATE TABLE early (
+    sequence INTEGER PRIMARY KEY,
+    topic INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    scheduled INTEGER NOT NULL
+);
+CREATE INDEX early_claims ON early (topic, priority, scheduled);
+CREATE INDEX early_scheduled ON early (scheduled);
+"""
+
+MIGRATIONS: Sequence[str] = (_TABLES, _EARLY)
 """What leads from version 0 (nothing) to 1, from 1 to 2, and so on: SQL that runs in one transaction."""
 
 

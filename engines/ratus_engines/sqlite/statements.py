@@ -67,3 +67,38 @@ LAPSED = bare_tasks(
     "state = 1 AND tasks.topic = ? AND deadline <= ? ORDER BY deadline, sequence LIMIT ?", "tasks_active"
 )
 """The active tasks of a topic whose deadline has come, earliest first."""
+
+# A task is due when it came if its `scheduled` is not after one of the moments at which it may have become
+# pending: when it was accepted, claimed (and given back, or lapsed) or committed.
+_WAS_DUE = "scheduled <= max(produced, coalesce(consumed, produced), coalesce(committed, produced))"
+
+KEEP_DUE = f"""
+INSERT OR IGNORE INTO early
+SELECT sequence, topic, priority, scheduled FROM tasks INDEXED BY tasks_pending
+WHERE state = 0 AND topic = ?1 AND priority = ?2 AND scheduled > ?3 AND scheduled <= ?4 AND {_WAS_DUE}"""
+"""Keep due what was due when it came, of a topic (1) and a priority (2), scheduled after a time (3) and up to
+another (4)."""
+
+NEXT_PENDING = """
+SELECT topic, priority, scheduled FROM tasks INDEXED BY tasks_pending
+WHERE state = 0 AND (topic, priority, scheduled) > (?1, ?2, ?3) ORDER BY topic, priority, scheduled LIMIT 1"""
+"""The next pending task behind a topic (1), a priority (2) and a time (3), in the order of the index."""
+
+PENDING_FROM = """
+SELECT scheduled FROM tasks INDEXED BY tasks_pending
+WHERE state = 0 AND topic = ?1 AND priority = ?2 AND scheduled > ?3 AND scheduled <= ?4
+ORDER BY scheduled LIMIT 1 OFFSET ?5"""
+"""Up to when so many (5) tasks of a topic (1) and a priority (2) are scheduled after a time (3)."""
+
+EARLY_DUE = "SELECT count(*), min(scheduled) FROM early WHERE topic = ? AND scheduled > ?"
+"""How many tasks of a topic are due although they are scheduled after a time, and the first such time."""
+
+ANY_EARLY = "SELECT min(sequence) FROM early"
+"""NULL: no clock was set back, or all has been claimed since."""
+
+EARLY = f"""
+SELECT {COLUMNS} FROM early CROSS JOIN tasks ON tasks.sequence = early.sequence
+CROSS JOIN topics ON topics.topic = early.topic
+WHERE early.topic = ? AND early.priority = ? AND early.scheduled > ?
+ORDER BY early.scheduled, early.sequence LIMIT ?"""
+"""Tasks of a topic and a priority that are due although they are scheduled after a time, as many as given."""

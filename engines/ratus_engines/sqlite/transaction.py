@@ -14,6 +14,7 @@ from typing import Any
 from ratus import transitions
 from ratus.records import ACTIVE, PENDING, TaskRecord
 from ratus.transitions import Change
+from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.notices import Notices
 from ratus_engines.sqlite.rows import COLUMNS, REPLACE, inserts, row_of, task_of
 
@@ -52,6 +53,7 @@ class Transaction:
         self._topics: dict[str, Topic] = {}
         self._numbers: list[int] | None = None  # last and arrived of the table counters
         self._counted = False  # whether they changed
+        self._early: bool | None = None
         self._run: list[Sequence[Any]] = []
         self._run_statement = ""
         self.notices = Notices()
@@ -230,12 +232,43 @@ class Transaction:
         self._write(statement, values)
         return new
 
+    @property
+    def has_early(self) -> bool:
+        """Whether there are tasks that are due only since they were when they came."""
+        if self._early is None:
+            ((first,),) = self.read(statements.ANY_EARLY)
+            self._early = first is not None
+        return self._early
+
+    def keep_due(self, topic: int, priority: int, after: int, until: int) -> None:
+        """Let tasks stay due that were when they came, of those scheduled after a time and up to another."""
+        self._flush()
+        kept = self._connection.execute(statements.KEEP_DUE, (topic, priority, after, until)).rowcount
+        if kept:
+            self._early = True
+            ((name,),) = self.read("SELECT name FROM topics WHERE topic = ?", (topic,))
+            found = self.topic(name)
+            found.changed = True
+            self._make_available(found)
+
+    def forget_early(self, sequences: Iterable[Sequence[Any]]) -> None:
+        """Tasks of these numbers are due by the clock again."""
+        for values in sequences:
+            self._write("DELETE FROM early WHERE sequence = ?", values)
+
+    def _forget_early(self, sequence: int, state: int) -> None:
+        """A pending task is changed or deleted."""
+        if state == PENDING and self.has_early:
+            self._write("DELETE FROM early WHERE sequence = ?", (sequence,))
+
     def delete(self, sequence: int, task_id: str, topic: str, state: int, scheduled: int) -> None:
+        self._forget_early(sequence, state)
         self.topic(topic).add(state, scheduled, -1)
         self.notices.settled.append(task_id)
         self._write("DELETE FROM tasks WHERE sequence = ?", (sequence,))
 
     def _move(self, old: TaskRecord, new: TaskRecord) -> None:
+        self._forget_early(old.sequence, old.state)
         topic = self.topic(old.topic)
         topic.add(old.state, old.scheduled, -1)
         before = _may_be_claimed(old)

@@ -145,7 +145,7 @@ async def test_a_waiting_request_is_served_by_anothers_insert(
     delays = []
     for number in range(10):
         want = Want(("t",), "", 1, MINUTE, None)
-        wait = asyncio.create_task(room.wait(want, clock.now() + MINUTE, lambda _: None))
+        wait = asyncio.create_task(room.wait(want, clock.monotonic() + MINUTE, lambda _: None))
         # Time for the room to look and to fall asleep.
         await asyncio.sleep(0.1)
         task = TaskRecord(f"{number}", "t", clock.now(), clock.now())

@@ -76,7 +76,7 @@ async def test_servers_share_a_file(tmp_path: Path, path: Path) -> None:
 async def wait_for(room: WaitingRoom, clock: SystemClock, *topics: str) -> tuple[str, float]:
     """Wait for a task; its id and when it was there."""
     want = Want(topics, "consumer", 1, MINUTE, None)
-    (task,) = await room.wait(want, clock.now() + MINUTE, lambda callback: None)
+    (task,) = await room.wait(want, clock.monotonic() + MINUTE, lambda callback: None)
     return task.id, time.monotonic()
 
 
