@@ -74,6 +74,7 @@ class Snapshots:
         self.interval = interval
         self.trouble = ""
         self._lock: BinaryIO | None = None
+        self._has_lost_lock = False
         self._saved_at = 0
         self._saved_changes = 0
         self._size = 0  # of the file, in bytes; 0 while there is none
@@ -115,6 +116,32 @@ class Snapshots:
             self._lock.close()
             self._lock = None
 
+    def _hold_lock(self) -> None:
+        """See to it that the lock is still the one that another server would find.
+
+        Its file may have been moved, replaced or deleted; then the lock is taken anew. Raises `OSError` when
+        another server has it by now: its snapshot must not be overwritten.
+        """
+        held = self._lock
+        if held is not None and _is_at(held, Path(held.name)):
+            return
+        if held is None and not self._has_lost_lock:
+            return  # it could not be made at the start
+        self._has_lost_lock, self._lock = True, None
+        try:
+            self.lock()
+        except StartupError as error:
+            raise OSError(str(error)) from None
+        finally:
+            if held is not None:
+                held.close()
+        if self._lock is not None:
+            self._has_lost_lock = False
+            logger.warning(
+                "the lock file of %s was moved, replaced or deleted while the server runs; it was made anew",
+                self.path,
+            )
+
     def is_due(self, now: int, changes: int) -> bool:
         """Whether it is time: there is something new and the interval is over, or the last one failed.
 
@@ -130,6 +157,7 @@ class Snapshots:
         """Write a snapshot; whether that worked. If not, it is logged and `trouble` says why."""
         started = time.monotonic()
         try:
+            self._hold_lock()
             self._size = await self._write(header, slices)
         except OSError as error:
             self._failures += 1
@@ -262,6 +290,15 @@ class Snapshots:
             yield tasks
         if int.from_bytes(_take(file, 8), "big") != count:
             raise Damaged("tasks are missing")
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether this open file has this name."""
+    try:
+        named = os.stat(path)
+    except OSError:
+        return False
+    return os.path.samestat(os.fstat(file.fileno()), named)
 
 
 def _verify(file: BinaryIO) -> None:
