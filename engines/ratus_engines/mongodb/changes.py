@@ -90,6 +90,20 @@ class Changes:
             self.count(task.topic, change)
         return task
 
+    async def confirm(
+        self,
+        operation: str,
+        task_id: str,
+        members: Mapping[str, Any],
+        conditions: Mapping[str, Any] | None = None,
+    ) -> TaskRecord | None:
+        """The task, if it has these members and will keep them whichever member of a replica set is lost.
+
+        Where an answer was lost, what is read may be lost with the member that has it. So the same members
+        are written again: that changes nothing, and is answered when a majority has all that came before.
+        """
+        return await self.change(operation, task_id, Change(dict(members), dict(members)), conditions)
+
     async def decide(
         self, operation: str, task_id: str, decision: Callable[[TaskRecord], Change]
     ) -> TaskRecord | None:

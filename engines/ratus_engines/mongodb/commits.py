@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pymongo.errors import PyMongoError
 
 from ratus import transitions
 from ratus.errors import Conflict, NotFound, RatusError
@@ -17,7 +20,7 @@ from ratus.transitions import Change, RetryDefaults
 from ratus_engines.mongodb.changes import BATCH, Changes
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import record
-from ratus_engines.mongodb.errors import is_passing
+from ratus_engines.mongodb.errors import is_passing, may_have_happened
 from ratus_engines.mongodb.signals import Signals
 
 Answer = TaskRecord | RatusError
@@ -26,6 +29,9 @@ _OPERATION = "commit"
 
 # Commits of a batch that go one by one, at the same time.
 _AT_ONCE = 16
+
+# Commits whose fate is not known that are remembered: those of some seconds of an outage, in a few megabytes.
+_MOST_UNANSWERED = 10_000
 
 
 class Commits:
@@ -45,6 +51,7 @@ class Commits:
         self._signals = signals
         self._retry = retry
         self._random = random
+        self._unanswered = _Unanswered()
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[Answer]:
         """Apply each in order. For each the task as it then is, or why not."""
@@ -63,46 +70,80 @@ class Commits:
         times = Counter(commit.id for commit in commits.values())
         together = {n: commit for n, commit in commits.items() if commit.nonce and times[commit.id] == 1}
         answers = await self._together(together, now)
-        rest: dict[str, list[int]] = {}
-        for number, commit in commits.items():
-            if number not in answers:
-                rest.setdefault(commit.id, []).append(number)
+        rest = {number: None for number in commits if number not in answers}
+        return answers | await self._each(commits, rest, now)
+
+    async def _each(
+        self, commits: dict[int, CommitRecord], tried: Mapping[int, Change | None], now: int
+    ) -> dict[int, Answer]:
+        """Apply those with these numbers one by one: several at the same time, those to one task in order."""
+        answers: dict[int, Answer] = {}
+        by_task: dict[str, list[int]] = {}
+        for number in tried:
+            by_task.setdefault(commits[number].id, []).append(number)
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def in_order(numbers: Sequence[int]) -> None:
             for number in numbers:
                 async with slots:
-                    answers[number] = await self._one(commits[number], now)
+                    answers[number] = await self._one(commits[number], now, tried[number])
 
-        await asyncio.gather(*map(in_order, rest.values()))
+        # Each is tried, so that it is known of each whether it may have been applied.
+        errors = await asyncio.gather(*map(in_order, by_task.values()), return_exceptions=True)
+        for error in filter(None, errors):
+            raise error
         return answers
 
     # ---- one -------------------------------------------------------------------------------------
 
-    async def _one(self, commit: CommitRecord, now: int) -> Answer:
+    async def _one(self, commit: CommitRecord, now: int, tried: Change | None = None) -> Answer:
+        """Apply one. ``tried``: what was decided and written before, so that it may have been applied."""
         try:
-            task = await self._apply(commit, now)
+            task = await self._apply(commit, now, tried)
         except (Conflict, NotFound) as refusal:
             return refusal
         self._signals.tell([task])
         return task
 
-    async def _apply(self, commit: CommitRecord, now: int) -> TaskRecord:
-        decided: list[Change] = []
-        try:
-            return await self._try(commit, now, decided)
-        except Exception as error:
-            # A replica set is asked again by the driver; alone, a lost answer leaves only looking.
-            if not commit.nonce or not is_passing(error):
-                raise
-            # What only one member has may be lost with it: it is not yet to be answered.
-            found = await self._deployment.tasks.find_one({"_id": commit.id})
-            task = None if found is None else record(found)
-            if task is None or not _was_committed(task, commit, now):
-                raise
-            for change in decided[-1:]:
-                self._changes.count(task.topic, change)
+    async def _apply(self, commit: CommitRecord, now: int, tried: Change | None) -> TaskRecord:
+        """Apply the commit, twice if need be: an answer may get lost, or a member step down.
+
+        A commit under a nonce takes effect once. A second try that is refused asks whether the first was
+        applied; so does a later request for the same commit, whose first one was answered with an error.
+        """
+        known = self._unanswered.get(commit)
+        decided: list[Change] = [] if tried is None else [tried]
+        may_be_done = tried is not None
+        for last in (False, True):
+            try:
+                task = await self._try(commit, now, decided)
+            except Conflict:
+                done = await self._confirmed(commit, now) if may_be_done else None
+                if done is None and known is not None:
+                    done = await self._confirmed(commit, known)
+                if done is None:
+                    raise
+                for change in decided[:1]:
+                    self._changes.count(done.topic, change)
+                task = done
+            except Exception as error:
+                if not commit.nonce or not may_have_happened(error):
+                    raise
+                may_be_done = True
+                if last or not is_passing(error):
+                    self._unanswered.add(commit, now)
+                    raise
+                continue
+            self._unanswered.remove(commit)
             return task
+        raise AssertionError("the second try returns or raises")
+
+    async def _confirmed(self, commit: CommitRecord, now: int) -> TaskRecord | None:
+        """The task, if it carries this commit under a nonce that was made then, and goes on to."""
+        members: dict[str, Any] = {"committed": now}
+        if commit.state is not None:
+            members["state"] = commit.state
+        return await self._changes.confirm(_OPERATION, commit.id, members, {"nonce": {"$ne": commit.nonce}})
 
     async def _try(self, commit: CommitRecord, now: int, decided: list[Change]) -> TaskRecord:
         """Apply the commit; what was ``decided`` for that is put into the list before it is tried."""
@@ -143,10 +184,17 @@ class Commits:
             try:
                 transitions.check_nonce(task, commit.nonce)
             except Conflict as refusal:
-                answers[number] = refusal
+                if self._unanswered.get(commit) is None:  # else it may be refused for its own success
+                    answers[number] = refusal
                 continue
             decided[number] = task, transitions.commit(task, commit, now, self._retry, self._random)
-        count, tasks = await self._changes.change_many(list(decided.values()))
+        try:
+            count, tasks = await self._changes.change_many(list(decided.values()))
+        except PyMongoError as error:
+            if not is_passing(error):
+                raise
+            # Some were written, or all: each is tried again by itself, which finds out.
+            return answers | await self._each(commits, {n: change for n, (_, change) in decided.items()}, now)
         written = dict(zip(decided, tasks, strict=True))
         if count < len(written):
             written = await self._certain(written, commits, now)
@@ -167,6 +215,28 @@ class Commits:
             for number, task in written.items()
             if task.id in found and _was_committed(found[task.id], commits[number], now)
         }
+
+
+class _Unanswered:
+    """Commits under a nonce that were answered with an error, though they may have been applied; and when.
+
+    A client that repeats such a commit must not be refused for its own success.
+    """
+
+    def __init__(self) -> None:
+        self._made_at: dict[tuple[str, str], int] = {}
+
+    def add(self, commit: CommitRecord, now: int) -> None:
+        while len(self._made_at) >= _MOST_UNANSWERED:
+            del self._made_at[next(iter(self._made_at))]
+        self._made_at.setdefault((commit.id, commit.nonce), now)
+
+    def get(self, commit: CommitRecord) -> int | None:
+        return self._made_at.get((commit.id, commit.nonce)) if self._made_at else None
+
+    def remove(self, commit: CommitRecord) -> None:
+        if self._made_at:
+            self._made_at.pop((commit.id, commit.nonce), None)
 
 
 def _was_committed(task: TaskRecord, commit: CommitRecord, now: int) -> bool:

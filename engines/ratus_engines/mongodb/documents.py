@@ -32,12 +32,13 @@ from ratus.records import RetryPolicy, TaskRecord
 from ratus.times import MAX_TIME, MIN_TIME
 from ratus.transitions import BACKOFFS, Change
 from ratus_engines.mongodb.payloads import decoded, to_bson, to_json
+from ratus_engines.mongodb.raw import RawDocument
 
 Document = dict[str, Any]
 
 # Payloads are needed as they are stored, and the driver's own dates end with the year 9999 and begin with 1.
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(
-    document_class=RawBSONDocument,
+    document_class=RawDocument,
     datetime_conversion=DatetimeConversion.DATETIME_MS,
     unicode_decode_error_handler="replace",
 )

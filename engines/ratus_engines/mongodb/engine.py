@@ -180,7 +180,7 @@ class MongodbEngine(Engine):
             with self._deployment.limited():
                 task = await self._claim_task(task_id, claim, nonce, now, force=force)
         except BaseException as error:
-            if isinstance(error, ServiceUnavailable) or not isinstance(error, Exception):
+            if isinstance(error, ServiceUnavailable) or may_have_happened(error):
                 self._lost.give_back([nonce], task_id=task_id)
             raise
         self._note(task)
@@ -224,8 +224,8 @@ class MongodbEngine(Engine):
         except Exception as error:
             if not may_have_happened(error):
                 raise
-            task = await self._changes.read(task_id)
-            if task is None or task.nonce != nonce:
+            task = await self._changes.confirm("claim", task_id, {"nonce": nonce})
+            if task is None:
                 raise
             if change is not None:
                 self._changes.count(task.topic, change)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from bson.errors import InvalidDocument
 from pymongo.errors import (
+    BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
@@ -30,9 +33,13 @@ _REFUSED = frozenset({_UNAUTHORIZED, _AUTHENTICATION_FAILED})
 _TOO_LARGE = frozenset({10334, 17419, 17420})
 
 # States of a member or of the whole deployment that pass: not primary (any more), shutting down, interrupted,
-# out of time, majority not known yet, no member that can be written to.
-_PASSING = frozenset({6, 7, 43, 50, 63, 89, 91, 133, 134, 189, 202, 262, 317, 384, 9001, 10107, 10058})
-_PASSING_TOO = frozenset({11600, 11601, 11602, 13388, 13435, 13436})
+# out of time, majority not known yet, no member that can be written to, a cursor or plan that ended with one
+# of these, a conflict with another write.
+_PASSING = frozenset({6, 7, 43, 50, 63, 64, 89, 91, 112, 133, 134, 175, 189, 202, 237, 262, 317, 384})
+_PASSING_TOO = frozenset({9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436})
+
+# What the database or the driver says of errors of any code that pass.
+_PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError", "ResumableChangeStreamError")
 
 # A bad value and a plan that cannot be made, if their text says so.
 _NO_HINT = frozenset({2, 291})
@@ -74,15 +81,37 @@ def is_passing(error: BaseException) -> bool:
     """Whether the database is away or changing its mind, and trying again will help."""
     if isinstance(error, ConnectionFailure | ExecutionTimeout | WriteConcernError):
         return True
-    if isinstance(error, PyMongoError) and error.timeout:
+    if isinstance(error, BulkWriteError):
+        return _is_passing_bulk(error.details)
+    if isinstance(error, PyMongoError) and (
+        error.timeout or any(map(error.has_error_label, _PASSING_LABELS))
+    ):
         return True
-    code = getattr(error, "code", None)
+    return is_passing_code(getattr(error, "code", None))
+
+
+def is_passing_code(code: object) -> bool:
+    """Whether an error of this code, of a command or of one item of a bulk write, passes."""
     return code in _PASSING or code in _PASSING_TOO
 
 
+def _is_passing_bulk(details: Mapping[str, Any]) -> bool:
+    """A bulk write of which nothing else failed than what passes; its own code says nothing."""
+    failures = details.get("writeErrors") or ()
+    if failures:
+        return all(is_passing_code(failure.get("code")) for failure in failures)
+    return bool(details.get("writeConcernErrors"))
+
+
 def may_have_happened(error: BaseException) -> bool:
-    """Whether a write that ended so may have been carried out, though nobody said so."""
-    return not isinstance(error, Exception) or is_passing(error)
+    """Whether a write that ended so may have been carried out, although no answer says so.
+
+    A refusal by the database or by ourselves says that it was not. Anything that is not known, a defect of
+    the driver included, may have come after the write.
+    """
+    if isinstance(error, PyMongoError):
+        return is_passing(error)
+    return not isinstance(error, InvalidDocument | RatusError)
 
 
 def is_missing_hint(error: BaseException) -> bool:

@@ -66,6 +66,21 @@ class LostClaims:
             record(found) for found in await self._deployment.current.find(condition, hint=hint).to_list()
         ]
 
+    async def confirmed(self, topic: str, nonces: Iterable[str]) -> list[TaskRecord]:
+        """The tasks of the topic that are claimed under these nonces, and stay so whichever member is lost.
+
+        See `Changes.confirm`: the claims are written again, which changes nothing and waits for a majority.
+        """
+        found = [task.nonce for task in await self.find(topic, nonces)]
+        if not found:
+            return []
+        await self._deployment.tasks.update_many(
+            {"topic": topic, "state": ACTIVE, "nonce": {"$in": found}},
+            {"$set": {"state": ACTIVE}},
+            hint=self._deployment.hint(indexes.ACTIVE_TOPIC),
+        )
+        return await self.find(topic, found)
+
     def give_back(self, nonces: Iterable[str], *, topic: str = "", task_id: str = "") -> None:
         """Nobody has these claims: look for them for a while, and release those that were made."""
         since = time.monotonic()

@@ -22,7 +22,7 @@ from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import Document, date, record, update, updates
-from ratus_engines.mongodb.errors import may_have_happened
+from ratus_engines.mongodb.errors import is_passing, may_have_happened
 from ratus_engines.mongodb.fallbacks import POLL, Fallbacks
 from ratus_engines.mongodb.lost import LostClaims
 from ratus_engines.mongodb.topics import Topics
@@ -111,7 +111,7 @@ class Steps:
             except BaseException as error:
                 if not may_have_happened(error):
                     raise
-                if last or not isinstance(error, Exception):
+                if last or not is_passing(error):
                     self._lost.give_back([nonce], topic=topic)
                     raise
                 found = await self._look([nonce], topic)
@@ -157,7 +157,8 @@ class Steps:
                     {**condition, "_id": {"$in": list(part)}}, updates(part), hint="_id_"
                 )
         except BaseException as error:
-            if not isinstance(error, Exception) or not may_have_happened(error):
+            if not is_passing(error):
+                # Some parts may have been made, of this one or, where the error is unknown, of all.
                 self._lost.give_back(nonces, topic=topic)
                 raise
             tasks = await self._look(list(nonces), topic)
@@ -174,7 +175,7 @@ class Steps:
     async def _look(self, nonces: Sequence[str], topic: str) -> list[TaskRecord]:
         """The claims under these nonces that were made after all. Those that were not may still come."""
         try:
-            found = await self._lost.find(topic, nonces)
+            found = await self._lost.confirmed(topic, nonces)
         except BaseException:
             self._lost.give_back(nonces, topic=topic)
             raise

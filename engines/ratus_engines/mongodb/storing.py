@@ -10,19 +10,21 @@ from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
 from ratus import transitions
-from ratus.errors import InternalError
+from ratus.errors import InternalError, RatusError, ServiceUnavailable
 from ratus.quoting import quoted
 from ratus.records import ACTIVE, TaskRecord
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import encoded, replacement
-from ratus_engines.mongodb.errors import FALLBACK_CODES
+from ratus_engines.mongodb.errors import FALLBACK_CODES, is_passing_code
 from ratus_engines.mongodb.fallbacks import Fallbacks
 from ratus_engines.mongodb.signals import Signals
 from ratus_engines.mongodb.topics import Topics
 
 _DUPLICATE = 11000
 _UPSERT = "upsert"
+
+_UNCERTAIN = "MongoDB did not confirm in time that the tasks are stored; try again"
 
 # Errors of single items that are told; more would be a log file.
 _MOST_TOLD = 10
@@ -89,7 +91,7 @@ class Storing:
     ) -> Mapping[int, int]:
         """Write unordered; the codes, of those to be ignored, with which items failed.
 
-        Raises `InternalError` that names each item which failed otherwise; the rest is written all the same.
+        Raises an error that names items which failed otherwise; the rest is written all the same.
         """
         if not requests:
             return {}
@@ -102,6 +104,8 @@ class Storing:
             others = [failure for failure in failures if failure["code"] not in ignored]
             if others:
                 raise _failed(others, tasks) from error
+            if error.details["writeConcernErrors"]:
+                raise ServiceUnavailable(_UNCERTAIN) from error
             return {failure["index"]: failure["code"] for failure in failures}
         return {}
 
@@ -148,8 +152,8 @@ class Storing:
                 upserted, failures = result.upserted_ids or {}, []
             except BulkWriteError as error:
                 failures = error.details["writeErrors"]
-                if not failures:
-                    raise
+                if not failures or error.details["writeConcernErrors"]:
+                    raise ServiceUnavailable(_UNCERTAIN) from error
                 upserted = {entry["index"]: entry["_id"] for entry in error.details["upserted"]}
             new.update(tasks[remaining[at]].id for at in upserted)
             for failure in failures:
@@ -192,7 +196,9 @@ class Storing:
         raise busy()
 
 
-def _failed(failures: Sequence[Mapping[str, Any]], tasks: Sequence[TaskRecord]) -> InternalError:
+def _failed(failures: Sequence[Mapping[str, Any]], tasks: Sequence[TaskRecord]) -> RatusError:
+    if all(is_passing_code(failure["code"]) for failure in failures):
+        return ServiceUnavailable(f"MongoDB could not store all tasks: {failures[0]['errmsg']}; try again")
     told = [
         f"item {failure['index']} (task {quoted(tasks[failure['index']].id)}): {failure['errmsg']}"
         for failure in sorted(failures, key=lambda failure: failure["index"])[:_MOST_TOLD]
