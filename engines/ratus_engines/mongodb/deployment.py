@@ -28,6 +28,7 @@ from ratus.errors import ServiceUnavailable
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.documents import RAW
 from ratus_engines.mongodb.errors import is_missing_hint, reason, translate
+from ratus_engines.mongodb.sockets import close_when_cancelled
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
@@ -37,6 +38,8 @@ LIMIT = 9.5
 
 # A probe is answered within a second, whatever happens.
 PROBE_LIMIT = 0.8
+
+_NOT_REACHED = "MongoDB was not reached yet"
 
 # Between two tries to prepare the collection while the database is away.
 _RETRY = 0.5
@@ -67,6 +70,7 @@ _SHORTEST_SECRET = 3
 
 def client(uri: str) -> AsyncMongoClient[dict[str, Any]]:
     """A client that has not connected to anything yet. Raises `ValueError` for a URI that cannot be used."""
+    close_when_cancelled()
     given = _options(uri)
     if given & _DURABILITY:
         given |= _DURABILITY
@@ -186,7 +190,7 @@ class Deployment:
         self._create_indexes = create_indexes
         self._journal_is_wanted = bool(_options(uri) & _DURABILITY)
         self._prepared = asyncio.Event()
-        self._trouble = "MongoDB was not reached yet"
+        self._trouble = _NOT_REACHED
         self._preparing: asyncio.Task[None] | None = None
 
     # ---- life ------------------------------------------------------------------------------------
@@ -213,6 +217,7 @@ class Deployment:
                 logger.exception("preparing the collection failed; trying again")
                 await asyncio.sleep(_RETRY)
             else:
+                self._trouble = ""
                 self._prepared.set()
 
     async def _do_without_journal(self) -> None:
@@ -257,6 +262,7 @@ class Deployment:
                 raise translate(error) from error
             # Somebody dropped an index. Whoever comes next waits until it is there again or not asked for.
             if self._prepared.is_set():
+                self._trouble = "an index is gone"
                 self._prepared.clear()
                 self._preparing = background(self._prepare())
             raise ServiceUnavailable("an index is gone; ask again") from error
@@ -289,14 +295,14 @@ class Deployment:
                 raise ServiceUnavailable(f"MongoDB is not ready: {self._trouble}") from None
 
     async def health(self) -> Health:
-        """Whether there is a primary that takes writes; within a second."""
+        """Whether there is a primary that takes writes, which is asked now; within a second."""
         try:
             async with asyncio.timeout(PROBE_LIMIT):
                 with pymongo.timeout(PROBE_LIMIT):
                     answer = await self.client.admin.command("hello")
                     await self._prepared.wait()
         except TimeoutError:
-            return Health(False, f"MongoDB does not answer in time: {self._trouble}")
+            return Health(False, f"MongoDB does not answer in time{self._trouble and f': {self._trouble}'}")
         except PyMongoError as error:
             return Health(False, f"MongoDB cannot be reached: {reason(error)}")
         # A router of a sharded cluster does not call itself a primary in this way, but it does.

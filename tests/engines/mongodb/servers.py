@@ -84,9 +84,12 @@ class Mongod:
         return f"127.0.0.1:{self.port}"
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal."""
+        """Send a signal. After SIGSTOP nothing runs any more: until all its threads have seen the signal,
+        which takes some milliseconds on a busy machine, the process may still answer."""
         assert self._process is not None
         self._process.send_signal(number)
+        if number == signal.SIGSTOP:
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)
 
     def kill(self) -> None:
         """End it at once, as a power cut would, and wait until it is gone."""
