@@ -210,15 +210,27 @@ def guard(change: Change) -> Document:
     """The conditions under which a change applies."""
     conditions: Document = {}
     for name, value in change.require.items():
-        if name == "retry" and value is not None:
-            # Member by member: as a whole it would have to be stored in the same order, too.
-            policy = msgspec.structs.asdict(value)
-            conditions |= {f"retry.{each}": setting for each, setting in policy.items()}
+        if name == "retry":
+            conditions |= _same_policy(value)
         elif name in _TIMES and value is not None:
-            conditions[name] = date(value)
+            conditions[name] = _same_time(value)
         else:
             conditions[name] = member(name, value)
     return conditions
+
+
+def _same_policy(policy: RetryPolicy | None) -> Document:
+    """Member by member: as a whole it would have to be stored in the same order, too."""
+    if policy is None:
+        return {"retry": {"$not": {"$type": "object"}}}
+    return {f"retry.{name}": setting for name, setting in msgspec.structs.asdict(policy).items()}
+
+
+def _same_time(time: int) -> Any:
+    """The date of a time; of the first or the last one, any that is read as it (see `record`)."""
+    if time <= MIN_TIME:
+        return {"$lte": date(MIN_TIME)}
+    return {"$gte": date(MAX_TIME)} if time >= MAX_TIME else date(time)
 
 
 def update(change: Change) -> Document | list[Document]:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.engine import MongodbEngine
 
@@ -193,4 +194,13 @@ async def test_a_policy_is_the_same_in_whatever_order_another_program_wrote_it(d
         {"$set": {"retry": {"jitter": 0, "max_attempts": 5, "backoff": "linear", "delay": None}}},
     )
     desk.now += SECOND
+    assert await desk.engine.recover(desk.now) == 1
+
+
+async def test_a_deadline_before_all_times_lapses(desk: Desk) -> None:
+    """Another program may store a date that is read as the first time there is."""
+    await desk.insert(desk.task("1", state=ACTIVE, nonce=NONCE, deadline=desk.now + SECOND))
+    assert isinstance(desk.engine, MongodbEngine)
+    first = DatetimeMS(-(10**15))
+    await desk.engine._deployment.tasks.update_one({"_id": "1"}, {"$set": {"deadline": first}})
     assert await desk.engine.recover(desk.now) == 1
