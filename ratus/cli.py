@@ -122,7 +122,7 @@ def _run(settings: config.Settings) -> int:
     from ratus.server.lifecycle import run
 
     try:
-        app, service = build(settings, tidy=memory.tidy)
+        app, service = build(settings, tidy=memory.Tidy())
     except (PluginError, ValueError, OSError) as error:
         # A setting that turned out to be wrong when it was used: the reason is enough for the operator.
         _logger.error("%s", error)

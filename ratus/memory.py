@@ -14,28 +14,56 @@ _ONCE = 0
 # So many times in a row what is of middle age is collected, and not what is old.
 _ALWAYS = 2**31 - 1
 
+# So many objects may be looked at with every round: some 6 ms. Tasks in memory are not among them, but 2,000
+# connections are, or the polls of 1,000.
+_AT_ONCE = 30_000
+# After so many rounds everything is looked at: once an hour, at ten seconds a round. With more objects it
+# takes longer and happens more rarely, a round for each so many: a million takes 0.2 s, every 28 hours.
+_EVERYTHING = 360
+_A_ROUND_EACH = 100
+
 
 def keep_collections_short() -> None:
     """To be called once, at the start, where tasks are kept in memory: they are looked at in small portions.
 
-    By default a hundred thousand would be at once, which takes 10 ms, and now and then all of them: 70 ms and
-    more with a million. From now on what is old is collected by `tidy` alone.
+    By default a hundred thousand would be at once, which takes 10 ms, and now and then all of them. From now
+    on what is old is collected by `Tidy` alone.
     """
     gc.set_threshold(_YOUNG, _ONCE, _ALWAYS)
 
 
-def tidy() -> None:
-    """To be called now and then, from the event loop; takes a few milliseconds at the most.
+class Tidy:
+    """To be called at the start and then now and then, from the event loop; takes a few milliseconds.
 
-    What lives long is kept away from the garbage collector. Garbage is collected before, so that none of it
-    is kept by this. Where collections are kept short, what is old is only looked at where little came since
-    the last time, for requests to a memory engine make no circles. Memory that is free is given back to the
-    system, which the C library does not do by itself for what lies between things still in use.
+    What was loaded for the start is put out of the collector's sight for good. Afterwards every call collects
+    garbage of every age. Where much lives, what has just been looked at is put out of sight as well, so that
+    the next calls do not look at it again, and every now and then it is all brought back: nothing that became
+    garbage since is kept for ever. Memory that is free is given back to the system, which the C library does
+    not do by itself for what lies between things still in use.
     """
-    kept_short = gc.get_threshold()[2] == _ALWAYS
-    gc.collect(1 if kept_short and gc.get_count()[2] > 1 else 2)
-    gc.freeze()
-    _trim(0)
+
+    def __init__(self) -> None:
+        self._started = False
+        self._more_than_loaded = False
+        self._rounds = 0  # since everything was looked at
+
+    def __call__(self) -> None:
+        """Collect, see above."""
+        self._rounds += 1
+        if self._more_than_loaded and self._rounds >= max(
+            _EVERYTHING, gc.get_freeze_count() // _A_ROUND_EACH
+        ):
+            gc.unfreeze()
+            self._more_than_loaded = False
+            self._rounds = 0
+        gc.collect()
+        if not gc.get_freeze_count():  # the start, or everything has just been looked at
+            gc.freeze()
+            self._more_than_loaded, self._started = self._started, True
+        elif len(gc.get_objects(generation=2)) > _AT_ONCE:
+            gc.freeze()
+            self._more_than_loaded = True
+        _trim(0)
 
 
 def _find_trim() -> Callable[[int], int]:

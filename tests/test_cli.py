@@ -83,7 +83,7 @@ class Server:
     def build(self, settings: config.Settings, *, tidy: Callable[[], None]) -> tuple[str, SimpleNamespace]:
         if self.build_error:
             raise self.build_error
-        assert tidy is memory.tidy
+        assert isinstance(tidy, memory.Tidy)
         engine = SimpleNamespace(traits=SimpleNamespace(immediate=self.immediate))
         return ("app", SimpleNamespace(name="service", engine=engine))
 

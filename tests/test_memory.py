@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
+from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus import Client, Task, memory
+from ratus.records import Claim, TaskRecord
 from ratus.testing import RatusServer
 
 
-def test_what_lives_long_is_kept_from_the_collector() -> None:
-    before = gc.get_freeze_count()
+@pytest.fixture(autouse=True)
+def all_in_sight() -> Iterator[None]:
+    """Before and after a test, the collector sees everything."""
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+
+
+def circle() -> weakref.ref[Circle]:
+    """An object that holds itself and is held by nothing else."""
+    made = Circle()
+    made.itself = made
+    return weakref.ref(made)
+
+
+class Circle:
+    itself: Circle
+
+
+def test_what_was_loaded_is_kept_from_the_collector() -> None:
     alive = [[number] for number in range(1000)]
-    memory.tidy()
-    try:
-        assert gc.get_freeze_count() >= before + len(alive)
-    finally:
-        gc.unfreeze()
+    memory.Tidy()()
+    assert gc.get_freeze_count() >= len(alive)
+    assert len(gc.get_objects()) < 1000
 
 
 @pytest.fixture
@@ -33,58 +52,84 @@ def kept_short() -> Iterator[list[int]]:
 
     threshold = gc.get_threshold()
     gc.collect()
-    gc.freeze()
     gc.callbacks.append(note)
     memory.keep_collections_short()
     yield looked_at
     gc.callbacks.remove(note)
     gc.set_threshold(*threshold)
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("much", [False, True])
 @pytest.mark.parametrize("short", [False, True])
-def test_garbage_is_not_kept(old: bool, short: bool, request: pytest.FixtureRequest) -> None:
-    """What is old, too; where collections are kept short, if there is little of it."""
-    gc.collect()
+def test_garbage_is_not_kept(old: bool, much: bool, short: bool, request: pytest.FixtureRequest) -> None:
+    """However old it is, and however much came since."""
     if short:
         request.getfixturevalue("kept_short")
-    circle: list[object] = []
-    circle.append(circle)
-    if old:
+    tidy = memory.Tidy()
+    tidy()
+    garbage = circle()
+    alive = [[number] for number in range(100_000 if much else 0)]
+    for _ in range(20 if old else 0):
         gc.collect(1)
-    del circle
-    memory.tidy()
-    try:
-        gc.unfreeze()
-        assert gc.collect() == 0
-    finally:
-        gc.unfreeze()
+    tidy()
+    assert garbage() is None
+    assert len(alive) == (100_000 if much else 0)
 
 
-def test_old_garbage_is_not_kept_where_collections_are_not_kept_short() -> None:
-    """However much came since: a database has the tasks, and what its driver leaves behind is found."""
-    gc.collect()
-    circle: list[object] = []
-    circle.append(circle)
-    for _ in range(20):
-        gc.collect(1)
-    del circle
-    memory.tidy()
-    try:
-        gc.unfreeze()
-        assert gc.collect() == 0
-    finally:
-        gc.unfreeze()
+def test_what_became_garbage_out_of_sight_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The more there is, the more rounds it takes."""
+    monkeypatch.setattr(memory, "_EVERYTHING", 3)
+    monkeypatch.setattr(memory, "_A_ROUND_EACH", 20_000)
+    tidy = memory.Tidy()
+    tidy()
+    alive = [[number] for number in range(100_000)]
+    kept = Circle()
+    kept.itself = kept
+    garbage = weakref.ref(kept)
+    tidy()  # there is much, which is put out of sight
+    del kept
+    rounds = 0
+    while garbage() is not None:
+        tidy()
+        rounds += 1
+        assert rounds < 100
+    assert rounds >= 3
+    assert len(alive) == 100_000
 
 
-def test_a_million_objects_are_looked_at_in_small_portions(kept_short: list[int]) -> None:
-    """By the collector itself and by `tidy`."""
-    alive = [[number] for number in range(1_000_000)]
-    memory.tidy()
-    assert len(alive) == 1_000_000
-    assert kept_short
-    assert max(kept_short) < 2_000
+def test_little_is_looked_at_again_with_every_call() -> None:
+    tidy = memory.Tidy()
+    tidy()
+    alive = [[number] for number in range(1000)]
+    frozen = gc.get_freeze_count()
+    tidy()
+    assert gc.get_freeze_count() == frozen
+    assert len(alive) == 1000
+
+
+@pytest.mark.anyio
+async def test_tasks_are_not_looked_at(kept_short: list[int]) -> None:
+    """Neither by the collector itself nor by `Tidy`: a hundred thousand are a few thousand objects."""
+    tidy = memory.Tidy()
+    tidy()
+    kept_short.clear()
+    engine = MemdbEngine()
+    await engine.open(0)
+    tasks = [TaskRecord(id=str(number), topic="t", produced=0, scheduled=number) for number in range(100_000)]
+    for start in range(0, len(tasks), 1000):
+        await engine.insert(tasks[start : start + 1000], 0)
+    del tasks
+    tidy()
+    seen = [each for each in gc.get_objects() if type(each) is list and each and type(each[0]) is TaskRecord]
+    assert sum(len(each) for each in seen) < 2000
+    assert max(kept_short) < 10_000
+    await engine.claim(Claim(("t",), 1, "", 50_000), 200_000)
+    tidy()
+    assert max(kept_short) < 10_000
+    seen = [each for each in gc.get_objects() if type(each) is list and each and type(each[0]) is TaskRecord]
+    assert sum(len(each) for each in seen) < 2000
+    await engine.close(0)
 
 
 @pytest.mark.parametrize("error", [AttributeError, OSError])

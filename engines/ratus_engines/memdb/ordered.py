@@ -16,6 +16,7 @@ from bisect import bisect_left, bisect_right
 from operator import attrgetter
 
 from ratus.records import TaskRecord
+from ratus_engines.memdb.untracked import untrack
 
 # Large enough that a million keys have few chunks, small enough that moving half a chunk is cheap.
 CHUNK = 256
@@ -47,6 +48,8 @@ class _Chunks:
 
     def _open_chunk(self, largest: int, key: int, task: TaskRecord) -> None:
         """Begin a chunk behind all others with a task."""
+        if self._tasks:
+            untrack(self._tasks[-1])  # which is full, mostly
         self._largest.append(largest)
         self._keys.append(array("q", (key,)))
         self._tasks.append([task])
@@ -59,6 +62,8 @@ class _Chunks:
         self._tasks.insert(chunk + 1, tasks[half:])
         del keys[half:]
         del tasks[half:]
+        untrack(tasks)
+        untrack(self._tasks[chunk + 1])
 
     def _drop_chunk(self, chunk: int) -> None:
         """Forget a chunk that has become empty."""
