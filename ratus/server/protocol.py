@@ -99,6 +99,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.deadline = self.loop.time() + self._guards.header_seconds
 
     def _new_parser(self) -> None:
+        self.url, self.headers = b"", []
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
@@ -139,14 +140,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read, then begin the request that was read, if it is not in line."""
-        self._read(data)
-        fresh = self._fresh
-        if fresh is not None:
-            self._fresh = None
-            fresh.begin(self.app)
-
-    def _read(self, data: bytes) -> None:
-        """Parse what came, or as much of it as can be put to work."""
         if self._closing or self._refusal is not None:
             self._discard(len(data))
             return
@@ -158,6 +151,10 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._unparsed = memoryview(data)
             self._parse_on()
+        fresh = self._fresh
+        if fresh is not None:
+            self._fresh = None
+            fresh.begin(self.app)
 
     def _parse_on(self) -> None:
         """Parse what has not been, up to a request that has to wait for the one before it."""
@@ -214,8 +211,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
-        self.url = b""
-        self.headers = []
         self._expects_continue = False
         self._head_open = True
         self._head_size = FRESH
