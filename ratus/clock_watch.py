@@ -64,10 +64,11 @@ class ClockWatch:
         else:
             self.back += 1
         logger.warning(
-            "the clock of this machine was set %s by %s; tasks fall due and claims lapse by it%s",
+            "the clock of this machine was set %s by %s; "
+            "what is scheduled and what is claimed comes that much %s",
             "forward" if step > 0 else "back",
-            format_duration(abs(step)),
-            "" if step > 0 else ", so that much later",
+            format_duration(round(abs(step), -3)),
+            "sooner" if step > 0 else "later",
         )
         self._stepped()
 

@@ -235,8 +235,8 @@ async def steps() -> Steps:
 @pytest.mark.parametrize(
     ("by", "text"),
     [
-        (-HOUR, "set back by 1h0m0s; tasks fall due and claims lapse by it, so that much later"),
-        (1_500_000, "set forward by 1.5s; tasks fall due and claims lapse by it"),
+        (-HOUR, "set back by 1h0m0s; what is scheduled and what is claimed comes that much later"),
+        (1_500_000, "set forward by 1.5s; what is scheduled and what is claimed comes that much sooner"),
     ],
 )
 async def test_a_step_is_logged_counted_and_passed_on_once(

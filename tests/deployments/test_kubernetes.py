@@ -226,20 +226,29 @@ def test_probes_ask_what_they_should(manifests: list[dict[str, Any]]) -> None:
         assert probes["startupProbe"]["periodSeconds"] * probes["startupProbe"]["failureThreshold"] >= 300
 
 
+def taken_before_the_stop(workload: dict[str, Any]) -> float:
+    """Seconds of the grace period that preStop takes."""
+    if "lifecycle" not in container(workload):
+        return 0.0
+    _, pause = container(workload)["lifecycle"]["preStop"]["exec"]["command"]
+    return float(pause)
+
+
 def test_there_is_time_to_stop(manifests: list[dict[str, Any]]) -> None:
     """The grace period begins with preStop; then come the delay, the requests in flight, and a snapshot."""
     for workload in workloads(manifests):
         grace = workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
         variables = environment(workload, manifests)
         taken = seconds(variables.get("SHUTDOWN_DELAY", "0s"))
-        if "lifecycle" in container(workload):
-            _, pause = container(workload)["lifecycle"]["preStop"]["exec"]["command"]
-            taken += float(pause)
+        taken += taken_before_the_stop(workload)
         if is_server(workload):
             taken += Guards().body_seconds
         # A snapshot of ten million tasks, at 2 s a million.
         taken += 20 if variables["ENGINE"] == "memdb" else 0
         assert grace >= taken + 15
+        # The log says what hangs before the process is killed.
+        delay, timeout = variables.get("SHUTDOWN_DELAY", "0s"), variables.get("SHUTDOWN_TIMEOUT", "60s")
+        assert grace > taken_before_the_stop(workload) + seconds(delay) + seconds(timeout)
         if is_server(workload):
             assert f"grace period is {grace} s" in (ROOT / "docs/deployment.md").read_text(encoding="utf-8")
 

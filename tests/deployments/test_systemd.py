@@ -73,6 +73,8 @@ def test_it_sets_what_the_server_knows() -> None:
 def test_there_is_time_to_stop() -> None:
     [timeout] = values("TimeoutStopSec")
     assert seconds(timeout) >= Guards().body_seconds + 60
+    [bound] = re.findall(r"SHUTDOWN_TIMEOUT=(\S+)", TEXT)
+    assert seconds(timeout) > seconds(bound)  # the log says what hangs before the process is killed
 
 
 def test_a_wrong_setting_is_not_tried_again() -> None:

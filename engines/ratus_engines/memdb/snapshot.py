@@ -76,6 +76,7 @@ class Snapshots:
         self._lock: BinaryIO | None = None
         self._has_lost_lock = False
         self._saved_at = 0
+        self._saved_at_monotonic = time.monotonic()
         self._saved_changes = 0
         self._size = 0  # of the file, in bytes; 0 while there is none
         self._seconds = 0.0  # that writing the last one took
@@ -149,7 +150,11 @@ class Snapshots:
         """
         if self.trouble:
             return True
-        return changes != self._saved_changes and not 0 <= now - self._saved_at < self.interval
+        if changes == self._saved_changes:
+            return False
+        # By both clocks: the wall clock may have been set back.
+        passed = (time.monotonic() - self._saved_at_monotonic) * SECOND
+        return not 0 <= now - self._saved_at < self.interval or passed >= self.interval
 
     async def save(
         self, now: int, changes: int, header: Header, slices: Iterable[Sequence[TaskRecord]]
@@ -168,12 +173,14 @@ class Snapshots:
         self.trouble = ""
         self._seconds = time.monotonic() - started
         self._saved_at, self._saved_changes = now, changes
+        self._saved_at_monotonic = started
         logger.debug("wrote a snapshot of %d bytes to %s", self._size, self.path)
         return True
 
     def loaded(self, now: int, changes: int) -> None:
         """What is in memory is what is in the file."""
         self._saved_at, self._saved_changes = now, changes
+        self._saved_at_monotonic = time.monotonic()
         try:
             self._size = self.path.stat().st_size
         except FileNotFoundError:

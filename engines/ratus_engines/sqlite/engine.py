@@ -42,9 +42,9 @@ GIVEN_BACK_A_ROUND = 8_192
 KEPT_FREE = 512
 KEPT_FREE_SHARE = 8
 
-# Microseconds by which the times of operations that come together may differ. More is a clock that was set
-# back.
-SAME_TIME = 100_000
+# Microseconds by which the times of operations may differ that come together, one of them with a large body.
+# More is a clock that was set back.
+SAME_TIME = 500_000
 
 # Seconds that an operation waits, at the most, until what was due is kept due after the clock was set back.
 STEP_SECONDS = 1.0
@@ -293,6 +293,9 @@ class SqliteEngine(Engine):
 
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
         await self._see(now)
+        return await self._count(topic, now)
+
+    async def _count(self, topic: str, now: int) -> TopicInfo | None:
         try:
             return await self._read(queries.get_topic, topic, now, False)
         except queries.Uncounted:
@@ -306,7 +309,7 @@ class SqliteEngine(Engine):
         while found := await self._read(queries.survey_slice, after, now):
             for number, name, quick in found:
                 after = number
-                info = quick or await self.get_topic(name, now)
+                info = quick or await self._count(name, now)
                 if info is not None:
                     visit(info)
 

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 from random import Random
 
@@ -196,6 +197,19 @@ async def test_it_is_written_when_the_clock_was_set_back(path: Path) -> None:
     engine = await opened(path, interval=5 * MINUTE)
     await engine.insert([task("1")], START)
     await engine.maintain(START - MINUTE)
+    assert path.exists()
+
+
+async def test_it_is_written_in_time_when_the_clock_was_set_back_a_little(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await opened(path, interval=5 * MINUTE)
+    await engine.insert([task("1")], START)
+    await engine.maintain(START + MINUTE)
+    assert not path.exists()
+    later = time.monotonic() + 5 * 60
+    monkeypatch.setattr("ratus_engines.memdb.snapshot.time.monotonic", lambda: later)
+    await engine.maintain(START + MINUTE)
     assert path.exists()
 
 
