@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ratus.client import requests
@@ -30,7 +30,7 @@ from ratus.client.worker.commits import (
     outcome_of,
 )
 from ratus.client.worker.coroutine_commits import CoroutineCommitter
-from ratus.client.worker.forks import leave_child
+from ratus.client.worker.forks import generation, leave_child
 from ratus.client.worker.handlers import check_coroutine_handler, refuse_unrun
 from ratus.client.worker.keeping import (
     EXTENSIONS,
@@ -89,7 +89,7 @@ class AsyncWorker:
         # The task of each handler; `None` while it is being made, which may run the handler already.
         self._running: dict[AsyncDelivery, asyncio.Task[None] | None] = {}
         self._beginning = False
-        self._process = os.getpid()
+        self._generation = generation()
         self._extending: dict[str, asyncio.Task[None]] = {}
         self._committer = CoroutineCommitter(client, on_progress=self._wake_poller, on_hopeless=self._give_up)
         self._hungry = asyncio.Event()
@@ -112,7 +112,7 @@ class AsyncWorker:
         if self._loop is not None:
             raise RuntimeError("a worker runs only once; make another one")
         self._loop = asyncio.get_running_loop()
-        self._process = os.getpid()
+        self._generation = generation()
         with self._signals():
             self._committer.start()
             poller = asyncio.create_task(self._guard(self._poll()), name="ratus-poll")
@@ -316,7 +316,7 @@ class AsyncWorker:
             try:
                 await self._run(delivery)
             except BaseException as error:
-                leave_child(self._process, error)
+                leave_child(self._generation, error)
                 task = asyncio.current_task()
                 if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                     self._release(delivery)
@@ -342,11 +342,11 @@ class AsyncWorker:
     async def _run(self, delivery: AsyncDelivery) -> None:
         """Run the handler. Raises what it raises, and `TypeError` where nothing was run."""
         work = self._handler(delivery)
-        if not isinstance(work, Awaitable) and not inspect.isawaitable(work):
+        if type(work) is not CoroutineType and not inspect.isawaitable(work):
             refuse_unrun(work)
             raise TypeError("the handler of an AsyncClient must be a coroutine function (async def)")
         returned = await work
-        leave_child(self._process)
+        leave_child(self._generation)
         if returned is not None:
             refuse_unrun(returned)
 

@@ -8,29 +8,58 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from contextlib import suppress
+from typing import Final
+
+_PRINT_SECONDS: Final = 1.0
+"""How long a child may take to print what it has left."""
+
+_generation = 0
 
 
-def leave_child(worker_process: int, error: BaseException | None = None) -> None:
+def generation() -> int:
+    """How often this process was forked from another; asking the system for its number would cost more."""
+    return _generation
+
+
+def leave_child(worker: int, error: BaseException | None = None) -> None:
     """End this process unless it is that of the worker, as a program ends that was left by `error`."""
-    if os.getpid() == worker_process:
+    if worker == _generation:
         return
     code = 0
     with suppress(BaseException):
         code = _exit_code(error)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        # A thread of the parent may have held the lock of a stream, which no thread of the child gives back.
+        last_words = threading.Thread(target=_print, args=(error,), daemon=True)
+        last_words.start()
+        last_words.join(_PRINT_SECONDS)
     os._exit(code)
 
 
 def _exit_code(error: BaseException | None) -> int:
-    if error is None:
-        return 0
-    if isinstance(error, SystemExit):
-        if error.code is None or isinstance(error.code, int):
-            return (error.code or 0) & 0xFF
-        print(error.code, file=sys.stderr)
-        return 1
-    traceback.print_exception(error)
-    return 1
+    if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+        return (error.code or 0) & 0xFF
+    return 0 if error is None else 1
+
+
+def _print(error: BaseException | None) -> None:
+    with suppress(BaseException):
+        if isinstance(error, SystemExit):
+            if error.code is not None and not isinstance(error.code, int):
+                print(error.code, file=sys.stderr)
+        elif error is not None:
+            traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()
+
+
+def _count() -> None:
+    global _generation
+    _generation += 1
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_count)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import os
 import threading
 import time
 from collections import deque
@@ -37,7 +36,7 @@ from ratus.client.worker.commits import (
     note_given_up,
     outcome_of,
 )
-from ratus.client.worker.forks import leave_child
+from ratus.client.worker.forks import generation, leave_child
 from ratus.client.worker.handlers import check_handler, refuse_unrun
 from ratus.client.worker.keeping import (
     due_for_extension,
@@ -137,7 +136,7 @@ class Worker:
         self._drained = threading.Event()
         self._interrupt = Interrupt()
         self._started = False
-        self._process = os.getpid()
+        self._generation = generation()
 
     def stop(self) -> None:
         """Drain, then have `run` return. Returns at once; from any thread, a handler's included."""
@@ -148,7 +147,7 @@ class Worker:
         if self._started:
             raise RuntimeError("a worker runs only once; make another one")
         self._started = True
-        self._process = os.getpid()
+        self._generation = generation()
         context = contextvars.copy_context()
         poller = threading.Thread(target=self._guard, args=(self._poll,), name="ratus-poll", daemon=True)
         keeper = threading.Thread(target=self._guard, args=(self._keep,), name="ratus-keep", daemon=True)
@@ -365,11 +364,11 @@ class Worker:
             return
         try:
             returned = self._handler(delivery)
-            leave_child(self._process)
+            leave_child(self._generation)
             if returned is not None:
                 refuse_unrun(returned)
         except BaseException as error:
-            leave_child(self._process, error)
+            leave_child(self._generation, error)
             # Not even an exit ends the worker: only a signal and `stop` do.
             note_failure(delivery, error)
         self._pace.record(time.monotonic() - begun)
