@@ -10,7 +10,7 @@ For all methods:
 - Ids are one namespace over all topics. Batches are the primitive, a single task is a batch of one.
 - State changes come from `ratus.transitions`; the engine carries them out.
 - Records handed in belong to the engine from then on. Records handed out may be the engine's own: whoever
-  gets one reads it before the next ``await`` and never changes it.
+  gets one reads it before the next ``await`` and never changes it. Those of a `LARGE_BATCH` are the caller's.
 - An answered write is as durable as `Traits.durable` says. One that raised changed nothing.
 - `ServiceUnavailable` may be raised by every method: the database is away or not open yet; try again.
 """
@@ -31,6 +31,11 @@ from ratus.transitions import Event, Nonces, RetryDefaults
 # How many lapsed or expired tasks a claim takes care of in one step: so that one poll never pays for a
 # million others, and others have their turn. The chore takes care of the rest.
 CLAIM_CHORES = 1000
+
+
+# A batch of more items than this may be done in slices, with other operations in between: each item is one
+# atomic step, the batch is not. The records handed out for it are the caller's own.
+LARGE_BATCH = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,19 +14,34 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
+from ratus.api.walking import MAX_DEPTH, MAX_DIGITS
 from ratus.durations import parse_duration
 from ratus.errors import BadRequest, PayloadTooLarge
 from ratus.quoting import quoted
 from ratus.times import parse_time
 
-MAX_DEPTH = 170
-MAX_DIGITS = 4300
+_LONGEST_SEARCH = 256 * 1024
+"""How long a text may be in which the member with a lone surrogate is looked for, in bytes."""
 
-Members = dict[str, msgspec.Raw]
+Members = dict[str, Any]
+"""Members by name: `msgspec.Raw`, what stands in the text. Of an `Opened` body also what needs no more
+reading: a payload or result as bytes, the members of an object."""
+
+
+class Opened(bytes):
+    """A large body that has been checked and taken apart in slices; see `ratus.api.large`."""
+
+    members: Members
+    items: list[Members]
+
+    def __new__(cls, body: bytes, members: Members, items: list[Members]) -> Opened:
+        opened = super().__new__(cls, body)
+        opened.members, opened.items = members, items
+        return opened
 
 
 class _Name:
@@ -59,8 +74,8 @@ def _name(kind: type, text: str) -> _Name:
 
 
 _ANY = msgspec.json.Decoder()
-_MEMBERS = msgspec.json.Decoder(Members)
-_ITEMS = msgspec.json.Decoder(list[Members])
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _NAMES = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=_name)
 _ITEM_NAMES = msgspec.json.Decoder(list[dict[_Name, msgspec.Raw]], dec_hook=_name)
@@ -104,7 +119,9 @@ def _decode(decoder: msgspec.json.Decoder[Any], data: bytes | msgspec.Raw, where
     except msgspec.ValidationError as error:
         problem = _mismatch(str(error))
     except (msgspec.DecodeError, ValueError) as error:
-        problem = _lone_surrogate(bytes(data)) or str(error)
+        # In a long text a lone surrogate is not looked for: that takes much longer than reading it.
+        found = _lone_surrogate(bytes(data)) if len(bytes(data)) <= _LONGEST_SEARCH else None
+        problem = found or str(error)
     raise BadRequest(f"{where}: {problem}" if where else problem) from None
 
 
@@ -158,6 +175,8 @@ def _marked_member(members: Members) -> str:
 
 def read_object(body: bytes) -> Members | None:
     """The members of the object that is the whole body; ``None`` for an empty body or ``null``."""
+    if isinstance(body, Opened):
+        return body.members
     body = body.strip(b" \t\r\n")
     if not body or body == _NULL:
         return None
@@ -177,6 +196,8 @@ def read_items(body: bytes, most: int) -> list[Members]:
 
     Raises `PayloadTooLarge` for more than ``most``, before they are taken apart.
     """
+    if isinstance(body, Opened):
+        return body.items
     members = read_object(body)
     data = raw_of(members, "data") if members else None
     if data is None:
@@ -185,10 +206,15 @@ def read_items(body: bytes, most: int) -> list[Members]:
         count = len(_decode(_RAWS, data, "data"))
         if count > most:
             raise PayloadTooLarge(f"a batch may hold {most} items, not {count}; send several")
+    return items_of(data)
+
+
+def items_of(data: bytes, first: int = 0) -> list[Members]:
+    """The members of each object in a list, whose ``first`` is that many in the ``data`` of a body."""
     items: list[Members] = _decode(_ITEMS, data, "data")
     values = itertools.chain.from_iterable(members.values() for members in items)
     if data.count(_QUOTE) != _quotes(sum(map(len, items)), values):
-        for at, names in enumerate(_ITEM_NAMES.decode(data)):
+        for at, names in enumerate(_ITEM_NAMES.decode(data), first):
             _check_unique(names, f"data: item {at}: ")
     return items
 
@@ -196,6 +222,8 @@ def read_items(body: bytes, most: int) -> list[Members]:
 def read_fenced(body: bytes, most: int) -> list[Fenced] | None:
     """The objects in the list ``data`` of the body where each is an id and a nonce and nothing else, as in
     most batches of commits; ``None`` for any other body, which `read_items` reads or refuses."""
+    if isinstance(body, Opened):
+        return None
     members = read_object(body)
     data = raw_of(members, "data") if members else None
     if data is None or b"\\" in data or data.count(b"{") > most:
@@ -242,8 +270,19 @@ def _check_unique(names: Iterable[_Name], where: str) -> None:
     seen: set[str] = set()
     for text in texts:
         if text in seen:
-            raise BadRequest(f"{where}the name {quoted(text)} stands twice")
+            refuse_twice(text, where)
         seen.add(text)
+
+
+def refuse_twice(name: str, where: str = "") -> NoReturn:
+    """Refuse an object for a name that stands twice in it."""
+    raise BadRequest(f"{where}the name {quoted(name)} stands twice")
+
+
+def name_from(data: bytes) -> str:
+    """A member's name, from its text with the quotes."""
+    name: str = _decode(_TEXT, data, "the name of a member")
+    return name
 
 
 # ---- readers of one member ------------------------------------------------------------------------
@@ -284,6 +323,9 @@ boolean_of: Callable[[Members, str], bool | None] = _reader(_BOOLEAN)
 
 def object_of(members: Members, name: str) -> Members | None:
     """The members of an object within one of ours."""
+    found = members.get(name)
+    if isinstance(found, dict):  # it was taken apart in slices
+        return found
     data = raw_of(members, name)
     if data is None:
         return None
@@ -294,9 +336,14 @@ def object_of(members: Members, name: str) -> Members | None:
 
 def value_of(members: Members, name: str) -> bytes | None:
     """Any JSON value (a payload, a result) as the bytes it was sent as, after it was checked."""
-    data = raw_of(members, name)
-    if data is None:
+    raw = members.get(name)
+    if raw is None:
         return None
+    data = bytes(raw)
+    if data == _NULL:
+        return None
+    if type(raw) is bytes:  # it was checked in slices
+        return data
     # The one step that builds what is in a payload: the decoder checks numbers no other way. 4 MiB of `{},`
     # take 0.2 s, a million numbers or texts 0.1 s.
     _decode(_ANY, _LONG_MINUS.sub(b"", data) if len(data) > MAX_DIGITS else data, name)

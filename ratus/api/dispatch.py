@@ -19,6 +19,7 @@ from ratus.api import writing
 from ratus.api.auth import Tokens
 from ratus.api.call import VARY, Answer, Call, ClientGone, connection_of, takes_gzip
 from ratus.api.handlers import Handlers
+from ratus.api.large import SMALL, is_large
 from ratus.api.query import NO_QUERY, Query, decode_segment
 from ratus.api.reading import check_length
 from ratus.api.routes import ROUTES
@@ -73,6 +74,7 @@ class Api:
         self._give_back = give_back
         self._max_body_size = max_body_size
         self._log_requests = log_requests
+        self._opened = handlers.opened
         self._table = RouteTable(ROUTES)
         self._handlers: dict[str, Callable[[Call], Awaitable[Answer]]] = {
             route.operation: getattr(handlers, route.operation) for route in ROUTES
@@ -116,12 +118,18 @@ class Api:
             match = self._match(method, scope["raw_path"], headers)
             endpoint = match.endpoint
             topic = check_length(decode_segment(match.topic), "topic")
+            task_id = check_length(decode_segment(match.task_id), "task ID")
+            name = decode_segment(match.name) if match.name else ""
+            query = Query(scope["query_string"]) if scope["query_string"] else NO_QUERY
+            body = await self._body(headers, receive) if method in _WITH_BODY else b""
+            if len(body) > SMALL and is_large(body):
+                body = await self._opened(match.route.operation, body)
             call = Call(
                 topic=topic,
-                task_id=check_length(decode_segment(match.task_id), "task ID"),
-                name=decode_segment(match.name) if match.name else "",
-                query=Query(scope["query_string"]) if scope["query_string"] else NO_QUERY,
-                body=await self._body(headers, receive) if method in _WITH_BODY else b"",
+                task_id=task_id,
+                name=name,
+                query=query,
+                body=body,
                 now=self._clock.now(),
                 headers=headers,
                 connection=connection,

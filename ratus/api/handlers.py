@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from ratus.api import docs, openapi, writing
 from ratus.api.call import VARY, Answer, Call, ClientGone
 from ratus.api.cursors import make_cursor
 from ratus.api.reading import Poll, Reader
 from ratus.clock import SECOND, Clock
-from ratus.engine import Engine
+from ratus.engine import LARGE_BATCH, Engine
 from ratus.errors import Conflict, NotFound, RatusError, ServiceUnavailable
 from ratus.metrics import CONTENT_TYPE, Metrics
 from ratus.records import ACTIVE, Claim, TaskQuery, TaskRecord, TopicInfo
 from ratus.waiting import WaitingRoom, Want
+
+# Tasks of a batch that are counted and written at a time: one millisecond or two.
+_SLICE = LARGE_BATCH
 
 
 class Handlers:
@@ -40,6 +43,10 @@ class Handlers:
         self._scrape = scrape
         self.draining = False
         """Whether the server is stopping; `/readyz` says so."""
+
+    async def opened(self, operation: str, body: bytes) -> bytes:
+        """A large body, read in slices; see `Reader.opened`."""
+        return await self._read.opened(operation, body)
 
     # ---- topics ------------------------------------------------------------------------------------
 
@@ -83,26 +90,33 @@ class Handlers:
         return Answer(200, writing.tasks(page.tasks, cursor))
 
     async def insert_tasks(self, call: Call) -> Answer:
-        tasks = self._read.tasks(call.body, call.topic, call.now)
+        tasks = await self._read.tasks(call.body, call.topic, call.now)
         created = await self._engine.insert(tasks, call.now)
-        self._count_produced(task for task, new in zip(tasks, created, strict=True) if new)
+        await self._count_produced([task for task, new in zip(tasks, created, strict=True) if new])
         count = sum(created)
         return Answer(201 if count else 200, writing.updated(count, 0))
 
     async def upsert_tasks(self, call: Call) -> Answer:
-        tasks = self._read.tasks(call.body, call.topic, call.now)
+        tasks = await self._read.tasks(call.body, call.topic, call.now)
         created = await self._engine.upsert(tasks, call.now)
-        self._count_produced(tasks)
+        await self._count_produced(tasks)
         count = sum(created)
         return Answer(201 if count else 200, writing.updated(count, len(created) - count))
 
     async def patch_tasks(self, call: Call) -> Answer:
-        commits = self._read.commits(call.body, call.now)
+        commits = await self._read.commits(call.body, call.now)
         results = await self._engine.commit(commits, call.now)
-        for result in results:
-            if not isinstance(result, RatusError):
-                self._count_committed(result)
-        return Answer(200, writing.commits([commit.id for commit in commits], results))
+        ids = [commit.id for commit in commits]
+        answer = writing.Committed()
+        for start in range(0, len(results), _SLICE):
+            some = results[start : start + _SLICE]
+            for result in some:
+                if not isinstance(result, RatusError):
+                    self._count_committed(result)
+            answer.add(ids[start : start + _SLICE], some)
+            if len(results) > _SLICE:
+                await asyncio.sleep(0)
+        return Answer(200, answer.body())
 
     async def delete_tasks(self, call: Call) -> Answer:
         return Answer(200, writing.deleted(await self._engine.delete_tasks(call.topic)))
@@ -217,9 +231,12 @@ class Handlers:
 
     # ---- what is counted ---------------------------------------------------------------------------
 
-    def _count_produced(self, tasks: Iterable[TaskRecord]) -> None:
-        for task in tasks:
-            self._metrics.produced(task.topic, task.producer)
+    async def _count_produced(self, tasks: Sequence[TaskRecord]) -> None:
+        for start in range(0, len(tasks), _SLICE):
+            for task in tasks[start : start + _SLICE]:
+                self._metrics.produced(task.topic, task.producer)
+            if len(tasks) > _SLICE:
+                await asyncio.sleep(0)
 
     def _count_consumed(self, task: TaskRecord) -> None:
         assert task.consumed is not None, "a claimed task has the time of its claim"

@@ -6,7 +6,7 @@ the member, and nothing has been changed by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,7 +15,9 @@ from msgspec import Struct
 from ratus.api import codec
 from ratus.api.codec import Members
 from ratus.api.cursors import read_cursor
+from ratus.api.large import Turns, opened
 from ratus.api.query import NO_QUERY, Query
+from ratus.api.walking import Work
 from ratus.config import Settings
 from ratus.durations import format_duration
 from ratus.errors import BadRequest
@@ -42,6 +44,9 @@ _LONG_CONSUMER = 1000
 # A consumer polls with the same body again and again, so what was read of short ones is kept: a megabyte.
 _SHORT_WISH = 256
 _KEPT_WISHES = 1024
+
+# Items of a large batch that are read at a time: a millisecond or two.
+_SLICE = 200
 
 OUTCOMES = (FAILED, EXPIRED)
 
@@ -107,7 +112,14 @@ class Reader:
     """Reads requests within the limits of the settings."""
 
     settings: Settings
+    _turns: Turns = field(default_factory=Turns)
     _wishes: dict[bytes, tuple[Wish, Members]] = field(default_factory=dict)
+
+    async def opened(self, operation: str, body: bytes) -> bytes:
+        """A large body of a request, checked and taken apart in slices; the other methods take it as any."""
+        wanted = _WANTED.get(operation, frozenset())
+        most = self.settings.max_batch_size if operation in _BATCHES else None
+        return await self._turns.take(opened(body, wanted, most))
 
     # ---- tasks -------------------------------------------------------------------------------------
 
@@ -120,24 +132,34 @@ class Reader:
             members = {}
         return self._task(members, topic, task_id, now)
 
-    def tasks(self, body: bytes, topic: str, now: int) -> list[TaskRecord]:
+    async def tasks(self, body: bytes, topic: str, now: int) -> list[TaskRecord]:
         """The tasks in the ``data`` of a body."""
-        return self._each(body, lambda members: self._task(members, topic, "", now))
+        return await self._each(body, lambda members: self._task(members, topic, "", now))
 
-    def _each(self, body: bytes, read: Callable[[Members], Item]) -> list[Item]:
+    async def _each(self, body: bytes, read: Callable[[Members], Item]) -> list[Item]:
         """The items in the ``data`` of a body, each read."""
+        if isinstance(body, codec.Opened):
+            return await self._turns.take(self._slices(body.items, read))
         if not body.strip():
             raise BadRequest("missing request body")
         return self._all(codec.read_items(body, self.settings.max_batch_size), read)
 
-    def _all(self, items: Iterable[Given], read: Callable[[Given], Item]) -> list[Item]:
+    def _slices(self, items: Sequence[Given], read: Callable[[Given], Item]) -> Work[list[Item]]:
+        """Each item read, so many at a time."""
+        done: list[Item] = []
+        for start in range(0, len(items), _SLICE):
+            done += self._all(items[start : start + _SLICE], read, start)
+            yield
+        return done
+
+    def _all(self, items: Iterable[Given], read: Callable[[Given], Item], first: int = 0) -> list[Item]:
         """Each item read; an error says which one it is about."""
         done: list[Item] = []
         try:
             for item in items:
                 done.append(read(item))  # noqa: PERF401  # an error needs to know how far we came
         except BadRequest as error:
-            raise BadRequest(f"data: item {len(done)}: {error.detail}") from None
+            raise BadRequest(f"data: item {first + len(done)}: {error.detail}") from None
         return done
 
     def _task(self, members: Members, topic: str, task_id: str, now: int) -> TaskRecord:
@@ -172,7 +194,7 @@ class Reader:
             raise BadRequest("task ID is inconsistent with the path parameter")
         return _commit(members, task_id, now)
 
-    def commits(self, body: bytes, now: int) -> list[CommitRecord]:
+    async def commits(self, body: bytes, now: int) -> list[CommitRecord]:
         """The commits in the ``data`` of a body."""
         fenced = codec.read_fenced(body, self.settings.max_batch_size)
         if fenced is not None:
@@ -181,7 +203,7 @@ class Reader:
         def read(members: Members) -> CommitRecord:
             return _commit(members, check_name(codec.text_of(members, "_id") or "", "task ID"), now)
 
-        return self._each(body, read)
+        return await self._each(body, read)
 
     # ---- promises ----------------------------------------------------------------------------------
 
@@ -470,3 +492,14 @@ TASK_MEMBERS = frozenset(_TASK_READERS) | {"_id", "topic", "scheduled", "defer",
 COMMIT_MEMBERS = frozenset(_COMMIT_READERS) | {"_id", "scheduled", "defer"}
 PROMISE_MEMBERS = frozenset(["_id", "nonce", "consumer", "deadline", "timeout", "wait", "limit", "topics"])
 RETRY_MEMBERS = frozenset(RetryPolicy.__struct_fields__)
+
+# What operations read of a large body. A batch is read in the ``data`` of its body.
+_BATCHES = frozenset({"insert_tasks", "upsert_tasks", "patch_tasks"})
+_WANTED = {
+    **dict.fromkeys(("insert_tasks", "upsert_tasks", "insert_task", "upsert_task"), TASK_MEMBERS),
+    **dict.fromkeys(("patch_tasks", "patch_task"), COMMIT_MEMBERS),
+    **dict.fromkeys(
+        ("poll", "poll_topics", "insert_promise", "upsert_promise", "extend_promise"), PROMISE_MEMBERS
+    ),
+    "patch_topic": frozenset({"paused"}),
+}

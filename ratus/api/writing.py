@@ -147,24 +147,35 @@ def deleted(count: int) -> bytes:
     return b'{"deleted":%d}' % count
 
 
-def commits(ids: Sequence[str], results: Sequence[TaskRecord | RatusError]) -> bytes:
+class Committed:
     """The answer to a batch of commits: each item as if it had been answered alone, in the order given.
 
     Once the tasks have come to `MAX_PAGE_BYTES`, later items are without theirs: a short request may commit
     the same large task thousands of times.
     """
-    items: list[_Committed] = []
-    written = _Times().__getitem__
-    size = 0
-    for task_id, result in zip(ids, results, strict=True):
-        if isinstance(result, RatusError):
-            items.append(_Committed(task_id, result.status, error=_error(result)))
-        elif size < MAX_PAGE_BYTES:
-            size += result.weight()
-            items.append(_Committed(task_id, 200, _task(result, written)))
-        else:
-            items.append(_Committed(task_id, 200))
-    return _encode({"data": items})
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._written = _Times().__getitem__
+        self._parts: list[bytes] = []
+
+    def add(self, ids: Sequence[str], results: Sequence[TaskRecord | RatusError]) -> None:
+        """Write what came of these commits."""
+        items: list[_Committed] = []
+        for task_id, result in zip(ids, results, strict=True):
+            if isinstance(result, RatusError):
+                items.append(_Committed(task_id, result.status, error=_error(result)))
+            elif self._size < MAX_PAGE_BYTES:
+                self._size += result.weight()
+                items.append(_Committed(task_id, 200, _task(result, self._written)))
+            else:
+                items.append(_Committed(task_id, 200))
+        if items:
+            self._parts.append(_encode(items)[1:-1])
+
+    def body(self) -> bytes:
+        """The whole answer."""
+        return b'{"data":[%b]}' % b",".join(self._parts)
 
 
 def _error(problem: RatusError) -> dict[str, Any]:

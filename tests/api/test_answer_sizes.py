@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,4 +91,8 @@ def test_the_weight_is_hardly_less_than_what_is_written(texts: list[str], value:
 def test_refusals_have_no_weight() -> None:
     ids = [f"{n}" for n in range(3)]
     large = TaskRecord("2", "t", 0, 0, payload=b'"' + b"x" * MAX_PAGE_BYTES + b'"')
-    assert writing.commits(ids, [NotFound(), NotFound(), large]).count(b'"task"') == 1
+    answer = writing.Committed()
+    answer.add(ids[:1], [NotFound()])
+    answer.add(ids[1:], [NotFound(), large])
+    assert answer.body().count(b'"task"') == 1
+    assert [item["_id"] for item in json.loads(answer.body())["data"]] == ids

@@ -12,9 +12,10 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 from ratus import transitions
-from ratus.engine import CLAIM_CHORES, Engine, Figure, Health, Traits
+from ratus.engine import CLAIM_CHORES, LARGE_BATCH, Engine, Figure, Health, Traits
 from ratus.errors import Conflict, NotFound, RatusError, ServiceUnavailable
 from ratus.records import (
     ACTIVE,
@@ -34,6 +35,9 @@ from ratus_engines.memdb.listing import SLICE, list_page
 from ratus_engines.memdb.ordered import ByCreation, ByTime
 from ratus_engines.memdb.snapshot import FRAME, FRAME_BYTES, MEMBERS, Header, Snapshots
 from ratus_engines.memdb.topics import Topic
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Topics that are surveyed before requests are let in: a millisecond of work where each has a million tasks.
 SURVEYED = 16
@@ -63,6 +67,7 @@ class MemdbEngine(Engine):
         self._committed = ByTime()  # completed ones by the time of their commit
         self._sequence = 0
         self._walking = asyncio.Lock()
+        self._batching = asyncio.Lock()  # held while a large batch is under way
         self._open = False
         self.changes = 0  # counts writes, so that a snapshot of nothing new is not written
         self._snapshots = Snapshots(snapshot_path, snapshot_interval) if snapshot_path else None
@@ -82,6 +87,8 @@ class MemdbEngine(Engine):
 
     async def close(self, now: int) -> None:
         was_open, self._open = self._open, False
+        async with self._batching:
+            pass  # a batch that was begun is finished first: it has been accepted
         if was_open and self._snapshots is not None:
             try:
                 if not await self._save(self._snapshots, now):
@@ -177,8 +184,25 @@ class MemdbEngine(Engine):
 
     # ---- tasks -----------------------------------------------------------------------------------
 
+    async def _in_slices(
+        self, each: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]
+    ) -> list[Result]:
+        """Work on a large batch, so many items at a time: a few milliseconds. What came of each."""
+        async with self._batching:
+            self._check_open()
+            done: list[Result] = []
+            for start in range(0, len(items), LARGE_BATCH):
+                done += each(items[start : start + LARGE_BATCH])
+                await asyncio.sleep(0)
+            return done
+
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         self._check_open()
+        if len(tasks) > LARGE_BATCH:
+            return await self._in_slices(partial(self._insert, now=now), tasks)
+        return self._insert(tasks, now)
+
+    def _insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         created = []
         for task in tasks:
             transitions.complete_on_insert(task, now)
@@ -190,6 +214,11 @@ class MemdbEngine(Engine):
 
     async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         self._check_open()
+        if len(tasks) > LARGE_BATCH:
+            return await self._in_slices(partial(self._upsert, now=now), tasks)
+        return self._upsert(tasks, now)
+
+    def _upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         created = []
         for task in tasks:
             transitions.complete_on_insert(task, now)
@@ -238,6 +267,11 @@ class MemdbEngine(Engine):
             return [self._commit(commits[0], now)]
         # Most commits of a batch only complete their task: one change serves them all.
         completed = transitions.complete(now)
+        if len(commits) > LARGE_BATCH:
+            # What an earlier slice gave may change before the last one is done.
+            return await self._in_slices(
+                lambda some: [copy.copy(self._commit(commit, now, completed)) for commit in some], commits
+            )
         if len({commit.id for commit in commits}) == len(commits):
             return [self._commit(commit, now, completed) for commit in commits]
         # A task is one object: a later commit to it would change what an earlier one is answered with.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ratus.engine import LARGE_BATCH
 from ratus.errors import Conflict, NotFound, RatusError
 from ratus.records import (
     ACTIVE,
@@ -309,3 +310,24 @@ async def test_a_commit_handed_in_is_not_changed(desk: Desk) -> None:
     before = copy.copy(commit)
     await desk.engine.commit([commit], desk.now)
     assert commit == before
+
+
+async def test_what_a_large_batch_gives_stays_as_it_was(desk: Desk) -> None:
+    ids = [str(number) for number in range(LARGE_BATCH + 1)]
+    await desk.add(*ids)
+    results = await desk.engine.commit([CommitRecord(each) for each in ids], desk.now)
+    await desk.engine.commit([CommitRecord(each, state=ARCHIVED) for each in ids], desk.now)
+    assert {result.state for result in results if isinstance(result, TaskRecord)} == {COMPLETED}
+    assert len(results) == len(ids)
+
+
+async def test_a_large_batch_keeps_its_order(desk: Desk) -> None:
+    ids = [str(number) for number in range(2 * LARGE_BATCH + 1)]
+    await desk.add(*ids)
+    assert [task.id for task in await desk.claim(limit=len(ids))] == ids
+    commits = [CommitRecord(each, error=str(at)) for at, each in enumerate([*ids, *ids, "none"])]
+    results = await desk.engine.commit(commits, desk.now)
+    assert [result.error for result in results[:-1] if isinstance(result, TaskRecord)] == [
+        str(at) for at in range(2 * len(ids))
+    ]
+    assert isinstance(results[-1], NotFound)
