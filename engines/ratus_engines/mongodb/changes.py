@@ -19,6 +19,7 @@ from ratus.records import TaskRecord
 from ratus.transitions import Change
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, guard, member, record, update
+from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.fallbacks import Fallbacks
 
 # Somebody else changes the same task between our reading and writing, again and again: more than this often
@@ -38,11 +39,16 @@ class Changes:
     """Guarded changes by id. ``observer`` gives the engine's observer as it is at the moment."""
 
     def __init__(
-        self, deployment: Deployment, fallbacks: Fallbacks, observer: Callable[[], Observer | None]
+        self,
+        deployment: Deployment,
+        fallbacks: Fallbacks,
+        observer: Callable[[], Observer | None],
+        due: Due,
     ) -> None:
         self._deployment = deployment
         self._fallbacks = fallbacks
         self._observer = observer
+        self._due = due
 
     def count(self, topic: str, change: Change) -> None:
         """Tell the observer of a change that was made to a task which is in this topic now."""
@@ -65,6 +71,7 @@ class Changes:
         tasks = self._deployment.tasks
         condition = {"_id": task_id, **guard(change), **(conditions or {})}
         changes = update(change)
+        self._due.mark(changes)
 
         async def atomic() -> TaskRecord | None:
             found = await tasks.find_one_and_update(
@@ -127,7 +134,11 @@ class Changes:
         """
         if not decided:
             return 0, []
-        requests = [UpdateOne(_as_read(task, change), update(change)) for task, change in decided]
+        requests = []
+        for task, change in decided:
+            changes = update(change)
+            self._due.mark(changes)
+            requests.append(UpdateOne(_as_read(task, change), changes))
         result = await self._deployment.tasks.bulk_write(requests, ordered=False)
         return result.matched_count, [applied(task, change) for task, change in decided]
 

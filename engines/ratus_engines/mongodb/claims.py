@@ -14,8 +14,9 @@ from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.combining import Combiner
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import Document, record
+from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.lost import LostClaims
-from ratus_engines.mongodb.steps import Aim, Steps, due
+from ratus_engines.mongodb.steps import Aim, Steps
 from ratus_engines.mongodb.sweeps import Sweeps
 from ratus_engines.mongodb.topics import Topics, View
 
@@ -34,13 +35,15 @@ class Claims:
         sweeps: Sweeps,
         steps: Steps,
         lost: LostClaims,
+        due: Due,
     ) -> None:
         self._deployment = deployment
         self._topics = topics
         self._sweeps = sweeps
         self._steps = steps
         self._lost = lost
-        self._combiner = Combiner(deployment, steps, lost)
+        self._due = due
+        self._combiner = Combiner(deployment, steps, lost, due)
 
     async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
         """Up to ``claim.limit`` due tasks of the topics, in their order."""
@@ -86,7 +89,7 @@ class Claims:
             return await self._topics.read(topic, now)
 
     async def _take(self, topic: str, view: View, claim: Claim, now: int, claimed: list[TaskRecord]) -> None:
-        condition = due(topic, now)
+        condition = self._due.condition(topic, now)
         count = claim.limit - len(claimed)
         if view.expiry <= now:
             ids = await self._behind_expired(condition, now, count)

@@ -20,10 +20,10 @@ from pymongo.errors import PyMongoError
 from ratus.records import Claim, TaskRecord
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background
-from ratus_engines.mongodb.documents import record
+from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import is_passing, reason
 from ratus_engines.mongodb.lost import LostClaims
-from ratus_engines.mongodb.steps import Aim, Steps, due
+from ratus_engines.mongodb.steps import Aim, Steps
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
@@ -51,10 +51,11 @@ class _Caller:
 class Combiner:
     """Carries out claims of one task each."""
 
-    def __init__(self, deployment: Deployment, steps: Steps, lost: LostClaims) -> None:
+    def __init__(self, deployment: Deployment, steps: Steps, lost: LostClaims, due: Due) -> None:
         self._deployment = deployment
         self._steps = steps
         self._lost = lost
+        self._due = due
         # Those who wait, by topic; a topic without a claim under way is not in here.
         self._waiting: dict[str, list[_Caller]] = {}
         self._serving: set[asyncio.Task[None]] = set()
@@ -101,21 +102,21 @@ class Combiner:
         """Claim a task for each caller; those for whom that has to be tried once more."""
         latest = max(caller.now for caller in callers)
         found = await self._deployment.current.find(
-            due(topic, latest),
-            {"scheduled": 1},
+            self._due.condition(topic, latest),
+            self._due.projection(latest),
             sort=indexes.CLAIM_ORDER,
             limit=len(callers),
             hint=self._deployment.hint(indexes.CLAIMS),
         ).to_list()
-        candidates = [record(each) for each in found]
+        candidates = list(found)
         are_all = len(candidates) < len(callers)
         aims: list[Aim] = []
         aiming: list[_Caller] = []
         rest: list[_Caller] = []
         for caller in callers:
-            at = next((n for n, task in enumerate(candidates) if task.scheduled <= caller.now), None)
+            at = next((n for n, each in enumerate(candidates) if self._due.is_due(each, caller.now)), None)
             if at is not None:
-                aims.append(Aim(candidates.pop(at).id, caller.claim, caller.now))
+                aims.append(Aim(candidates.pop(at)["_id"], caller.claim, caller.now))
                 aiming.append(caller)
             elif are_all:
                 self._answer(caller, None)

@@ -19,7 +19,8 @@ from ratus.errors import ServiceUnavailable
 from ratus.records import ARCHIVED, PENDING, TopicInfo
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background, stop
-from ratus_engines.mongodb.documents import Document, date, record
+from ratus_engines.mongodb.documents import Document, record
+from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import reason
 
 logger = logging.getLogger("ratus.engines.mongodb")
@@ -53,8 +54,9 @@ class _Kept:
 class Counts:
     """Counts tasks of topics."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, due: Due) -> None:
         self._deployment = deployment
+        self._is_due = due
         self._kept: dict[tuple[str, str], _Kept] = {}
 
     async def close(self) -> None:
@@ -90,7 +92,7 @@ class Counts:
         return count if count < EXACT else await self._large(f"state {state}", condition, indexes.LISTS)
 
     async def _due(self, topic: str, now: int) -> tuple[int, int | None]:
-        condition = {"topic": topic, "state": PENDING, "scheduled": {"$lte": date(now)}}
+        condition = {"topic": topic, "state": PENDING, **self._is_due.scheduled(now)}
         pipeline: list[Document] = [
             {"$match": condition},
             {"$limit": EXACT},

@@ -10,6 +10,7 @@
 | `priority`, `sequence` | ours | int; always stored |
 | `attempts` | ours | int, absent before the first claim |
 | `committed`, `expires`, `retry`, `error`, `result`, `outcome`, `implied` | ours | absent at their default |
+| `waits` | ours | bool, only where the clock was set back (see `ratus_engines.mongodb.due`) |
 
 A document without a field means the default, so whatever a Go Ratus writes is a task. Dates hold
 milliseconds: times are cut to them, never rounded up, so that what is due stays due.

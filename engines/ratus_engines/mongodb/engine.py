@@ -26,6 +26,7 @@ from ratus_engines.mongodb.commits import Commits
 from ratus_engines.mongodb.counts import Counts
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import date, record
+from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import may_have_happened
 from ratus_engines.mongodb.fallbacks import Fallbacks
 from ratus_engines.mongodb.lost import LostClaims
@@ -72,9 +73,10 @@ class MongodbEngine(Engine):
         self._open = False
         self._signals = signals = Signals(lambda: self.listener)
         self.fallbacks = Fallbacks(automatic=fallback, atomic_poll=atomic_poll)
-        self._changes = changes = Changes(deployment, self.fallbacks, lambda: self.observer)
+        self._due = due = Due()
+        self._changes = changes = Changes(deployment, self.fallbacks, lambda: self.observer, due)
         self._topics = Topics(deployment)
-        self._counts = Counts(deployment)
+        self._counts = Counts(deployment, due)
         self._sweeps = Sweeps(deployment, changes, signals, retry=self.retry, random=self.random)
         self._commits = Commits(deployment, changes, signals, retry=self.retry, random=self.random)
         self._storing = Storing(deployment, self.fallbacks, signals, self._topics, Sequence64())
@@ -86,9 +88,10 @@ class MongodbEngine(Engine):
             lost=self._lost,
             fallbacks=self.fallbacks,
             nonces=self.nonces,
+            due=due,
         )
         self._claims = Claims(
-            deployment, topics=self._topics, sweeps=self._sweeps, steps=steps, lost=self._lost
+            deployment, topics=self._topics, sweeps=self._sweeps, steps=steps, lost=self._lost, due=due
         )
 
     # ---- life ------------------------------------------------------------------------------------
@@ -112,7 +115,9 @@ class MongodbEngine(Engine):
             return Health(False, "the MongoDB engine is not open")
         return await self._deployment.health()
 
-    async def _ready(self) -> None:
+    async def _ready(self, now: int = 0) -> None:
+        """Wait until requests can be served; ``now`` is the time of the request, where it has one."""
+        self._due.note(now)
         if not self._open:
             raise ServiceUnavailable("the MongoDB engine is not open")
         await self._deployment.prepared()
@@ -120,11 +125,11 @@ class MongodbEngine(Engine):
     # ---- tasks -----------------------------------------------------------------------------------
 
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
-        await self._ready()
+        await self._ready(now)
         return await self._storing.insert(tasks, now) if tasks else []
 
     async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
-        await self._ready()
+        await self._ready(now)
         return await self._storing.upsert(tasks, now) if tasks else []
 
     async def get(self, task_id: str) -> TaskRecord | None:
@@ -152,7 +157,7 @@ class MongodbEngine(Engine):
         return await self._sweeps.delete(topic)
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
-        await self._ready()
+        await self._ready(now)
         answers = await self._commits.commit(commits, now)
         for answer in answers:
             if isinstance(answer, TaskRecord):
@@ -162,7 +167,7 @@ class MongodbEngine(Engine):
     # ---- claims ----------------------------------------------------------------------------------
 
     async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
-        await self._ready()
+        await self._ready(now)
         tasks: list[TaskRecord] = []
         try:
             with self._deployment.limited():
@@ -174,7 +179,7 @@ class MongodbEngine(Engine):
         return tasks
 
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
-        await self._ready()
+        await self._ready(now)
         nonce = self.nonces()
         try:
             with self._deployment.limited():
@@ -234,7 +239,7 @@ class MongodbEngine(Engine):
         return task
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
-        await self._ready()
+        await self._ready(now)
         with self._deployment.limited():
             change = transitions.extend(nonce=nonce, deadline=deadline)
             task = await self._changes.change("extend", task_id, change)
@@ -249,7 +254,7 @@ class MongodbEngine(Engine):
         return task
 
     async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
-        await self._ready()
+        await self._ready(now)
         with self._deployment.limited():
             task = await self._changes.change("release", task_id, transitions.release(nonce))
         if task is None:
@@ -286,13 +291,13 @@ class MongodbEngine(Engine):
             return await lists.topics(self._deployment, limit, offset)
 
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
-        await self._ready()
+        await self._ready(now)
         with self._deployment.limited():
             return await self._counts.info(topic, await self._topics.is_paused(topic), now)
 
     async def survey(self, now: int, visit: Callable[[TopicInfo], None]) -> None:
-        await self._ready()
-        await surveys.survey(self._deployment, now, visit)
+        await self._ready(now)
+        await surveys.survey(self._deployment, self._due, now, visit)
 
     async def set_paused(self, topic: str, paused: bool) -> None:
         await self._ready()
@@ -314,11 +319,11 @@ class MongodbEngine(Engine):
     # ---- chores ----------------------------------------------------------------------------------
 
     async def recover(self, now: int) -> int:
-        await self._ready()
+        await self._ready(now)
         return await self._sweeps.lapse(now)
 
     async def expire(self, now: int) -> int:
-        await self._ready()
+        await self._ready(now)
         return await self._sweeps.expire(now)
 
     async def purge(self, before: int) -> int:
@@ -326,5 +331,16 @@ class MongodbEngine(Engine):
         return await self._sweeps.purge(before)
 
     async def maintain(self, now: int) -> None:
-        await self._ready()
+        await self._ready(now)
         await self._sweeps.adopt(now)
+        if self._due.is_back(now):
+            await self._forget_the_latest_time(now)
+
+    async def _forget_the_latest_time(self, now: int) -> None:
+        """The clock was set back: take it as it is once no task is due only because it was."""
+        tasks, hint = self._deployment.current, self._deployment.hint
+        with self._deployment.limited():
+            for condition, index in self._due.kept(now):
+                if await tasks.find_one(condition, {"_id": 1}, hint=hint(index)) is not None:
+                    return
+        self._due.forget(now)

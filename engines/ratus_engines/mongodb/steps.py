@@ -16,12 +16,13 @@ from msgspec import Struct
 from pymongo import ReturnDocument
 
 from ratus import transitions
-from ratus.records import PENDING, Claim, TaskRecord
+from ratus.records import Claim, TaskRecord
 from ratus.transitions import Change
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import Document, date, record, update, updates
+from ratus_engines.mongodb.documents import Document, record, update, updates
+from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import is_passing, may_have_happened
 from ratus_engines.mongodb.fallbacks import POLL, Fallbacks
 from ratus_engines.mongodb.lost import LostClaims
@@ -44,16 +45,6 @@ class Aim(Struct, frozen=True, gc=False):
         return 4 * (2 * len(self.task_id) + len(self.claim.consumer)) + 500
 
 
-def due(topic: str, now: int) -> Document:
-    """What may be claimed in a topic."""
-    return {
-        "topic": topic,
-        "state": PENDING,
-        "scheduled": {"$lte": date(now)},
-        "expires": {"$not": {"$lte": date(now)}},
-    }
-
-
 class Steps:
     """Makes claims. ``nonces`` makes a nonce."""
 
@@ -65,17 +56,19 @@ class Steps:
         lost: LostClaims,
         fallbacks: Fallbacks,
         nonces: Callable[[], str],
+        due: Due,
     ) -> None:
         self._deployment = deployment
         self._topics = topics
         self._lost = lost
         self._fallbacks = fallbacks
         self._nonces = nonces
+        self._due = due
 
     # ---- one -------------------------------------------------------------------------------------
 
     async def one(self, condition: Document, claim: Claim, now: int) -> TaskRecord | None:
-        """Claim the first task for which the condition (a `due`, or a part of it) holds."""
+        """Claim the first task for which the condition (of `Due`, or a part of it) holds."""
         topic: str = condition["topic"]
 
         async def atomic(nonce: str) -> TaskRecord | None:
@@ -150,7 +143,7 @@ class Steps:
         """Claim these tasks, each if it is still due; those that are claimed now, by id."""
         nonces = {self._nonces(): aim for aim in aims}
         # Callers who came together are served as of the moment when the last of them came.
-        condition = due(topic, max(aim.now for aim in aims))
+        condition = self._due.condition(topic, max(aim.now for aim in aims))
         try:
             for part in _parts(nonces):
                 await self._deployment.tasks.update_many(

@@ -13,7 +13,8 @@ from typing import TypeVar
 from ratus.records import ARCHIVED, PENDING, TopicInfo
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import Document, date, record
+from ratus_engines.mongodb.documents import Document, record
+from ratus_engines.mongodb.due import Due
 
 # Seconds for each question: a hundred million tasks, and nobody waits for the answer.
 _LIMIT = 60.0
@@ -24,14 +25,14 @@ _SLICE = 200
 Item = TypeVar("Item")
 
 
-async def survey(deployment: Deployment, now: int, visit: Callable[[TopicInfo], None]) -> None:
+async def survey(deployment: Deployment, is_due: Due, now: int, visit: Callable[[TopicInfo], None]) -> None:
     """Tell ``visit`` of every topic that has a task or a setting. Raises `ServiceUnavailable`."""
     by_state: list[Document] = [
         {"$group": {"_id": {"topic": "$topic", "state": "$state"}, "count": {"$sum": 1}}}
     ]
     due: list[Document] = [
         # Any topic: with these bounds the index is jumped through, from what is due in one to the next.
-        {"$match": {"topic": {"$gte": ""}, "state": PENDING, "scheduled": {"$lte": date(now)}}},
+        {"$match": {"topic": {"$gte": ""}, "state": PENDING, **is_due.scheduled(now)}},
         {"$group": {"_id": "$topic", "count": {"$sum": 1}, "scheduled": {"$min": "$scheduled"}}},
     ]
     with deployment.limited(_LIMIT):

@@ -13,13 +13,6 @@ pytestmark = pytest.mark.anyio
 LONG = 10_000 * HOUR
 
 
-@pytest.fixture(autouse=True)
-def as_far_as_it_is_there(request: pytest.FixtureRequest, desk: Desk) -> None:
-    """Engine mongodb claims by the clock alone; the mark tells when that has changed."""
-    if desk.name == "mongodb":
-        request.applymarker(pytest.mark.xfail(strict=True, reason="what is due follows the clock alone"))
-
-
 async def claimed(desk: Desk, limit: int = 1000) -> list[str]:
     return [task.id for task in await desk.claim(limit=limit, timeout=LONG)]
 

@@ -1,0 +1,98 @@
+"""Which pending tasks are due, also after the clock was set back.
+
+A task is due when its ``scheduled`` is not after now. Where the clock is set back, a task that was due stays
+so: one whose ``scheduled`` is not after the moment at which it may have become pending last, when it was
+accepted, claimed (and given back, or lapsed) or committed. A task that was not due then waits for its time.
+So does one that is scheduled anew while the clock is behind, which gets the field ``waits``.
+
+That is asked for only while the clock is behind the latest time that this server has seen. The tasks that are
+scheduled between the two are looked at one by one then; as a rule nothing but the index is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ratus.records import ACTIVE, PENDING
+from ratus_engines.mongodb import indexes
+from ratus_engines.mongodb.documents import Document, date, record
+
+# Requests that come at the same time are carried out in any order: their times differ by so much at the most,
+# in microseconds.
+_TOGETHER = 500_000
+
+WAITS = "waits"
+
+_LAST_PENDING = {"$max": ["$produced", "$consumed", "$committed"]}
+
+# What `Due.is_due` looks at, beside ``scheduled``.
+_MEMBERS = {"produced": 1, "consumed": 1, "committed": 1, WAITS: 1}
+
+
+class Due:
+    """Remembers the latest time, and says what is due."""
+
+    def __init__(self) -> None:
+        self._now = self._latest = 0
+
+    def note(self, now: int) -> None:
+        """It is this time."""
+        self._now = now
+        self._latest = max(self._latest, now)
+
+    def mark(self, changes: Document | list[Document]) -> None:
+        """Have a task wait that an update schedules anew while the clock is behind."""
+        members = (changes if isinstance(changes, dict) else changes[0])["$set"]
+        if "scheduled" in members and self.is_back(self._now):
+            members[WAITS] = True
+
+    def is_back(self, now: int) -> bool:
+        """Whether the clock is behind the latest time."""
+        return self._latest - now >= _TOGETHER
+
+    def scheduled(self, now: int) -> Document:
+        """The condition on when a due task is scheduled."""
+        if not self.is_back(now):
+            return {"scheduled": {"$lte": date(now)}}
+        return {
+            "scheduled": {"$lte": date(self._latest)},
+            "$or": [
+                {"scheduled": {"$lte": date(now)}},
+                {WAITS: None, "$expr": {"$lte": ["$scheduled", _LAST_PENDING]}},
+            ],
+        }
+
+    def condition(self, topic: str, now: int) -> Document:
+        """What may be claimed in a topic."""
+        return {
+            "topic": topic,
+            "state": PENDING,
+            **self.scheduled(now),
+            "expires": {"$not": {"$lte": date(now)}},
+        }
+
+    def projection(self, now: int) -> Document:
+        """The fields that `is_due` looks at. As a rule the index has them."""
+        return {"scheduled": 1, **(_MEMBERS if self.is_back(now) else {})}
+
+    def is_due(self, found: Mapping[str, Any], now: int) -> bool:
+        """Whether a pending task, as the document with the fields of `projection`, is due."""
+        task = record(found)
+        if task.scheduled <= now:
+            return True
+        last_pending = max(task.produced, task.consumed or 0, task.committed or 0)
+        return self.is_back(now) and WAITS not in found and task.scheduled <= last_pending
+
+    def kept(self, now: int) -> list[tuple[Document, str]]:
+        """Conditions, each with its index, for tasks that are due, or may be, only because they were."""
+        was_due = {WAITS: None, "$expr": {"$lte": ["$scheduled", _LAST_PENDING]}}
+        between = {"$gt": date(now), "$lte": date(self._latest)}
+        return [
+            ({"topic": {"$gte": ""}, "state": PENDING, "scheduled": between, **was_due}, indexes.CLAIMS),
+            ({"state": ACTIVE, "consumed": {"$gt": date(now)}}, indexes.DEADLINE),
+        ]
+
+    def forget(self, now: int) -> None:
+        """Take this time for the latest: no task is due only because it was."""
+        self._latest = now
