@@ -14,15 +14,15 @@ from typing import Literal, Self, TypeVar
 from ratus.client import requests
 from ratus.client.answers import TaskPage
 from ratus.client.async_transport import AsyncInterrupt, AsyncTransport
-from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, WAIT_SLICE, BaseClient, conclude, explain
+from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, BaseClient, conclude, explain
 from ratus.client.claims import Claimed
 from ratus.client.delivery import AsyncDelivery, lease_of
 from ratus.client.inputs import DurationLike, TimeLike, Topics, seconds
-from ratus.client.requests import BATCH_ITEMS, Request
+from ratus.client.requests import BATCH_ITEMS, Batch, Request
 from ratus.client.retrying import Attempts
 from ratus.client.worker.coroutines import AsyncWorker
 from ratus.client.worker.options import DEFAULT_PREFETCH, AsyncHandler
-from ratus.errors import Conflict, NotFound, RatusError
+from ratus.errors import BadRequest, Conflict, NotFound, RatusError
 from ratus.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 
 T = TypeVar("T")
@@ -77,6 +77,22 @@ class AsyncClient(BaseClient):
     async def list_topics(self, *, limit: int | None = None, offset: int | None = None) -> list[Topic]:
         """As `Client.list_topics`."""
         return await self._call(requests.list_topics(limit, offset))
+
+    async def iter_topics(self, *, page_size: int = 100) -> AsyncIterator[Topic]:
+        """As `Client.iter_topics`, for `async for`."""
+        offset = 0
+        while True:
+            limit = min(page_size, self._bounds.page)
+            try:
+                page = await self.list_topics(limit=limit, offset=offset)
+            except BadRequest as error:
+                self._bounds.refused_page(error, limit)
+                continue
+            for topic in page:
+                yield topic
+            offset += len(page)
+            if not page or len(page) < limit:
+                return
 
     async def get_topic(self, topic: str) -> Topic:
         """As `Client.get_topic`."""
@@ -135,15 +151,20 @@ class AsyncClient(BaseClient):
         """As `Client.iter_tasks`, for `async for`."""
         after = ""
         while True:
-            page = await self.list_tasks(
-                topic,
-                limit=page_size,
-                after=after,
-                state=state,
-                outcome=outcome,
-                producer=producer,
-                consumer=consumer,
-            )
+            limit = min(page_size, self._bounds.page)
+            try:
+                page = await self.list_tasks(
+                    topic,
+                    limit=limit,
+                    after=after,
+                    state=state,
+                    outcome=outcome,
+                    producer=producer,
+                    consumer=consumer,
+                )
+            except BadRequest as error:
+                self._bounds.refused_page(error, limit)
+                continue
             for task in page:
                 yield task
             if not (after := page.next):
@@ -165,10 +186,10 @@ class AsyncClient(BaseClient):
         self, method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int
     ) -> Updated:
         created = updated = 0
-        for request in requests.write_tasks(method, tasks, topic, batch_size):
-            written = await self._call(request)
-            created += written.created
-            updated += written.updated
+        for batch in requests.write_tasks(method, tasks, topic, batch_size, self._bounds):
+            async for written in self._send(batch):
+                created += written.created
+                updated += written.updated
         return Updated(created=created, updated=updated)
 
     async def patch_tasks(
@@ -176,9 +197,9 @@ class AsyncClient(BaseClient):
     ) -> list[CommitResult]:
         """As `Client.patch_tasks`."""
         results: list[CommitResult] = []
-        for request in requests.patch_tasks(commits, batch_size):
-            batch = await self._call(request)
-            results += batch
+        for batch in requests.patch_tasks(commits, batch_size, self._bounds):
+            async for some in self._send(batch):
+                results += some
         return results
 
     async def delete_tasks(self, topic: str) -> int:
@@ -194,12 +215,17 @@ class AsyncClient(BaseClient):
         until = None if wait is None else time.monotonic() + seconds(wait, "wait")
         while True:
             begun = time.monotonic()
-            left = WAIT_SLICE if until is None else min(WAIT_SLICE, max(until - begun, 0.0))
-            task = await self.get_task(task_id, wait=left)
+            longest = self._bounds.wait
+            left = longest if until is None else min(longest, max(until - begun, 0.0))
+            try:
+                task = await self.get_task(task_id, wait=left)
+            except BadRequest as error:
+                self._bounds.refused_wait(error, left)
+                continue
             now = time.monotonic()
             if task.state in SETTLED or (until is not None and now >= until):
                 return task
-            if now - begun < left / 2:
+            if not left or now - begun < left / 2:
                 await asyncio.sleep(WAIT_PAUSE)
 
     async def insert_task(self, task: Task) -> Updated:
@@ -401,6 +427,17 @@ class AsyncClient(BaseClient):
                 if pause is None:
                     raise
             await asyncio.sleep(pause)
+
+    async def _send(self, batch: Batch[T]) -> AsyncIterator[T]:
+        """Send a batch, in parts where the server takes less at a time; the answers in order."""
+        waiting = [batch]
+        while waiting:
+            part = waiting.pop()
+            try:
+                yield await self._call(part.request())
+            except RatusError as error:
+                self._bounds.refused_batch(error, len(part), part.size)
+                waiting += reversed(part.halves())
 
     def _deliver(
         self, claimed: Claimed, timeout: DurationLike | None, deadline: TimeLike | None

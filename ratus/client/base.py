@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from ratus import __version__
 from ratus.client import answers
 from ratus.client.address import Address
+from ratus.client.bounds import Bounds
 from ratus.client.http1 import Answer, Requests
 from ratus.client.inputs import DurationLike, seconds
 from ratus.client.requests import Request
@@ -23,9 +24,6 @@ DEFAULT_RETRIES: Final = 5
 
 SETTLED: Final = (TaskState.COMPLETED, TaskState.ARCHIVED)
 """The states in which nothing more is going to happen to a task by itself."""
-
-WAIT_SLICE: Final = 20.0
-"""Seconds that one request of `wait_for_task` waits: proxies often end requests after 30 or 60."""
 
 WAIT_PAUSE: Final = 0.25
 """Seconds before asking again, where an answer came at once that should have waited."""
@@ -61,6 +59,7 @@ class BaseClient:
             raise ValueError("tls: the URL says http; with a TLS context it should begin with https")
         self._retries = retries
         self._backoff = Backoff()
+        self._bounds = Bounds()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._address}>"

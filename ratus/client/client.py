@@ -11,16 +11,16 @@ from typing import Literal, Self, TypeVar
 
 from ratus.client import requests
 from ratus.client.answers import TaskPage
-from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, WAIT_SLICE, BaseClient, conclude, explain
+from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, BaseClient, conclude, explain
 from ratus.client.claims import Claimed
 from ratus.client.delivery import Delivery, lease_of
 from ratus.client.inputs import DurationLike, TimeLike, Topics, seconds
-from ratus.client.requests import BATCH_ITEMS, Request
+from ratus.client.requests import BATCH_ITEMS, Batch, Request
 from ratus.client.retrying import Attempts
 from ratus.client.sync_transport import Interrupt, SyncTransport
 from ratus.client.worker.options import DEFAULT_PREFETCH, Handler
 from ratus.client.worker.threads import Worker
-from ratus.errors import Conflict, NotFound, RatusError
+from ratus.errors import BadRequest, Conflict, NotFound, RatusError
 from ratus.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 
 T = TypeVar("T")
@@ -84,8 +84,27 @@ class Client(BaseClient):
     # ---- topics ------------------------------------------------------------------------------------
 
     def list_topics(self, *, limit: int | None = None, offset: int | None = None) -> list[Topic]:
-        """A page of the topics, by default the first ten; only their names."""
+        """A page of the topics, by default the first ten; only their names. See also `iter_topics`."""
         return self._call(requests.list_topics(limit, offset))
+
+    def iter_topics(self, *, page_size: int = 100) -> Iterator[Topic]:
+        """All topics, fetched page by page; only their names.
+
+        A topic that begins or ends meanwhile may shift the others, so that one is given twice or not at all.
+        Raises `BadRequest` after as many topics as the server lets a list skip (10,000 by default).
+        """
+        offset = 0
+        while True:
+            limit = min(page_size, self._bounds.page)
+            try:
+                page = self.list_topics(limit=limit, offset=offset)
+            except BadRequest as error:
+                self._bounds.refused_page(error, limit)
+                continue
+            yield from page
+            offset += len(page)
+            if not page or len(page) < limit:
+                return
 
     def get_topic(self, topic: str) -> Topic:
         """One topic: how many tasks it has in which state, how many are due, whether it is paused.
@@ -151,15 +170,20 @@ class Client(BaseClient):
         """All tasks of a topic in order of creation, fetched page by page; filtered as by `list_tasks`."""
         after = ""
         while True:
-            page = self.list_tasks(
-                topic,
-                limit=page_size,
-                after=after,
-                state=state,
-                outcome=outcome,
-                producer=producer,
-                consumer=consumer,
-            )
+            limit = min(page_size, self._bounds.page)
+            try:
+                page = self.list_tasks(
+                    topic,
+                    limit=limit,
+                    after=after,
+                    state=state,
+                    outcome=outcome,
+                    producer=producer,
+                    consumer=consumer,
+                )
+            except BadRequest as error:
+                self._bounds.refused_page(error, limit)
+                continue
             yield from page
             if not (after := page.next):
                 return
@@ -186,10 +210,10 @@ class Client(BaseClient):
         self, method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int
     ) -> Updated:
         created = updated = 0
-        for request in requests.write_tasks(method, tasks, topic, batch_size):
-            written = self._call(request)
-            created += written.created
-            updated += written.updated
+        for batch in requests.write_tasks(method, tasks, topic, batch_size, self._bounds):
+            for written in self._send(batch):
+                created += written.created
+                updated += written.updated
         return Updated(created=created, updated=updated)
 
     def patch_tasks(
@@ -197,9 +221,9 @@ class Client(BaseClient):
     ) -> list[CommitResult]:
         """Commit many tasks, of any topics. Each commit stands alone and has its own result, in order."""
         results: list[CommitResult] = []
-        for request in requests.patch_tasks(commits, batch_size):
-            batch = self._call(request)
-            results += batch
+        for batch in requests.patch_tasks(commits, batch_size, self._bounds):
+            for some in self._send(batch):
+                results += some
         return results
 
     def delete_tasks(self, topic: str) -> int:
@@ -221,12 +245,17 @@ class Client(BaseClient):
         until = None if wait is None else time.monotonic() + seconds(wait, "wait")
         while True:
             begun = time.monotonic()
-            left = WAIT_SLICE if until is None else min(WAIT_SLICE, max(until - begun, 0.0))
-            task = self.get_task(task_id, wait=left)
+            longest = self._bounds.wait
+            left = longest if until is None else min(longest, max(until - begun, 0.0))
+            try:
+                task = self.get_task(task_id, wait=left)
+            except BadRequest as error:
+                self._bounds.refused_wait(error, left)
+                continue
             now = time.monotonic()
             if task.state in SETTLED or (until is not None and now >= until):
                 return task
-            if now - begun < left / 2:
+            if not left or now - begun < left / 2:
                 time.sleep(WAIT_PAUSE)
 
     def insert_task(self, task: Task) -> Updated:
@@ -439,6 +468,17 @@ class Client(BaseClient):
                 if pause is None or (interrupt is not None and interrupt.begun):
                     raise
             time.sleep(pause)
+
+    def _send(self, batch: Batch[T]) -> Iterator[T]:
+        """Send a batch, in parts where the server takes less at a time; the answers in order."""
+        waiting = [batch]
+        while waiting:
+            part = waiting.pop()
+            try:
+                yield self._call(part.request())
+            except RatusError as error:
+                self._bounds.refused_batch(error, len(part), part.size)
+                waiting += reversed(part.halves())
 
     def _deliver(self, claimed: Claimed, timeout: DurationLike | None, deadline: TimeLike | None) -> Delivery:
         return Delivery(self, claimed, lease_of(claimed, timeout, deadline), timeout)

@@ -14,6 +14,7 @@ import msgspec
 
 from ratus.client import answers
 from ratus.client.answers import TaskPage
+from ratus.client.bounds import Bounds
 from ratus.client.claims import Claimed, CommitStatus
 from ratus.client.inputs import DurationLike, TimeLike, Topics, duration_text, json_bytes, seconds, time_text
 from ratus.client.inputs import topic_names as names_of
@@ -24,9 +25,6 @@ T = TypeVar("T")
 
 BATCH_ITEMS: Final = 1_000
 """Tasks or commits in one request at most: enough to make the request's own cost vanish."""
-
-BATCH_BYTES: Final = 1024 * 1024
-"""Bytes in one request before another is begun: a quarter of the server's default limit."""
 
 
 _WRITES: Final = {"POST": Repeat.ALWAYS, "PUT": Repeat.UNSENT}
@@ -144,22 +142,65 @@ def list_tasks(
     return Request("GET", path, answers.read_tasks)
 
 
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T]):
+    """Some of many items, for one request; in two halves where the server takes fewer."""
+
+    items: Sequence[bytes]
+    to_request: Callable[[bytes], Request[T]]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all items."""
+        return sum(map(len, self.items))
+
+    def request(self) -> Request[T]:
+        """The request that sends them."""
+        return self.to_request(b'{"data":[%b]}' % b",".join(self.items))
+
+    def halves(self) -> tuple[Batch[T], Batch[T]]:
+        """The first items and the others, for two requests."""
+        middle = len(self.items) // 2
+        return Batch(self.items[:middle], self.to_request), Batch(self.items[middle:], self.to_request)
+
+
 def write_tasks(
-    method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int
-) -> Iterator[Request[Updated]]:
-    """Requests that insert (`POST`) or replace (`PUT`) tasks, as many as their sizes ask for."""
+    method: Literal["POST", "PUT"],
+    tasks: Iterable[Task],
+    topic: str | None,
+    batch_size: int,
+    bounds: Bounds,
+) -> Iterator[Batch[Updated]]:
+    """Batches that insert (`POST`) or replace (`PUT`) tasks, as many as their sizes ask for."""
     path = _path("topics", topic or "", "tasks")
-    for body in _batches((json_bytes(task.to_wire()) for task in tasks), batch_size):
-        yield Request(method, path, answers.read_updated, body=body, repeat=_WRITES[method])
+
+    def to_request(body: bytes) -> Request[Updated]:
+        return Request(method, path, answers.read_updated, body=body, repeat=_WRITES[method])
+
+    for items in _batches((json_bytes(task.to_wire()) for task in tasks), batch_size, bounds):
+        yield Batch(items, to_request)
 
 
-def patch_tasks(commits: Iterable[CommitItem], batch_size: int) -> Iterator[Request[list[CommitResult]]]:
-    """Requests that commit many tasks. Only batches that carry a nonce with each commit may be repeated."""
+def patch_tasks(
+    commits: Iterable[CommitItem], batch_size: int, bounds: Bounds
+) -> Iterator[Batch[list[CommitResult]]]:
+    """Batches that commit many tasks. Only those that carry a nonce with each commit may be repeated."""
+    for fenced, run in _runs(commits):
+        to_request = _fenced_commits if fenced else _forced_commits
+        for items in _batches((json_bytes(item.to_wire()) for item in run), batch_size, bounds):
+            yield Batch(items, to_request)
+
+
+def _fenced_commits(body: bytes) -> Request[list[CommitResult]]:
+    return Request("PATCH", _path("topics", "", "tasks"), answers.read_commit_results, body=body)
+
+
+def _forced_commits(body: bytes) -> Request[list[CommitResult]]:
     path = _path("topics", "", "tasks")
-    for fenced, items in _runs(commits):
-        repeat = Repeat.ALWAYS if fenced else Repeat.UNSENT
-        for body in _batches((json_bytes(item.to_wire()) for item in items), batch_size):
-            yield Request("PATCH", path, answers.read_commit_results, body=body, repeat=repeat)
+    return Request("PATCH", path, answers.read_commit_results, body=body, repeat=Repeat.UNSENT)
 
 
 def _runs(commits: Iterable[CommitItem]) -> Iterator[tuple[bool, list[CommitItem]]]:
@@ -180,19 +221,21 @@ def commit_statuses(items: Sequence[msgspec.Raw]) -> Request[list[CommitStatus]]
     return Request("PATCH", _path("topics", "", "tasks"), answers.read_statuses, body=body)
 
 
-def _batches(items: Iterable[bytes], batch_size: int) -> Iterator[bytes]:
+def _batches(items: Iterable[bytes], batch_size: int, bounds: Bounds) -> Iterator[list[bytes]]:
     if batch_size < 1:
         raise ValueError(f"batch_size: at least one item goes into a request, not {batch_size}")
     batch: list[bytes] = []
     size = 0
     for item in items:
-        if batch and (len(batch) >= batch_size or size + len(item) > BATCH_BYTES):
-            yield b'{"data":[%b]}' % b",".join(batch)
+        if batch and (
+            len(batch) >= min(batch_size, bounds.batch_items) or size + len(item) > bounds.batch_bytes
+        ):
+            yield batch
             batch, size = [], 0
         batch.append(item)
         size += len(item) + 1
     if batch:
-        yield b'{"data":[%b]}' % b",".join(batch)
+        yield batch
 
 
 def delete_tasks(topic: str) -> Request[int]:

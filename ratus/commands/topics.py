@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ratus.client import Client
 from ratus.commands.output import json_line, topic_table, wants_table
-from ratus.commands.remote import Parser, run
+from ratus.commands.remote import Parser, UsageProblem, run
 from ratus.errors import BadRequest, NotFound
 from ratus.models import Topic
 
@@ -17,8 +18,6 @@ _DESCRIPTION: Final = "Lists the topics, and how many tasks each of them has in 
 _EXAMPLES: Final = """\
   ratus topics
   ratus topics mail news --output json"""
-
-_PAGE: Final = 100
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,34 +28,39 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _topics(client: Client, given: argparse.Namespace) -> int:
-    found = list(counted_topics(client, given.topics))
+    names, more = topic_names(client, given.topics)
+    found = list(counted_topics(client, names, missing=bool(given.topics)))
     if wants_table(given.output):
         print(*topic_table(found), sep="\n")
     else:
         for topic in found:
             print(json_line(topic.to_wire()))
+    if more:
+        print(f"ratus topics: {more}", file=sys.stderr)
     return 0
 
 
-def counted_topics(client: Client, names: Sequence[str]) -> Iterator[Topic]:
-    """These topics, by default all, with their counts. One that is gone meanwhile is left out."""
-    for name in names or _all_names(client):
+def topic_names(client: Client, given: Sequence[str]) -> tuple[Sequence[str], str]:
+    """The topics that were named, by default all; and what to say where the server does not list them all."""
+    if given:
+        if not all(given):
+            raise UsageProblem("TOPIC: it must not be empty")
+        return given, ""
+    names: list[str] = []
+    try:
+        names.extend(topic.name for topic in client.iter_topics())
+    except BadRequest:
+        if not names:
+            raise
+        return names, f"there are more than {len(names):,} topics, which the server does not list; name them"
+    return names, ""
+
+
+def counted_topics(client: Client, names: Sequence[str], *, missing: bool) -> Iterator[Topic]:
+    """These topics with their counts. One that is not there is left out, or shown as empty if `missing`."""
+    for name in names:
         try:
             yield client.get_topic(name)
         except NotFound:
-            if names:
+            if missing:
                 yield Topic(name=name, count=0)
-
-
-def _all_names(client: Client) -> list[str]:
-    names: list[str] = []
-    while True:
-        try:
-            page = client.list_topics(limit=_PAGE, offset=len(names))
-        except BadRequest:
-            if not names:
-                raise
-            return names  # further than the server lets anybody look
-        names += [topic.name for topic in page]
-        if len(page) < _PAGE:
-            return names

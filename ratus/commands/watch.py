@@ -13,7 +13,7 @@ from ratus.client import Client
 from ratus.client.inputs import seconds
 from ratus.commands.output import json_line, topic_table, wants_table
 from ratus.commands.remote import Parser, UsageProblem, given_value, run
-from ratus.commands.topics import counted_topics
+from ratus.commands.topics import counted_topics, topic_names
 from ratus.errors import ServiceUnavailable, TransportError
 from ratus.logs import printable
 from ratus.models import Topic
@@ -75,7 +75,8 @@ def _watch(client: Client, given: argparse.Namespace) -> int:
 
 def _look(client: Client, names: Sequence[str], rates: _Rates, *, as_table: bool) -> list[str]:
     try:
-        topics = list(counted_topics(client, names))
+        listed, more = topic_names(client, names)
+        topics = list(counted_topics(client, listed, missing=bool(names)))
     except (TransportError, ServiceUnavailable) as error:
         # It may come back, and then there is something to see again.
         if not as_table:
@@ -87,7 +88,7 @@ def _look(client: Client, names: Sequence[str], rates: _Rates, *, as_table: bool
     stamp = time.strftime("%H:%M:%S")
     total = sum(topic.count or 0 for topic in topics)
     summary = f"{client.url}  {stamp}  {len(topics):,} topics, {total:,} tasks{rates.measure(topics)}"
-    return [summary, "", *topic_table(topics)]
+    return [summary, more, *topic_table(topics)]
 
 
 def _show(lines: list[str], *, screen: bool) -> None:

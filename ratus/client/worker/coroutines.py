@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ratus.client import requests
 from ratus.client.async_transport import AsyncInterrupt
+from ratus.client.bounds import is_wait_refused, shorter_wait
 from ratus.client.delivery import AsyncDelivery
 from ratus.client.inputs import DurationLike, Topics
 from ratus.client.retrying import Attempts, Repeat
@@ -84,6 +85,7 @@ class AsyncWorker:
         self._with_signals = signals
         self._pace = Pace(concurrency, prefetch)
         self._batch = BATCH
+        self._wait = self._options.wait
         self._ready: deque[AsyncDelivery] = deque()
         self._held: dict[str, AsyncDelivery] = {}
         # The task of each handler; `None` while it is being made, which may run the handler already.
@@ -232,6 +234,9 @@ class AsyncWorker:
             except RatusError as error:
                 if self._stopping.is_set():
                     return
+                if is_wait_refused(error) and self._wait:
+                    self._wait = shorter_wait(self._wait)
+                    continue
                 if isinstance(error, BadRequest) and want > 1:
                     # The server may have been told to hand out fewer at once.
                     self._batch = want // 2
@@ -251,7 +256,7 @@ class AsyncWorker:
                 self._held.update({delivery.nonce: delivery for delivery in deliveries})
                 self._ready.extend(deliveries)
                 self._begin()
-            elif time.monotonic() - asked < self._options.wait / 2 or not self._options.wait:
+            elif time.monotonic() - asked < self._wait / 2 or not self._wait:
                 await self._pause(EMPTY_PAUSE)
 
     async def _pause(self, seconds: float) -> None:
@@ -276,7 +281,7 @@ class AsyncWorker:
             consumer=self._consumer,
             timeout=options.timeout,
             deadline=None,
-            wait=options.wait or None,
+            wait=self._wait or None,
             repeat=Repeat.NEVER,
         )
         claims = await self._client._call(request, interrupt=self._interrupt)

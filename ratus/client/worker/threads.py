@@ -23,6 +23,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from ratus.client import requests
+from ratus.client.bounds import is_wait_refused, shorter_wait
 from ratus.client.delivery import Delivery
 from ratus.client.inputs import DurationLike, Topics
 from ratus.client.retrying import Attempts, Repeat
@@ -114,6 +115,7 @@ class Worker:
         self._with_signals = signals
         self._pace = Pace(concurrency, prefetch)
         self._batch = BATCH
+        self._wait = self._options.wait
         self._ready: deque[Delivery] = deque()
         self._held: dict[str, Delivery] = {}
         self._busy: list[Delivery | None] = [None] * concurrency
@@ -262,6 +264,9 @@ class Worker:
             except RatusError as error:
                 if self._stopping.is_set():
                     return
+                if is_wait_refused(error) and self._wait:
+                    self._wait = shorter_wait(self._wait)
+                    continue
                 if isinstance(error, BadRequest) and want > 1:
                     # The server may have been told to hand out fewer at once.
                     self._batch = want // 2
@@ -279,7 +284,7 @@ class Worker:
                 failures = 0
             if deliveries:
                 self._hand_out(deliveries)
-            elif time.monotonic() - asked < self._options.wait / 2 or not self._options.wait:
+            elif time.monotonic() - asked < self._wait / 2 or not self._wait:
                 self._stopping.wait(EMPTY_PAUSE)
 
     def _wanted(self) -> int:
@@ -309,7 +314,7 @@ class Worker:
             consumer=self._consumer,
             timeout=options.timeout,
             deadline=None,
-            wait=options.wait or None,
+            wait=self._wait or None,
             repeat=Repeat.NEVER,
         )
         claims = self._client._call(request, interrupt=self._interrupt)
