@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         RatusError,
         RequestTimeout,
         ServiceUnavailable,
+        TaskFailed,
         TransportError,
         Unauthorized,
     )
@@ -83,6 +84,7 @@ __all__ = [
     "Retry",
     "ServiceUnavailable",
     "Task",
+    "TaskFailed",
     "TaskPage",
     "TaskState",
     "TimeLike",

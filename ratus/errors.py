@@ -12,6 +12,7 @@
      ├─ HeadersTooLarge       431   too many or too large headers
      ├─ InternalError         500   a defect of the server
      ├─ ServiceUnavailable    503   not ready, shutting down, or the database is away
+     ├─ TaskFailed              -   a task that was waited for has failed; clients only
      └─ TransportError          -   the server could not be reached, or its answer was lost or is not its own;
                                     clients only
 
@@ -20,6 +21,8 @@ into the same error by the client.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class RatusError(Exception):
@@ -132,6 +135,20 @@ class TransportError(RatusError):
     def __init__(self, detail: str = "", *, sent: bool = True) -> None:
         super().__init__(detail)
         self.sent = sent
+
+
+class TaskFailed(RatusError):
+    """A task that was waited for was archived: it failed, it expired, or its handler gave it up.
+
+    ``task`` is the task, as a ``ratus.Task``. ``status`` is 0, since no request was refused.
+    """
+
+    status = 0
+    kind = "task failed"
+
+    def __init__(self, detail: str = "", task: Any = None) -> None:
+        super().__init__(detail)
+        self.task = task
 
 
 class StartupError(Exception):

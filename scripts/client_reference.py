@@ -103,7 +103,7 @@ def _errors(names: list[str]) -> Iterator[str]:
     for name in names:
         kind = getattr(ratus, name)
         first = _doc(kind).split("\n\n")[0].replace("\n", " ")
-        yield f"| `{name}` | {'' if kind in (RatusError, ratus.TransportError) else kind.status} | {first} |"
+        yield f"| `{name}` | {'' if not kind.status or kind is RatusError else kind.status} | {first} |"
     yield ""
 
 

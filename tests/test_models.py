@@ -125,10 +125,10 @@ def test_an_empty_payload_is_not_an_absent_one(payload: Any) -> None:
         (float("nan"), "finite"),
         ([float("inf")], "finite"),
         ({1: "a"}, "string"),
-        ((1, 2), "JSON"),
+        ((1, {2}), "JSON"),
         ({"a": {1}}, "JSON"),
         (b"bytes", "JSON"),
-        (NOON, "JSON"),
+        ([NOON, object()], "JSON"),
     ],
 )
 def test_what_is_not_json_is_no_payload(payload: object, part: str) -> None:
@@ -155,7 +155,9 @@ def test_a_name_in_the_wrong_case_is_unknown() -> None:
 
 
 def test_members_have_their_python_names_and_their_names_on_the_wire() -> None:
-    assert Task(id="1") == Task(_id="1") == Task.model_validate({"_id": "1"})
+    make: Any = Task  # type checkers know the Python names only
+    assert make(_id="1") == Task(id="1")
+    assert Task(id="1") == Task.model_validate({"id": "1"}) == Task.model_validate({"_id": "1"})
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_members_have_their_python_names_and_their_names_on_the_wire() -> None:
         (timedelta(milliseconds=1500), 1.5, "1.5s"),
     ],
 )
-def test_durations(given: object, seconds: float, text: str) -> None:
+def test_durations(given: Any, seconds: float, text: str) -> None:
     task = Task(id="1", defer=given)
     assert task.defer == timedelta(seconds=seconds)
     assert task.to_wire()["defer"] == text
@@ -183,7 +185,7 @@ def test_every_duration_is_written_to_the_microsecond(duration: timedelta) -> No
 
 
 @pytest.mark.parametrize("given", ["1d", "10", "", True, [1], float("nan"), float("inf"), 1e300])
-def test_what_is_no_duration(given: object) -> None:
+def test_what_is_no_duration(given: Any) -> None:
     with pytest.raises(ValidationError):
         Task(id="1", defer=given)
 
@@ -232,7 +234,7 @@ def test_every_aware_time_is_written_as_the_same_instant(time: datetime) -> None
         (datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))), "years 1 to 9999"),
     ],
 )
-def test_what_is_no_time(given: object, part: str) -> None:
+def test_what_is_no_time(given: Any, part: str) -> None:
     with pytest.raises(ValidationError, match=part):
         Task(id="1", scheduled=given)
 
@@ -244,7 +246,7 @@ def test_states(state: TaskState) -> None:
 
 
 @pytest.mark.parametrize("state", [-1, 4, "1", True, 1.0, "completed"])
-def test_what_is_no_state(state: object) -> None:
+def test_what_is_no_state(state: Any) -> None:
     with pytest.raises(ValidationError, match=r"state|0, 1, 2 or 3"):
         Commit(state=state)
 
@@ -298,7 +300,7 @@ def test_what_is_out_of_bounds(model: type[WireModel], members: dict[str, Any]) 
 
 
 def test_a_server_with_other_bounds_decides_itself() -> None:
-    assert Poll(limit=5000, wait="5m").to_wire() == {"limit": 5000, "wait": "5m0s"}
+    assert Poll.model_validate({"limit": 5000, "wait": "5m"}).to_wire() == {"limit": 5000, "wait": "5m0s"}
 
 
 def test_defaults_are_left_out_at_every_depth() -> None:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
+
+
+def url_of(given: str | None) -> str:
+    """The server's URL: as given, else that of the environment variable RATUS_URL, else on this machine."""
+    return given or os.environ.get("RATUS_URL") or DEFAULT_URL
+
+
+def token_of(given: str | None) -> str:
+    """The token: as given, else that of the environment variable RATUS_TOKEN, else none, which is empty."""
+    return os.environ.get("RATUS_TOKEN", "") if given is None else given
 
 
 @dataclass(frozen=True, slots=True)

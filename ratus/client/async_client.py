@@ -14,7 +14,7 @@ from typing import Literal, Self, TypeVar
 from ratus.client import requests
 from ratus.client.answers import TaskPage
 from ratus.client.async_transport import AsyncInterrupt, AsyncTransport
-from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, BaseClient, conclude, explain
+from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, BaseClient, completed, conclude, explain
 from ratus.client.claims import Claimed
 from ratus.client.delivery import AsyncDelivery, lease_of
 from ratus.client.inputs import DurationLike, TimeLike, Topics, seconds
@@ -37,9 +37,9 @@ class AsyncClient(BaseClient):
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         *,
-        token: str = "",
+        token: str | None = None,
         consumer: str | None = None,
         request_timeout: DurationLike = "30s",
         connect_timeout: DurationLike = "10s",
@@ -210,7 +210,9 @@ class AsyncClient(BaseClient):
         """As `Client.get_task`."""
         return await self._call(requests.get_task(task_id, wait))
 
-    async def wait_for_task(self, task_id: str, wait: DurationLike | None = None) -> Task:
+    async def wait_for_task(
+        self, task_id: str, wait: DurationLike | None = None, *, check: bool = False
+    ) -> Task:
         """As `Client.wait_for_task`."""
         until = None if wait is None else time.monotonic() + seconds(wait, "wait")
         while True:
@@ -224,7 +226,7 @@ class AsyncClient(BaseClient):
                 continue
             now = time.monotonic()
             if task.state in SETTLED or (until is not None and now >= until):
-                return task
+                return completed(task) if check else task
             if not left or now - begun < left / 2:
                 await asyncio.sleep(WAIT_PAUSE)
 

@@ -8,14 +8,14 @@ from typing import Final, TypeVar
 
 from ratus import __version__
 from ratus.client import answers
-from ratus.client.address import Address
+from ratus.client.address import Address, token_of, url_of
 from ratus.client.bounds import Bounds
 from ratus.client.http1 import Answer, Requests
 from ratus.client.inputs import DurationLike, seconds
 from ratus.client.requests import Request
 from ratus.client.retrying import Attempts, Backoff
-from ratus.errors import Conflict, NotFound, RatusError
-from ratus.models import TaskState
+from ratus.errors import Conflict, NotFound, RatusError, TaskFailed
+from ratus.models import Task, TaskState
 
 T = TypeVar("T")
 
@@ -36,9 +36,9 @@ class BaseClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         *,
-        token: str,
+        token: str | None,
         consumer: str | None,
         request_timeout: DurationLike,
         connect_timeout: DurationLike,
@@ -46,9 +46,9 @@ class BaseClient:
         compress: bool,
         tls: ssl.SSLContext | None,
     ) -> None:
-        self._address = Address.parse(url)
+        self._address = Address.parse(url_of(url))
         self._requests = Requests(
-            self._address, token=token, agent=f"ratus-python/{__version__}", compress=compress
+            self._address, token=token_of(token), agent=f"ratus-python/{__version__}", compress=compress
         )
         self._consumer = socket.gethostname() if consumer is None else consumer
         self._request_seconds = _positive(request_timeout, "request_timeout")
@@ -93,6 +93,17 @@ def conclude(request: Request[T], answer: Answer) -> T:
     if request.absent is not None and isinstance(error, NotFound):
         return request.absent()
     raise error
+
+
+def completed(task: Task) -> Task:
+    """The task, when it is completed. Raises `TaskFailed`, or `TimeoutError` while it may still be."""
+    if task.state is TaskState.COMPLETED:
+        return task
+    name = f"task {task.id!r} in {task.topic!r}"
+    if task.state is not TaskState.ARCHIVED:
+        raise TimeoutError(f"{name} is not completed yet: it is {task.state.name.lower()}")
+    reason = task.error.partition("\n")[0] or task.outcome or "it was archived"
+    raise TaskFailed(f"{name}: {reason}", task)
 
 
 def explain(error: RatusError, attempts: Attempts) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+import warnings
+from asyncio import _get_running_loop
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 from ratus.client import requests
 from ratus.client.answers import TaskPage
-from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, BaseClient, conclude, explain
+from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, BaseClient, completed, conclude, explain
 from ratus.client.claims import Claimed
 from ratus.client.delivery import Delivery, lease_of
 from ratus.client.inputs import DurationLike, TimeLike, Topics, seconds
@@ -29,8 +31,10 @@ T = TypeVar("T")
 class Client(BaseClient):
     """A client of one Ratus server. Threads may share it; it keeps its connections until it is closed.
 
-    - `url`: where the server is, such as `"http://127.0.0.1:8000"`; with a path behind a proxy.
-    - `token`: sent as `Authorization: Bearer`; none by default.
+    - `url`: where the server is, such as `"http://127.0.0.1:8000"`; with a path behind a proxy. By default
+      that of the environment variable `RATUS_URL`, else `"http://127.0.0.1:8000"`.
+    - `token`: sent as `Authorization: Bearer`; by default that of the environment variable `RATUS_TOKEN`, and
+      an empty one is none.
     - `consumer`: under which name tasks are claimed; the host's name by default.
     - `request_timeout`, `connect_timeout`: how long an answer, beside the time it was asked to wait, and a
       connection may take.
@@ -45,9 +49,9 @@ class Client(BaseClient):
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         *,
-        token: str = "",
+        token: str | None = None,
         consumer: str | None = None,
         request_timeout: DurationLike = "30s",
         connect_timeout: DurationLike = "10s",
@@ -68,6 +72,7 @@ class Client(BaseClient):
         self._transport = SyncTransport(self._address, tls=tls, connect_seconds=self._connect_seconds)
         self._workers: set[Worker] = set()
         self._workers_lock = threading.Lock()
+        self._warned = False
 
     def __enter__(self) -> Self:
         return self
@@ -237,10 +242,12 @@ class Client(BaseClient):
         """
         return self._call(requests.get_task(task_id, wait))
 
-    def wait_for_task(self, task_id: str, wait: DurationLike | None = None) -> Task:
+    def wait_for_task(self, task_id: str, wait: DurationLike | None = None, *, check: bool = False) -> Task:
         """The task once it is completed or archived; as it is when the wait ends, if one was given.
 
-        Look at its `state` to tell the two apart. Raises `NotFound` when there is no such task.
+        Look at its `state` to tell them apart. Or `check`: then the task is completed, or it is an error:
+        `TaskFailed` when it was archived, `TimeoutError` when the wait ended before. Raises `NotFound` when
+        there is no such task.
         """
         until = None if wait is None else time.monotonic() + seconds(wait, "wait")
         while True:
@@ -254,7 +261,7 @@ class Client(BaseClient):
                 continue
             now = time.monotonic()
             if task.state in SETTLED or (until is not None and now >= until):
-                return task
+                return completed(task) if check else task
             if not left or now - begun < left / 2:
                 time.sleep(WAIT_PAUSE)
 
@@ -418,6 +425,11 @@ class Client(BaseClient):
         Returns after `stop`, SIGTERM or Ctrl-C, once it has drained. Raises the server's error when going on
         is of no use, such as `Unauthorized`.
         """
+        if _get_running_loop() is not None:
+            raise RuntimeError(
+                "subscribe of a Client would stop the event loop that runs in this thread; use an "
+                "AsyncClient, or call it by asyncio.to_thread"
+            )
         worker = Worker(
             self,
             topics,
@@ -455,6 +467,8 @@ class Client(BaseClient):
         patience: float | None = None,
     ) -> T:
         """Make a call. `patience`: seconds for the answer and for a connection, in place of the client's."""
+        if not self._warned and _get_running_loop() is not None:
+            self._warn_of_event_loop()
         attempts = attempts or self._attempts(request)
         data = self._bytes(request)
         limit = self._seconds(request) if patience is None else patience
@@ -468,6 +482,15 @@ class Client(BaseClient):
                 if pause is None or (interrupt is not None and interrupt.begun):
                     raise
             time.sleep(pause)
+
+    def _warn_of_event_loop(self) -> None:
+        self._warned = True
+        warnings.warn(
+            "a Client is used within a running event loop, which stands still during each call; use an "
+            "AsyncClient, or call it by asyncio.to_thread",
+            RuntimeWarning,
+            stacklevel=4,
+        )
 
     def _send(self, batch: Batch[T]) -> Iterator[T]:
         """Send a batch, in parts where the server takes less at a time; the answers in order."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
 from ratus.durations import format_duration, parse_duration
-from ratus.models import Commit
+from ratus.models import WireModel
+from ratus.models.json_values import convert, to_json
+from ratus.models.members import DurationLike as DurationLike
+from ratus.models.members import TimeLike as TimeLike
 from ratus.times import format_time, parse_time
 
-DurationLike: TypeAlias = str | int | float | timedelta
-"""A length of time: text such as `"30s"` or `"1h30m"`, a number of seconds, or a `timedelta`."""
-
-TimeLike: TypeAlias = datetime | str
-"""An instant: an aware `datetime`, or RFC 3339 text such as `"2026-01-31T12:00:00Z"`."""
+Model = TypeVar("Model", bound=WireModel)
 
 Topics: TypeAlias = str | Sequence[str]
 """One topic, or several in order of preference."""
@@ -71,29 +70,50 @@ def time_text(value: TimeLike, name: str) -> str:
     )
 
 
+def checked(value: object, kind: type[Model]) -> Model:
+    """The value, when it is of this kind. Raises `TypeError` that says how one is made."""
+    if isinstance(value, kind):
+        return value
+    name = kind.__name__
+    hint = f"; {name}(**members) makes one of a dict" if isinstance(value, Mapping) else ""
+    raise TypeError(f"give a {name}, not a {type(value).__name__}{hint}")
+
+
+def several(values: Iterable[Model], kind: type[Model]) -> Iterable[Model]:
+    """The values, when they can be several. Raises `TypeError` for a single one."""
+    if isinstance(values, kind | Mapping | str) or not isinstance(values, Iterable):
+        raise TypeError(f"give several {kind.__name__}s, such as a list, not a {type(values).__name__}")
+    return values
+
+
 def topic_names(topics: Topics) -> tuple[str, ...]:
-    """The topics as a tuple. Raises `ValueError` when there is none."""
+    """The topics as a tuple. Raises `ValueError` when there is none, `TypeError` for what is no text."""
+    if not isinstance(topics, Iterable):
+        raise TypeError(f"topics: give a text or several, not a {type(topics).__name__}")
     names = (topics,) if isinstance(topics, str) else tuple(topics)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("topics: each of them is a text")
     if not names or not all(names):
         raise ValueError("topics: name one topic or more, none of them empty")
     return names
 
 
 def json_bytes(value: Any) -> bytes:
-    """A JSON document. Raises `ValueError` for text that UTF-8 cannot write."""
+    """A JSON document. Raises `ValueError` for text that UTF-8 cannot write, with its place."""
     try:
         return msgspec.json.encode(value)
-    except UnicodeEncodeError as error:
-        raise ValueError(f"a text holds a lone surrogate, which UTF-8 cannot write ({error})") from None
+    except UnicodeEncodeError:
+        convert(value)
+        raise
     except RecursionError:
         raise ValueError("the value is nested too deeply; at most 170 levels are taken") from None
 
 
 def checked_json(value: Any, name: str) -> Any:
-    """The value, when it is JSON through and through. Raises `ValueError`."""
-    checked = Commit(payload=value).payload
+    """The value as JSON has it, as `to_json` makes it. Raises `ValueError` with the place of what is not."""
     try:
-        json_bytes(checked)
+        converted = to_json(value)
+        json_bytes(converted)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return checked
+    return converted

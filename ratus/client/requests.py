@@ -16,7 +16,17 @@ from ratus.client import answers
 from ratus.client.answers import TaskPage
 from ratus.client.bounds import Bounds
 from ratus.client.claims import Claimed, CommitStatus
-from ratus.client.inputs import DurationLike, TimeLike, Topics, duration_text, json_bytes, seconds, time_text
+from ratus.client.inputs import (
+    DurationLike,
+    TimeLike,
+    Topics,
+    checked,
+    duration_text,
+    json_bytes,
+    seconds,
+    several,
+    time_text,
+)
 from ratus.client.inputs import topic_names as names_of
 from ratus.client.retrying import Repeat
 from ratus.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
@@ -52,6 +62,8 @@ def _path(*segments: str) -> str:
 
 
 def _segment(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"give an id or a topic as text, not as {type(name).__name__}")
     try:
         # Proxies would take a segment of one or two dots for a step within the path.
         return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
@@ -180,7 +192,8 @@ def write_tasks(
     def to_request(body: bytes) -> Request[Updated]:
         return Request(method, path, answers.read_updated, body=body, repeat=_WRITES[method])
 
-    for items in _batches((json_bytes(task.to_wire()) for task in tasks), batch_size, bounds):
+    given = (json_bytes(checked(task, Task).to_wire()) for task in several(tasks, Task))
+    for items in _batches(given, batch_size, bounds):
         yield Batch(items, to_request)
 
 
@@ -188,7 +201,7 @@ def patch_tasks(
     commits: Iterable[CommitItem], batch_size: int, bounds: Bounds
 ) -> Iterator[Batch[list[CommitResult]]]:
     """Batches that commit many tasks. Only those that carry a nonce with each commit may be repeated."""
-    for fenced, run in _runs(commits):
+    for fenced, run in _runs(checked(item, CommitItem) for item in several(commits, CommitItem)):
         to_request = _fenced_commits if fenced else _forced_commits
         for items in _batches((json_bytes(item.to_wire()) for item in run), batch_size, bounds):
             yield Batch(items, to_request)
@@ -250,7 +263,7 @@ def get_task(task_id: str, wait: DurationLike | None) -> Request[Task]:
 
 
 def write_task(method: Literal["POST", "PUT"], task: Task) -> Request[Updated]:
-    path = _task_path(task.id, task.topic)
+    path = _task_path(checked(task, Task).id, task.topic)
     body = json_bytes(task.to_wire())
     return Request(method, path, answers.read_updated, body=body, repeat=_WRITES[method])
 
@@ -258,7 +271,8 @@ def write_task(method: Literal["POST", "PUT"], task: Task) -> Request[Updated]:
 def patch_task(task_id: str, commit: Commit | None) -> Request[Task]:
     if commit is None:
         return commit_raw(task_id, b"", fenced=False)
-    return commit_raw(task_id, json_bytes(commit.to_wire()), fenced=bool(commit.nonce))
+    members = checked(commit, Commit).to_wire()
+    return commit_raw(task_id, json_bytes(members), fenced=bool(commit.nonce))
 
 
 def commit_raw(task_id: str, body: bytes, *, fenced: bool) -> Request[Task]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from ratus.client import Client
-from ratus.client.address import Address
+from ratus.client.address import DEFAULT_URL
 from ratus.errors import RatusError
 from ratus.logs import printable
 from ratus.models import TaskState
@@ -19,8 +19,6 @@ EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_NOTHING: Final = 3
 """Nothing was due: told apart from a failure, so that scripts can loop until there is nothing left."""
-
-DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 STATES: Final = {state.name.lower(): state for state in TaskState}
 
@@ -68,11 +66,8 @@ def run(parser: Parser, work: Callable[[Client, argparse.Namespace], int], argum
     """Read the flags, connect, work; the exit code. Nothing but Ctrl-C is raised."""
     try:
         given = parser.parse_args(arguments)
-        url = given.url or os.environ.get("RATUS_URL") or DEFAULT_URL
-        token = os.environ.get("RATUS_TOKEN", "") if given.token is None else given.token
         try:
-            Address.parse(url)
-            client = Client(url, token=token)
+            client = Client(given.url or None, token=given.token)
         except ValueError as error:
             raise UsageProblem(str(error)) from None
         with client:

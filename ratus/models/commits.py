@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from pydantic import Field
 
 from ratus.models.answers import ErrorDetail
 from ratus.models.members import Duration, Json, Name, Time, Whole, WireModel
 from ratus.models.tasks import State, Task
 
+if TYPE_CHECKING:
+    from ratus.models.members import DurationLike, TimeLike
+    from ratus.models.tasks import TaskState
+
 
 class Commit(WireModel):
     """What became of a claimed task. Every member may be left out; an empty commit completes the task."""
+
+    if TYPE_CHECKING:  # what may be given is more than what is kept
+
+        def __init__(
+            self,
+            *,
+            nonce: str = "",
+            topic: str = "",
+            state: TaskState | int | None = None,
+            scheduled: TimeLike | None = None,
+            payload: Any = None,
+            defer: DurationLike | None = None,
+            error: str | None = None,
+            result: Any = None,
+        ) -> None: ...
 
     nonce: str = Field(
         default="",
@@ -61,6 +82,22 @@ class Commit(WireModel):
 
 class CommitItem(Commit):
     """One commit of a batch."""
+
+    if TYPE_CHECKING:  # what may be given is more than what is kept
+
+        def __init__(
+            self,
+            *,
+            id: str,
+            nonce: str = "",
+            topic: str = "",
+            state: TaskState | int | None = None,
+            scheduled: TimeLike | None = None,
+            payload: Any = None,
+            defer: DurationLike | None = None,
+            error: str | None = None,
+            result: Any = None,
+        ) -> None: ...
 
     id: Name = Field(
         validation_alias="_id",

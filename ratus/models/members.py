@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from difflib import get_close_matches
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -11,17 +13,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
     PlainSerializer,
-    TypeAdapter,
-    ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
 
 from ratus.durations import format_duration, parse_duration
 from ratus.limits import MAX_NAME_BYTES
+from ratus.models.json_values import to_json
 from ratus.times import format_time, parse_time
 
 DURATION_PATTERN: Final = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$"
@@ -30,16 +32,26 @@ DURATION_PATTERN: Final = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs
 INPUT_ONLY: JsonDict = {"writeOnly": True}
 """Marks a member that only travels towards the server; the document leaves it out of answers."""
 
+DurationLike: TypeAlias = str | int | float | timedelta
+"""A length of time: text such as `"30s"` or `"1h30m"`, a number of seconds, or a `timedelta`."""
+
+TimeLike: TypeAlias = datetime | str
+"""An instant: an aware `datetime`, or RFC 3339 text such as `"2026-01-31T12:00:00Z"`."""
+
+_MADE: Final = {"made": True}
+"""The context in which a model is made by a program, and not read."""
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
-_JSON: Final = TypeAdapter[Any](JsonValue, config=ConfigDict(allow_inf_nan=False))
 
 
 class WireModel(BaseModel):
     """The base of every public model.
 
-    Read as the server reads: members it does not know are ignored and `null` means absent. Members may be
-    given by their Python name (`id`) or by their name on the wire (`_id`).
+    A call such as `Task(id="1")` refuses a member that the model does not have, which is most likely a slip;
+    so do the models within it. `model_validate` ignores it, as the server does, so that answers of newer
+    servers stay readable. `None` means absent. Members may be given by their Python name (`id`) or by their
+    name on the wire (`_id`).
 
     A name on the wire is given as `validation_alias` and `serialization_alias`: type checkers would take a
     mere `alias` for the only name that an argument has.
@@ -47,12 +59,23 @@ class WireModel(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True, extra="ignore")
 
+    # Not for type checkers: they go by the members, or by the `__init__` that a model declares for them.
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **members: Any) -> None:
+            self.__pydantic_validator__.validate_python(members, self_instance=self, context=_MADE)
+
+        # As pydantic marks its own: reading, which has another context, does not go through here.
+        __init__.__pydantic_base_init__ = True
+
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, members: Any) -> Any:
-        if isinstance(members, dict):
-            return {name: member for name, member in members.items() if member is not None}
-        return members
+    def _null_is_absent(cls, members: Any, info: ValidationInfo) -> Any:
+        if not isinstance(members, dict):
+            return members
+        if info.context is _MADE and not members.keys() <= (known := _names_of(cls)):
+            raise _unknown_member(cls, next(name for name in members if name not in known), known)
+        return {name: member for name, member in members.items() if member is not None}
 
     def to_wire(self) -> dict[str, Any]:
         """The JSON object that travels, named as on the wire, members at their default left out."""
@@ -122,14 +145,18 @@ def _checked_name(value: str) -> str:
     return value
 
 
-def _checked_json(value: object) -> Any:
-    try:
-        return _JSON.validate_python(value)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].lower()
-        raise ValueError(
-            f"must be JSON: dict with text as names, list, str, int, finite float, bool or None ({reason})"
-        ) from None
+@cache
+def _names_of(model: type[BaseModel]) -> frozenset[str]:
+    """Under which names the members of a model may be given."""
+    aliases = {field.validation_alias for field in model.model_fields.values()}
+    return frozenset(model.model_fields) | {alias for alias in aliases if isinstance(alias, str)}
+
+
+def _unknown_member(model: type[BaseModel], name: object, known: frozenset[str]) -> PydanticCustomError:
+    near = get_close_matches(str(name), sorted(known), 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(sorted(model.model_fields))}"
+    message = f"{model.__name__} has no member {str(name)[:60]!r}{hint}"
+    return PydanticCustomError("unknown_member", "{message}", {"message": message})
 
 
 Time = Annotated[
@@ -172,5 +199,5 @@ Whole = Annotated[int, Field(strict=True)]
 Flag = Annotated[bool, Field(strict=True)]
 """A boolean; neither `1` nor `"yes"` is one."""
 
-Json = Annotated[Any, AfterValidator(_checked_json), WithJsonSchema({})]
-"""Any JSON value, as Python's `json` reads it."""
+Json = Annotated[Any, AfterValidator(to_json), WithJsonSchema({})]
+"""Any JSON value, as Python's `json` reads it; what is not plain is taken as `to_json` says."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -16,6 +16,9 @@ from ratus.models.members import (
     Whole,
     WireModel,
 )
+
+if TYPE_CHECKING:
+    from ratus.models.members import DurationLike, TimeLike
 
 
 class _Claim(WireModel):
@@ -42,6 +45,17 @@ class _Claim(WireModel):
 
 class Promise(_Claim):
     """A claim on a task: that this consumer will finish it before the deadline."""
+
+    if TYPE_CHECKING:  # what may be given is more than what is kept
+
+        def __init__(
+            self,
+            *,
+            id: str = "",
+            consumer: str = "",
+            deadline: TimeLike | None = None,
+            timeout: DurationLike | None = None,
+        ) -> None: ...
 
     id: Name = Field(
         default="",

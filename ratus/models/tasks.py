@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -19,6 +19,9 @@ from ratus.models.members import (
     Whole,
     WireModel,
 )
+
+if TYPE_CHECKING:
+    from ratus.models.members import DurationLike, TimeLike
 
 
 class TaskState(IntEnum):
@@ -48,6 +51,18 @@ class Retry(WireModel):
     `delay * n` (linear) or `delay * 2**(n-1)` (exponential), at most `max_delay`, then changed by up to plus
     or minus `jitter` of itself.
     """
+
+    if TYPE_CHECKING:  # what may be given is more than what is kept
+
+        def __init__(
+            self,
+            *,
+            max_attempts: int | None = None,
+            backoff: Backoff | None = None,
+            delay: DurationLike | None = None,
+            max_delay: DurationLike | None = None,
+            jitter: float | None = None,
+        ) -> None: ...
 
     max_attempts: Whole | None = Field(
         default=None,
@@ -85,6 +100,34 @@ class Retry(WireModel):
 
 class Task(WireModel):
     """A unit of work in a topic."""
+
+    if TYPE_CHECKING:  # what may be given is more than what is kept
+
+        def __init__(
+            self,
+            *,
+            id: str = "",
+            topic: str = "",
+            state: TaskState | int = TaskState.PENDING,
+            nonce: str = "",
+            producer: str = "",
+            consumer: str = "",
+            produced: TimeLike | None = None,
+            scheduled: TimeLike | None = None,
+            consumed: TimeLike | None = None,
+            deadline: TimeLike | None = None,
+            committed: TimeLike | None = None,
+            payload: Any = None,
+            defer: DurationLike | None = None,
+            priority: int = 0,
+            attempts: int = 0,
+            retry: Retry | None = None,
+            error: str = "",
+            result: Any = None,
+            outcome: Outcome | None = None,
+            expires: TimeLike | None = None,
+            ttl: DurationLike | None = None,
+        ) -> None: ...
 
     id: Name = Field(
         default="",

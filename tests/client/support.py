@@ -64,7 +64,7 @@ class DeliveryOnLoop(_OnLoop):
 class ClientOnLoop(_OnLoop):
     """An `AsyncClient` as a `Client`, on an event loop in a thread of its own."""
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, url: str | None = None, **options: Any) -> None:
         self._loop = asyncio.new_event_loop()
         # Handlers run in threads here, so that they may block as those of the synchronous client do.
         self._loop.set_default_executor(ThreadPoolExecutor(64))

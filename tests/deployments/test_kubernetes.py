@@ -31,7 +31,7 @@ COMPONENTS = ("monitoring", "tokens", "network-policy")
 RELEASES = ("1.27", kubernetes_validate.latest_version())
 # Secrets are made by hand; these are the ones that the pages tell of.
 SECRETS = {"ratus-mongodb": {"uri"}, "ratus-tokens": {"tokens", "metrics"}}
-OF_THE_OPERATOR = {"PrometheusRule": PrometheusRule, "ServiceMonitor": ServiceMonitor}
+OF_THE_OPERATOR: dict[str, Any] = {"PrometheusRule": PrometheusRule, "ServiceMonitor": ServiceMonitor}
 DOCKERFILE = (DEPLOYMENTS / "docker/Dockerfile").read_text(encoding="utf-8")
 
 
