@@ -33,7 +33,7 @@ _TRANSIENT: Final = frozenset({408, 429, 500, 503})
 _UNFIT: Final = frozenset({BadRequest.status, PayloadTooLarge.status})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome(Generic[D]):
     """A commit that the worker is to send, as it travels."""
 
