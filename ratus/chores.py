@@ -27,8 +27,6 @@ OWN_INTERVAL = 10 * SECOND
 # Seconds after which a round that does not stop is asked again.
 _PATIENCE = 5
 
-# Names of topics that are asked for together: a question to a database, and little to remember.
-_NAMES_AT_ONCE = 1000
 
 Chore = Callable[[int], Awaitable[object]]
 
@@ -111,11 +109,8 @@ class Chores:
 
     async def _drop_metrics(self, now: int) -> None:
         """Forget the metrics of topics that are gone."""
-        missing = set(self._metrics.topics())
-        offset = 0
-        while missing and (names := await self._engine.list_topics(_NAMES_AT_ONCE, offset)):
-            missing.difference_update(names)
-            offset += len(names)
+        topics = self._metrics.topics()
+        missing = set(topics).difference(await self._engine.known_topics(topics) if topics else ())
         for topic in missing:
             # One that moved in the list while it was read may be there all the same.
             if await self._engine.get_topic(topic, now) is None:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -96,6 +96,9 @@ class Observer(Protocol):
         """A change with these events was made to a task, which is in this topic now."""
         ...
 
+
+# Names of topics that are asked for together: a question to a database, and little to remember.
+_NAMES_AT_ONCE = 1000
 
 # Topics that are asked for together by `Engine.survey`: few enough for any pool of connections.
 _SURVEYED_TOGETHER = 32
@@ -235,6 +238,16 @@ class Engine(ABC):
     @abstractmethod
     async def list_topics(self, limit: int, offset: int) -> list[str]:
         """Names of topics that have a task or a setting, in a fixed order."""
+
+    async def known_topics(self, names: Collection[str]) -> set[str]:
+        """Those of these topics that have a task or a setting. One that comes or goes meanwhile, or moves in
+        the list of topics, may be missing."""
+        missing = set(names)
+        offset = 0
+        while missing and (page := await self.list_topics(_NAMES_AT_ONCE, offset)):
+            missing.difference_update(page)
+            offset += len(page)
+        return set(names) - missing
 
     @abstractmethod
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.chores import Chores
 from ratus.clock import MINUTE, SECOND
+from ratus.engine import Engine
 from ratus.errors import ServiceUnavailable
 from ratus.metrics import Metrics
 from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, TaskRecord, TopicInfo
@@ -162,8 +163,11 @@ async def test_a_process_forgets_the_metrics_of_topics_that_are_gone(sleeper: Sl
         assert setting.metrics.topics() == ["here"]
 
 
-async def test_many_topics_are_asked_for_together(sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ratus.chores._NAMES_AT_ONCE", 4)
+@pytest.mark.parametrize("own", [False, True], ids=["by the list", "by the engine"])
+async def test_many_topics_are_asked_for_together(
+    sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    monkeypatch.setattr("ratus.engine._NAMES_AT_ONCE", 4)
     asked: list[str] = []
     async with running(sleeper) as setting:
         now = setting.clock.now()
@@ -176,6 +180,8 @@ async def test_many_topics_are_asked_for_together(sleeper: Sleeper, monkeypatch:
             return await get_topic(topic, now)
 
         monkeypatch.setattr(setting.engine, "get_topic", noted)
+        if not own:
+            monkeypatch.setattr(type(setting.engine), "known_topics", Engine.known_topics)
         for name in (*there, "gone"):
             setting.metrics.admit_topic(name)
         await sleeper.end()
@@ -186,13 +192,13 @@ async def test_many_topics_are_asked_for_together(sleeper: Sleeper, monkeypatch:
 async def test_a_topic_that_a_list_left_out_keeps_its_metrics(
     sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nothing(limit: int, offset: int) -> list[str]:
-        return []
+    async def nothing(names: Collection[str]) -> set[str]:
+        return set()
 
     async with running(sleeper) as setting:
         now = setting.clock.now()
         await setting.engine.insert([TaskRecord("1", "here", now, now)], now)
-        monkeypatch.setattr(setting.engine, "list_topics", nothing)
+        monkeypatch.setattr(setting.engine, "known_topics", nothing)
         setting.metrics.admit_topic("here")
         await sleeper.end()
         assert setting.metrics.topics() == ["here"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -388,6 +388,10 @@ class MemdbEngine(Engine):
     async def list_topics(self, limit: int, offset: int) -> list[str]:
         self._check_open()
         return list(itertools.islice(self._topics, offset, offset + limit))
+
+    async def known_topics(self, names: Collection[str]) -> set[str]:
+        self._check_open()
+        return {name for name in names if name in self._topics}
 
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
         self._check_open()

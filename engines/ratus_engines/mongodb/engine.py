@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from ratus import transitions
 from ratus.engine import Engine, Health, Traits
@@ -289,6 +289,11 @@ class MongodbEngine(Engine):
         await self._ready()
         with self._deployment.limited():
             return await lists.topics(self._deployment, limit, offset)
+
+    async def known_topics(self, names: Collection[str]) -> set[str]:
+        await self._ready()
+        with self._deployment.limited():
+            return await lists.known_topics(self._deployment, names)
 
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
         await self._ready(now)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
+from collections.abc import Collection
 from typing import Any
 
 from ratus.errors import BadRequest
@@ -82,3 +84,13 @@ async def topics(deployment: Deployment, limit: int, offset: int) -> list[str]:
         indexes.LISTS,
     )
     return [name["_id"] for name in found]
+
+
+async def known_topics(deployment: Deployment, names: Collection[str]) -> set[str]:
+    """Those of these topics that have a task or a setting: a key of an index each, however many there are."""
+    wanted = {"$in": list(names)}
+    with_tasks, paused = await asyncio.gather(
+        deployment.aggregate([{"$match": {"topic": wanted}}, {"$group": {"_id": "$topic"}}], indexes.LISTS),
+        deployment.settings.find({"_id": wanted, "paused": True}, {"_id": 1}).to_list(),
+    )
+    return {found["_id"] for found in (*with_tasks, *paused)}

@@ -266,3 +266,15 @@ async def test_figures_have_names_that_metrics_may_have_and_keep_them(desk: Desk
     await desk.add("1")
     await desk.reopen()
     assert [figure.name for figure in desk.engine.figures(desk.now)] == list(figures)
+
+
+async def test_which_topics_are_there(desk: Desk) -> None:
+    """Each has a task in some state, or a setting; however many others there are."""
+    for number in range(40):
+        await desk.add(f"{number}", topic=f"t{number}", state=number % 4)
+    await desk.engine.set_paused("paused", True)
+    names = ["t0", "t1", "t2", "t3", "t39", "paused", "t40", "gone", ""]
+    assert await desk.engine.known_topics(names) == {"t0", "t1", "t2", "t3", "t39", "paused"}
+    await desk.engine.set_paused("paused", False)
+    await desk.engine.delete_task("0")
+    assert await desk.engine.known_topics(["t0", "paused", "t1"]) == {"t1"}
