@@ -8,7 +8,9 @@ from collections import deque
 from typing import Final, cast
 
 from ratus.client.address import Address
+from ratus.client.connecting import Addresses
 from ratus.client.http1 import Answer, AnswerReader
+from ratus.client.retrying import ClientClosed
 from ratus.client.sync_transport import IDLE_SECONDS, MAX_IDLE, reason
 from ratus.errors import TransportError
 
@@ -54,6 +56,7 @@ class AsyncTransport:
         self._address = address
         self._tls = (tls or ssl.create_default_context()) if address.secure else None
         self._connect_seconds = connect_seconds
+        self._addresses = Addresses(address.host, address.port)
         self._idle: deque[_Connection] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
@@ -131,7 +134,7 @@ class AsyncTransport:
 
     async def _take(self, connect_seconds: float | None) -> _Connection:
         if self._closed:
-            raise TransportError("the client is closed", sent=False)
+            raise ClientClosed
         limit = self._connect_seconds
         if connect_seconds is not None:
             limit = min(limit, connect_seconds)
@@ -147,14 +150,13 @@ class AsyncTransport:
             async with asyncio.timeout(limit):
                 _, connection = await loop.create_connection(
                     lambda: _Connection(address, loop),
-                    address.host,
-                    address.port,
+                    sock=await self._addresses.connect_async(loop, limit),
                     ssl=self._tls,
                     server_hostname=address.host if self._tls is not None else None,
                 )
         except TimeoutError:
             raise TransportError(f"cannot connect to {address} within {limit:g} s", sent=False) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError) as error:  # a name that cannot be encoded is a ValueError
             raise TransportError(f"cannot connect to {address}: {reason(error)}", sent=False) from error
         return connection
 

@@ -89,7 +89,8 @@ class AnswerReader:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.complete:
-                raise TransportError(f"the answer is not HTTP/1.1: {error}") from None
+                hint = "; it speaks TLS: does its URL begin with https://?" if _is_tls(data) else ""
+                raise TransportError(f"the answer is not HTTP/1.1: {error}{hint}") from None
             # The answer is whole; what follows it was not asked for.
             self.reusable = False
         return self.complete
@@ -151,3 +152,8 @@ class AnswerReader:
         elif not self.complete:
             self.complete = True
             self.reusable = self._parser.should_keep_alive()
+
+
+def _is_tls(data: bytes) -> bool:
+    """Whether this is an alert of TLS, as servers answer to plain text."""
+    return data[:2] == b"\x15\x03"

@@ -24,6 +24,13 @@ _NOT_YET: Final = (408, 429)
 """The server's refusals, before anything was carried out, of a request that it may take the next time."""
 
 
+class ClientClosed(TransportError):
+    """The client was closed: no call of it will ever be sent."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is closed", sent=False)
+
+
 class Repeat(Enum):
     """How a request may be repeated."""
 
@@ -70,7 +77,9 @@ class Attempts:
     def pause(self, error: RatusError) -> float | None:
         """Seconds until the next attempt, or `None` when there is to be none."""
         self.failures += 1
-        if isinstance(error, TransportError):
+        if isinstance(error, ClientClosed):
+            again = False
+        elif isinstance(error, TransportError):
             again = self.repeat is Repeat.ALWAYS or (not error.sent and self.repeat is not Repeat.NEVER)
             self.lost = self.lost or error.sent
         elif isinstance(error, ServiceUnavailable):

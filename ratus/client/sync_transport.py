@@ -12,11 +12,16 @@ from collections import deque
 from typing import Final
 
 from ratus.client.address import Address
+from ratus.client.connecting import Addresses
 from ratus.client.http1 import Answer, AnswerReader
+from ratus.client.retrying import ClientClosed
 from ratus.errors import TransportError
 
 _RECEIVED: Final = 256 * 1024
 """Bytes asked for at once: a batch of a few hundred tasks."""
+
+_NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+"""How OpenSSL calls an answer in plain text."""
 
 _SENT: Final = 64 * 1024
 """Bytes sent before looking whether the server has refused the rest."""
@@ -82,6 +87,7 @@ class SyncTransport:
         self._address = address
         self._tls = (tls or ssl.create_default_context()) if address.secure else None
         self._connect_seconds = connect_seconds
+        self._addresses = Addresses(address.host, address.port)
         self._idle: deque[_Connection] = deque()
         self._process = os.getpid()
         self._closed = False
@@ -136,7 +142,7 @@ class SyncTransport:
 
     def _take(self, connect_seconds: float | None) -> _Connection:
         if self._closed:
-            raise TransportError("the client is closed", sent=False)
+            raise ClientClosed
         if self._process != os.getpid():
             # This process was forked; its parent goes on using the connections.
             self._idle = deque()
@@ -149,7 +155,7 @@ class SyncTransport:
                 limit = self._connect_seconds
                 if connect_seconds is not None:
                     limit = min(limit, connect_seconds)
-                return _Connection(self._address, self._tls, limit)
+                return _Connection(self._address, self._addresses, self._tls, limit)
             if connection.idle_since >= oldest and connection.is_quiet():
                 return connection
             connection.close()
@@ -167,15 +173,16 @@ class SyncTransport:
 class _Connection:
     """One connection to the server."""
 
-    def __init__(self, address: Address, tls: ssl.SSLContext | None, seconds: float) -> None:
+    def __init__(
+        self, address: Address, addresses: Addresses, tls: ssl.SSLContext | None, seconds: float
+    ) -> None:
         self.idle_since = 0.0
         self._address = address
         try:
-            plain = socket.create_connection((address.host, address.port), timeout=seconds)
+            plain = addresses.connect(seconds)
         except (OSError, UnicodeError) as error:
             raise TransportError(f"cannot connect to {address}: {reason(error)}", sent=False) from error
         try:
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname=address.host)
         except (OSError, ValueError) as error:
             plain.close()
@@ -219,10 +226,12 @@ class _Connection:
     def is_quiet(self) -> bool:
         """Whether nothing has come since the last answer: neither the end of it nor stray bytes."""
         try:
+            if not hasattr(select, "poll"):  # Windows, and programs whose sockets eventlet has replaced
+                return not select.select([self._socket], [], [], 0)[0]
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
             return not poll.poll(0)
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # closed, or a number that select cannot take: better a new connection
             return False
 
     def half_close(self) -> None:
@@ -249,6 +258,8 @@ def reason(error: Exception) -> str:
     """What went wrong with a connection, in the system's words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason in _NOT_TLS:
+        return "it does not speak TLS; does its URL begin with http://?"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     return str(error) or type(error).__name__

@@ -8,8 +8,19 @@ from typing import Any, Final
 
 from ratus.client import Client
 from ratus.commands.output import show_tasks, wants_table
-from ratus.commands.remote import STATES, Parser, UsageProblem, given_value, read_json, read_state, run
+from ratus.commands.remote import (
+    STATES,
+    Parser,
+    Problem,
+    UsageProblem,
+    given_value,
+    read_json,
+    read_state,
+    run,
+)
+from ratus.errors import NotFound
 from ratus.models import Commit
+from ratus.quoting import quoted
 
 _DESCRIPTION: Final = """\
 Commits a task: completed, unless told otherwise. With the nonce that the claim was
@@ -54,5 +65,9 @@ def _commit(client: Client, given: argparse.Namespace) -> int:
     commit = given_value(lambda: Commit.model_validate(members))
     if not given.id:
         raise UsageProblem("ID: it must not be empty")
-    show_tasks([client.patch_task(given.id, commit)], as_table=wants_table(given.output))
+    try:
+        task = client.patch_task(given.id, commit)
+    except NotFound as error:
+        raise Problem(f"{error}: there is no task {quoted(given.id)}") from None
+    show_tasks([task], as_table=wants_table(given.output))
     return 0

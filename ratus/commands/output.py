@@ -17,6 +17,8 @@ from ratus.models import Task, Topic
 _WIDEST: Final = 40
 """Characters of a cell; payloads can be long, and the JSON output has them whole."""
 
+_CLAIM_HEAD: Final = ("ID", "TOPIC", "HELD BY", "SINCE (UTC)", "UNTIL (UTC)", "ATTEMPTS", "PAYLOAD")
+
 _REFRESH_SECONDS: Final = 0.1
 
 _BAR: Final = 24
@@ -67,14 +69,21 @@ def _cell(value: object) -> str:
     return text if len(text) <= _WIDEST else text[: _WIDEST - 1] + "…"
 
 
-def show_tasks(tasks: Iterable[Task], *, as_table: bool) -> int:
-    """Write tasks; how many they were."""
+def show_tasks(tasks: Iterable[Task], *, as_table: bool, claims: bool = False) -> int:
+    """Write tasks; how many they were. A table of `claims` shows who holds each of them."""
     if not as_table:
         count = 0
         for task in tasks:
             print(json_line(task.to_wire()))
             count += 1
         return count
+    if claims:
+        held = [
+            (task.id, task.topic, task.consumer, task.consumed, task.deadline, task.attempts, task.payload)
+            for task in tasks
+        ]
+        print(*table(_CLAIM_HEAD, held), sep="\n")
+        return len(held)
     rows = [
         (
             task.id,

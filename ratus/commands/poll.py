@@ -6,9 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-from ratus.client import Client
-from ratus.commands.output import json_line, show_tasks, wants_table
-from ratus.commands.remote import EXIT_NOTHING, Parser, given_value, run
+from ratus.client import Client, Delivery
+from ratus.commands.output import json_line, wants_table
+from ratus.commands.remote import EXIT_NOTHING, Parser, Problem, forget_output, given_value, run
+from ratus.errors import RatusError
+from ratus.quoting import quoted
 
 _DESCRIPTION: Final = """\
 Claims the next task that is due and shows it. Of several topics, one is only looked
@@ -40,12 +42,36 @@ def _poll(client: Client, given: argparse.Namespace) -> int:
     )
     if not deliveries:
         return EXIT_NOTHING
-    if not wants_table(given.output):
-        show_tasks((delivery.task for delivery in deliveries), as_table=False)
-        return 0
-    for delivery in deliveries:
-        print(f"{delivery.id!r} in {delivery.topic!r}, attempt {delivery.attempts}")
-        print(f"  until    {delivery.deadline}")
-        print(f"  payload  {json_line({'': delivery.payload})[4:-1]}")
-        print(f"  nonce    {delivery.nonce}")
+    as_table = wants_table(given.output)
+    for place, delivery in enumerate(deliveries):
+        try:
+            print(_lines(delivery) if as_table else json_line(delivery.task.to_wire()), flush=True)
+        except BaseException as error:
+            given_back = _give_back(deliveries[place:])
+            if isinstance(error, OSError):
+                forget_output()
+                raise Problem(f"the output cannot be written; {given_back}") from None
+            raise
     return 0
+
+
+def _lines(delivery: Delivery) -> str:
+    return (
+        f"{delivery.id!r} in {delivery.topic!r}, attempt {delivery.attempts}\n"
+        f"  until    {delivery.deadline}\n"
+        f"  payload  {json_line({'': delivery.payload})[4:-1]}\n"
+        f"  nonce    {delivery.nonce}"
+    )
+
+
+def _give_back(deliveries: Sequence[Delivery]) -> str:
+    """Release claims that were not shown: without their nonces nothing could be done with them."""
+    kept = []
+    for delivery in deliveries:
+        try:
+            delivery.release()
+        except RatusError:
+            kept.append(delivery.id)
+    if kept:
+        return f"claims that could not be given back lapse at their deadline: {', '.join(map(quoted, kept))}"
+    return f"{len(deliveries)} claims were given back" if len(deliveries) > 1 else "the claim was given back"

@@ -16,7 +16,16 @@ import msgspec
 
 from ratus.client import Client
 from ratus.commands.output import Progress, json_line, wants_table
-from ratus.commands.remote import Parser, Problem, UsageProblem, explain, given_value, read_json, run
+from ratus.commands.remote import (
+    Parser,
+    Problem,
+    UsageProblem,
+    explain,
+    given_value,
+    read_json,
+    run,
+    standard_input,
+)
 from ratus.errors import RatusError
 from ratus.models import Retry, Task
 
@@ -67,7 +76,7 @@ def _push(client: Client, given: argparse.Namespace) -> int:
     defaults = _defaults(given)
     if single:
         return _push_one(client, given, defaults)
-    if sys.stdin.isatty():
+    if standard_input().isatty():
         raise UsageProblem("nothing to push: give --payload or --id, or tasks on standard input")
     return _push_many(client, given, defaults)
 
@@ -89,6 +98,8 @@ def _push_one(client: Client, given: argparse.Namespace, defaults: dict[str, Any
     task_id = uuid.uuid4().hex if given.id is None else given.id
     if not task_id:
         raise UsageProblem("--id: it must not be empty")
+    if not given.topic:
+        raise UsageProblem("TOPIC: it must not be empty")
     members = defaults | {"_id": task_id, "topic": given.topic, "payload": payload}
     task = given_value(lambda: Task.model_validate(members))
     written = client.upsert_task(task) if given.upsert else client.insert_task(task)
@@ -97,7 +108,7 @@ def _push_one(client: Client, given: argparse.Namespace, defaults: dict[str, Any
 
 
 def _push_many(client: Client, given: argparse.Namespace, defaults: dict[str, Any]) -> int:
-    source = sys.stdin.buffer
+    source = standard_input()
     write = client.upsert_tasks if given.upsert else client.insert_tasks
     created = updated = pushed = 0
     lines = _Lines(source, given, defaults)
@@ -166,7 +177,7 @@ class _Lines:
         if not members.get("_id"):
             topic = members.get("topic") or self._given.topic
             members["_id"] = _id_of(topic, value)
-        return Task.model_validate(members)
+        return Task(**members)
 
     def _id_from(self, payload: Any) -> str:
         name = self._given.id_from

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NoReturn
+from typing import Any, BinaryIO, Final, NoReturn
 
 from ratus.client import Client
 from ratus.client.address import DEFAULT_URL
-from ratus.errors import RatusError
+from ratus.errors import Forbidden, RatusError, Unauthorized
 from ratus.logs import printable
 from ratus.models import TaskState
+from ratus.models.json_values import MAX_DEPTH
+from ratus.quoting import quoted
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
@@ -27,6 +31,12 @@ The server is that of --url, else of the environment variable RATUS_URL, else
 {default}. A token is given by RATUS_TOKEN, or by --token, which
 others on the machine can see. Exit codes: 0 done, 1 the server refused or was
 not reached, 2 wrong arguments{more}."""
+
+
+_HINTS: Final[dict[type[RatusError], str]] = {
+    Unauthorized: "; give a token of the server by RATUS_TOKEN",
+    Forbidden: "; the token is that of RATUS_TOKEN or --token",
+}
 
 
 class Problem(Exception):
@@ -65,7 +75,8 @@ class UsageProblem(Problem):
 def run(parser: Parser, work: Callable[[Client, argparse.Namespace], int], arguments: Sequence[str]) -> int:
     """Read the flags, connect, work; the exit code. Nothing but Ctrl-C is raised."""
     try:
-        given = parser.parse_args(arguments)
+        _check_streams()
+        given = parser.parse_args([_text(argument) for argument in arguments])
         try:
             client = Client(given.url or None, token=given.token)
         except ValueError as error:
@@ -77,18 +88,52 @@ def run(parser: Parser, work: Callable[[Client, argparse.Namespace], int], argum
         return int(done.code or 0)
     except UsageProblem as problem:
         return _complain(parser, f"{problem} (see {parser.prog} --help)", EXIT_USAGE)
-    except (Problem, RatusError) as problem:
+    except Problem as problem:
         return _complain(parser, str(problem), EXIT_FAILURE)
+    except RatusError as error:
+        return _complain(parser, f"{error}{_HINTS.get(type(error), '')}", EXIT_FAILURE)
     except BrokenPipeError:
-        # Who reads has seen enough. What is left in the buffer would fail once more at exit.
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        # The reader has seen enough.
+        forget_output()
         return 0
+    except OSError as error:
+        forget_output()
+        reason = (error.strerror or str(error)).lower()
+        return _complain(parser, f"standard input or output: {reason}", EXIT_FAILURE)
+    except ValueError as error:  # the client refuses what the user gave before it sends anything
+        return _complain(parser, f"{explain(error)} (see {parser.prog} --help)", EXIT_USAGE)
     return code
 
 
+def _check_streams() -> None:
+    """Have streams that take what is written; a command whose output is lost must not begin."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+    if sys.stdout is None:
+        raise Problem("standard output is closed, so that nothing could be shown")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that does not know a character shows its number.
+            stream.reconfigure(errors="backslashreplace")
+
+
+def forget_output() -> None:
+    """Drop what is left in the buffer: it would fail once more at exit, with a traceback."""
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
+def _text(argument: str) -> str:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        raise UsageProblem(f"the argument {quoted(argument)} is not UTF-8") from None
+    return argument
+
+
 def _complain(parser: Parser, message: str, code: int) -> int:
-    print(f"{parser.prog}: {printable(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"{parser.prog}: {printable(message)}", file=sys.stderr, flush=True)
     return code
 
 
@@ -97,16 +142,25 @@ def _complain(parser: Parser, message: str, code: int) -> int:
 
 def read_json(text: str, name: str) -> Any:
     """The JSON value of a flag; `-` stands for standard input. `null` is no value."""
-    if text == "-":
-        text = sys.stdin.read()
     try:
+        if text == "-":
+            text = standard_input().read().decode()
         value = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise UsageProblem(f"{name}: nested too deeply; at most {MAX_DEPTH} levels are taken") from None
     except ValueError as error:
         hint = "" if text[:1] in '{["' else f"; a text stands in quotes, as in {name} '\"hello\"'"
         raise UsageProblem(f"{name}: not JSON: {error}{hint}") from None
     if value is None:
         raise UsageProblem(f"{name}: null is no value; leave the flag out")
     return value
+
+
+def standard_input() -> BinaryIO:
+    """The bytes of standard input. Raises `UsageProblem` when it is closed."""
+    if sys.stdin is None:
+        raise UsageProblem("standard input is closed")
+    return sys.stdin.buffer
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -135,5 +189,6 @@ def explain(error: ValueError) -> str:
     if errors is None:
         return str(error)
     first = errors()[0]
+    message = str(first["msg"].removeprefix("Value error, "))
     place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{place}: {message}" if place else message

@@ -11,10 +11,12 @@ from typing import Final
 from ratus.client import Client
 from ratus.commands.output import show_tasks, wants_table
 from ratus.commands.remote import STATES, Parser, UsageProblem, read_state, run
+from ratus.models import TaskState
 
 _DESCRIPTION: Final = """\
 Lists the tasks of a topic in order of creation. As JSON, each is on a line of its
-own, whole, as "ratus push" takes it."""
+own, whole, as "ratus push" takes it. With --state active the table shows who holds
+each task, since when, and until when."""
 
 _EXAMPLES: Final = """\
   ratus tasks mail
@@ -39,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _tasks(client: Client, given: argparse.Namespace) -> int:
-    if given.limit < 1:
-        raise UsageProblem("--limit: at least 1")
+    if not 1 <= given.limit <= sys.maxsize:
+        raise UsageProblem("--limit: at least 1; --all shows all of them")
     if not given.topic:
         raise UsageProblem("TOPIC: it must not be empty")
     tasks = client.iter_tasks(
@@ -51,7 +53,7 @@ def _tasks(client: Client, given: argparse.Namespace) -> int:
         consumer=given.consumer,
     )
     shown = tasks if given.all else islice(tasks, given.limit)
-    count = show_tasks(shown, as_table=wants_table(given.output))
+    count = show_tasks(shown, as_table=wants_table(given.output), claims=given.state is TaskState.ACTIVE)
     if not given.all and count == given.limit and next(tasks, None) is not None:
         print(f"ratus tasks: there are more than {count:,}; --all shows all of them", file=sys.stderr)
     return 0

@@ -30,6 +30,9 @@ _EXAMPLES: Final = """\
 _SHORTEST: Final = 0.1
 """Seconds; each look costs the server a request for each topic."""
 
+_LONGEST: Final = 24 * 3600.0
+"""Seconds; the system's clock bounds how long a pause can be."""
+
 # Plain ANSI, which every terminal knows: home; clear to the end of the line, of the screen; the cursor.
 _HOME: Final = "\x1b[H"
 _CLEAR_LINE: Final = "\x1b[K"
@@ -49,8 +52,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _watch(client: Client, given: argparse.Namespace) -> int:
     interval = given_value(lambda: seconds(given.interval, "--interval"))
-    if interval < _SHORTEST:
-        raise UsageProblem(f"--interval: at least {_SHORTEST * 1000:g}ms")
+    if not _SHORTEST <= interval <= _LONGEST:
+        raise UsageProblem(f"--interval: from {_SHORTEST * 1000:g}ms to {_LONGEST / 3600:g}h")
+    if given.count < 0:
+        raise UsageProblem("--count: it must not be negative")
     as_table = wants_table(given.output)
     screen = as_table and sys.stdout.isatty()
     rates = _Rates()

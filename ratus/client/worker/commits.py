@@ -12,6 +12,7 @@ import msgspec
 from ratus.client.claims import CommitStatus
 from ratus.client.delivery import BaseDelivery
 from ratus.client.failures import describe
+from ratus.client.retrying import ClientClosed
 from ratus.client.worker import log
 from ratus.errors import BadRequest, Forbidden, PayloadTooLarge, RatusError, TransportError, Unauthorized
 
@@ -64,7 +65,7 @@ def note_failure(delivery: BaseDelivery, error: BaseException) -> None:
 
 def is_hopeless(error: RatusError) -> bool:
     """Whether a worker cannot go on: what the server says now, it will say again."""
-    return isinstance(error, BadRequest | Unauthorized | Forbidden)
+    return isinstance(error, BadRequest | Unauthorized | Forbidden | ClientClosed)
 
 
 def is_too_much(error: RatusError) -> bool:
