@@ -169,6 +169,7 @@ def violations(history: History) -> list[str]:
         *_late(owners),
         *_attempts(history, owners),
         *_order(history, claims, owners),
+        *_refused(owners),
     ]
 
 
@@ -271,13 +272,15 @@ def _attempts(history: History, owners: dict[str, list[_Held]]) -> Iterator[str]
 
 
 def _order(history: History, claims: list[Claim], owners: dict[str, list[_Held]]) -> Iterator[str]:
-    """A claim hands out no task while one is due, and was not claimed yet, that has a higher priority.
+    """A claim hands out no task while one is due, and was not claimed yet, that comes first.
 
-    The tasks of one answer are claimed in their order; one that came in meanwhile may stand behind them.
+    That is one of a higher priority, or of the same that was there before the other came in. The tasks of one
+    answer are claimed in their order; one that came in meanwhile may stand behind them.
     """
     hidden = history.hidden()
     first = {task: holders[0] for task, holders in owners.items()}
     inserts = [each for each in history.requests if isinstance(each, Insert) and each.accepted]
+    arrived = {insert.task: insert for insert in inserts}
     coming = deque(sorted(inserts, key=lambda insert: insert.ended))
     waiting: dict[str, Insert] = {}
     for claim in sorted(claims, key=lambda claim: claim.started):
@@ -293,13 +296,39 @@ def _order(history: History, claims: list[Claim], owners: dict[str, list[_Held]]
         hidden_before = any(began < claim.ended for began, _ in hidden)
         places = {delivery.task: place for place, delivery in enumerate(claim.deliveries)}
         lowest = min(claim.deliveries, key=lambda delivery: delivery.priority)
+        # When the last of each priority came in; one that is tried again may have got another place.
+        came: dict[int, float] = {}
+        for delivery in claim.deliveries:
+            earliest = first.get(delivery.task)
+            if earliest is not None and earliest.claim is claim and delivery.task in arrived:
+                came[delivery.priority] = max(came.get(delivery.priority, 0), arrived[delivery.task].started)
         for insert in waiting.values():
-            if insert.priority <= lowest.priority:
-                continue
             taken = first.get(insert.task)
+            if insert.priority <= lowest.priority and (
+                insert.ended >= came.get(insert.priority, 0) or (taken is not None and taken.claim is claim)
+            ):
+                continue
             if hidden_before and (taken is None or taken.delivery.attempts > 1):
                 continue  # it may have been claimed by a server that died, and have lapsed later
             if taken is None or taken.claim.started > claim.ended:
                 yield f"order: {lowest.task} was handed out and {insert.task} left behind"
             elif taken.claim is claim and places[insert.task] > places[lowest.task]:
                 yield f"order: {lowest.task} was handed out before {insert.task}"
+
+
+def _refused(owners: dict[str, list[_Held]]) -> Iterator[str]:
+    """What is asked for under a claim is accepted while the claim is certain to be in force."""
+    for task, holders in owners.items():
+        for each in holders:
+            for request in (*each.commits, *each.extensions):
+                if request.accepted or request.unanswered:
+                    continue
+                until = each.claim.started + each.claim.timeout
+                for extension in sorted(each.extensions, key=lambda extension: extension.started):
+                    granted = extension.started + extension.timeout
+                    if extension.accepted and extension.ended <= request.started:
+                        until = granted
+                    elif extension.accepted or extension.unanswered:
+                        until = min(until, granted)
+                if request.ended < min(until - PRECISION, each.given_up):
+                    yield f"refused: {task} was still claimed under {each.delivery.nonce}"

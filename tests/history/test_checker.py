@@ -157,7 +157,7 @@ WRONG: dict[str, tuple[str, History]] = {
         ),
     ),
     "a refused commit frees nothing": (
-        "owners",
+        "owners refused",
         History(
             [
                 insert(0, "a"),
@@ -226,6 +226,26 @@ WRONG: dict[str, tuple[str, History]] = {
             {"a": Left(1)},
         ),
     ),
+    "a commit in time is refused": (
+        "refused",
+        History([insert(0, "a"), claim(1, A), commit(2, "a", "n1", accepted=False)], {"a": Left(1)}),
+    ),
+    "a commit after an extension is refused": (
+        "refused",
+        History(
+            [
+                insert(0, "a"),
+                claim(1, A, timeout=1),
+                extend(1.5, "a", "n1", 30),
+                commit(5, "a", "n1", accepted=False),
+            ],
+            {"a": Left(1)},
+        ),
+    ),
+    "the later one first": (
+        "order",
+        History([insert(0, "b"), insert(1, "a"), claim(2, A)], {"a": Left(1), "b": Left(0)}),
+    ),
     "the lower priority first": (
         "order",
         History([insert(0, "a"), insert(0, "b", 5), claim(1, A)], {"a": Left(1), "b": Left(0)}),
@@ -265,4 +285,4 @@ def test_a_falsified_history_is_caught_by_its_rule(rule: str, history: History) 
 
 def test_every_rule_has_a_falsified_history() -> None:
     caught = {rule for rules, _ in WRONG.values() for rule in rules.split()}
-    assert caught == {"lost", "nonce", "owners", "late", "attempts", "order"}
+    assert caught == {"lost", "nonce", "owners", "late", "attempts", "order", "refused"}
