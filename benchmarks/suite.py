@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks import (
     batches,
+    bodies,
     engines,
     growth,
     http_latency,
@@ -82,6 +83,12 @@ BENCHMARKS = (
         "What does a batch save its client?",
         batches.measure,
         {QUICK: 3, FULL: 10},
+    ),
+    Benchmark(
+        "bodies",
+        "For how long does a body that is made to take long hold up other requests?",
+        bodies.measure,
+        {QUICK: 25, FULL: 35},
     ),
     Benchmark(
         "sqlite-processes",
