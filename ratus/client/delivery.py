@@ -162,11 +162,14 @@ class BaseDelivery:
     # ---- what is to become of it -------------------------------------------------------------------
 
     def set_payload(self, payload: Any) -> Self:
-        """Replace the payload, by any JSON value but `None`. Raises `ValueError` for anything else."""
+        """Replace the payload by what JSON can write, dataclasses and models included, but not `None`.
+
+        Raises `ValueError` that names the place of what cannot be written.
+        """
         return self._set("payload", checked_json(_given(payload, "payload"), "payload"))
 
     def set_result(self, result: Any) -> Self:
-        """Leave a result with the task: any JSON value but `None`. Raises `ValueError` for anything else."""
+        """Leave a result with the task; what can be given is the same as for `set_payload`."""
         return self._set("result", checked_json(_given(result, "result"), "result"))
 
     def set_topic(self, topic: str) -> Self:

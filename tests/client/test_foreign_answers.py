@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from ratus import Client, Conflict, NotFound, RatusError, Task, TransportError
+from ratus import Client, Conflict, NotFound, RatusError, Retry, Task, TransportError
 from ratus.client.answers import error_of
 from ratus.client.http1 import Answer
 from ratus.testing import RatusServer
-from tests.client.lossy import Deploying
+from tests.client.lossy import Deploying, Forwarding
 from tests.client.support import InBackground, ScriptedServer, answer, connect
 
 PAGE = b"<html><body>not here</body></html>"
@@ -144,3 +144,33 @@ def test_the_error_says_what_answered() -> None:
     assert isinstance(error, TransportError)
     assert (error.status, error.sent) == (500, True)
     assert "not here" in str(error)
+
+
+def test_a_limit_of_size_of_a_proxy_does_not_stand_a_worker_still(kind: str, live: RatusServer) -> None:
+    class Narrow(Forwarding):
+        """Takes bodies of so many bytes, as proxies do, and answers others with a page."""
+
+        def own_answer(self, number: int) -> bytes | None:
+            body = self.requests[-1].partition(b"\r\n\r\n")[2]
+            return REFUSALS["413 page"] if len(body) > 2_000 else None
+
+    def handle(delivery: Any) -> None:
+        left.append(delivery.id)
+        delivery.set_result("x" * (5_000 if delivery.id == "large" else 10))
+        if len(left) == 3:
+            client.stop()
+
+    left: list[str] = []
+    with (
+        Client(live.url) as direct,
+        Narrow(live.url, lambda _, data: data) as proxy,
+        connect(kind, proxy.url) as client,
+    ):
+        direct.insert_tasks(
+            [Task(id=name, topic="t", retry=Retry(max_attempts=1)) for name in ("small", "large", "last")]
+        )
+        InBackground(lambda: client.subscribe("t", handle, wait="10ms")).join()
+        assert [direct.get_task(name).state for name in ("small", "last")] == [2, 2]
+        task = direct.get_task("large")
+        assert (task.state, task.outcome) == (3, "failed")
+        assert "could not be committed" in task.error
