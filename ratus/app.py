@@ -18,11 +18,17 @@ from ratus.clock_watch import ClockWatch
 from ratus.config import Settings
 from ratus.engine import Engine
 from ratus.metrics import Metrics, Survey, measure, scrape
+from ratus.server.guards import Guards
 from ratus.service import Service
 from ratus.transitions import RetryDefaults
 from ratus.waiting import WaitingRoom
 
 logger = logging.getLogger("ratus")
+
+# A list of 12 MB takes 20 ms to be written down. Where the engine answers at once, one such list is made
+# between two turns of the event loop. A database takes its time, and others should not wait for a slow one.
+_LISTS_AT_ONCE = 1
+_LISTS_AT_ONCE_IN_A_DATABASE = 8
 
 
 def build(
@@ -68,6 +74,7 @@ def build(
         max_body_size=settings.max_body_size,
         cors_origins=settings.cors_origins,
         log_requests=settings.access_log,
+        lists_at_once=_LISTS_AT_ONCE if engine.traits.immediate else _LISTS_AT_ONCE_IN_A_DATABASE,
     )
     chores = Chores(
         engine,
@@ -129,6 +136,18 @@ def _register(
 
     for figure in engine.figures(clock.now()):
         metrics.register(f"ratus_{figure.name}", figure.kind, figure.help, partial(value, figure.name))
+
+
+def limits(settings: Settings) -> Guards:
+    """The limits of connections that the settings ask for."""
+    bodies = settings.max_bodies_in_flight
+    return Guards(
+        connections=settings.max_connections,
+        connections_per_address=settings.max_connections_per_address,
+        body_bytes=max(bodies, settings.max_body_size) if bodies else 0,
+        unread_bytes=settings.max_unread_answers,
+        body_rate=settings.min_body_rate,
+    )
 
 
 def create_engine(settings: Settings) -> Engine:

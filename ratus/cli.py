@@ -118,7 +118,7 @@ COMMANDS: Final[dict[str, Command]] = {
 def _run(settings: config.Settings) -> int:
     # Imported here because a help text or a usage error should not wait for the whole server to load.
     from ratus import memory
-    from ratus.app import build
+    from ratus.app import build, limits
     from ratus.server.lifecycle import run
 
     try:
@@ -149,6 +149,7 @@ def _run(settings: config.Settings) -> int:
         tls_keyfile=settings.tls_keyfile or None,
         shutdown_delay_seconds=settings.shutdown_delay / 1_000_000,
         shutdown_timeout_seconds=settings.shutdown_timeout / 1_000_000,
+        guards=limits(settings),
         ready=ready,
     )
 

@@ -58,6 +58,11 @@ class Settings:
     pagination_max_offset: int
     max_body_size: int
     max_batch_size: int
+    max_connections: int
+    max_connections_per_address: int
+    max_bodies_in_flight: int
+    max_unread_answers: int
+    min_body_rate: int
     metrics_max_label_values: int
     auth_tokens: str = field(repr=False)
     auth_tokens_file: str

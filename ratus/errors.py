@@ -12,6 +12,7 @@
      ├─ HeadersTooLarge       431   too many or too large headers
      ├─ InternalError         500   a defect of the server
      ├─ ServiceUnavailable    503   not ready, shutting down, or the database is away
+     │   └─ Overloaded        503   a limit of all clients together has been reached
      ├─ TaskFailed              -   a task that was waited for has failed; clients only
      └─ TransportError          -   the server could not be reached, or its answer was lost or is not its own;
                                     clients only
@@ -120,6 +121,12 @@ class ServiceUnavailable(RatusError):
 
     status = 503
     kind = "service unavailable"
+
+
+class Overloaded(ServiceUnavailable):
+    """The server holds as much for its clients as it may; answered with ``Retry-After``."""
+
+    retry_after = 1
 
 
 class TransportError(RatusError):

@@ -37,6 +37,9 @@ _MAX_COUNT: Final = 2**31 - 1
 _MIN_BODY: Final = 2**10
 _MAX_BODY: Final = 2**30
 
+# What all clients together may have the server hold: a tebibyte is more than machines have.
+_MAX_HELD: Final = 2**40
+
 # A request that is held open for longer than a day is a connection that somebody forgot.
 _MAX_WAIT: Final = 24 * 3600 * 1_000_000
 
@@ -313,6 +316,49 @@ SERVER_GROUPS: Final = (
                 "most tasks in one request",
                 minimum=1,
                 maximum=_MAX_COUNT,
+            ),
+            Option(
+                "max-connections",
+                "integer",
+                16384,
+                "most connections that are open at a time; 0: as many as the system lets it have",
+                minimum=0,
+                maximum=_MAX_COUNT,
+            ),
+            Option(
+                "max-connections-per-address",
+                "integer",
+                0,
+                "most connections of one client address; 0: as many as of all. All clients behind a proxy "
+                "have its address",
+                minimum=0,
+                maximum=_MAX_COUNT,
+            ),
+            Option(
+                "max-bodies-in-flight",
+                "size",
+                "256MiB",
+                "most bytes of request bodies that are on their way on all connections together, and at "
+                "least one of the longest; 0: any number",
+                minimum=0,
+                maximum=_MAX_HELD,
+            ),
+            Option(
+                "max-unread-answers",
+                "size",
+                "256MiB",
+                "most bytes of answers that clients leave unread before no more lists are made; 0: any "
+                "number",
+                minimum=0,
+                maximum=_MAX_HELD,
+            ),
+            Option(
+                "min-body-rate",
+                "size",
+                "100",
+                "bytes a second that a request body must come at, averaged over more than 30 s; 0: any rate",
+                minimum=0,
+                maximum=_MAX_BODY,
             ),
             Option(
                 "metrics-max-label-values",

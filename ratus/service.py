@@ -21,6 +21,7 @@ from ratus.clock import Clock
 from ratus.clock_watch import ClockWatch
 from ratus.engine import Engine
 from ratus.metrics import Metrics, Survey
+from ratus.server.load import Load
 from ratus.waiting import WaitingRoom
 
 logger = logging.getLogger("ratus")
@@ -145,6 +146,21 @@ class Service:
         """Tell the number of open connections, which ``count`` gives, as a metric."""
         self._metrics.register(
             "ratus_connections", "gauge", "Number of connections that are open.", lambda: [({}, count())]
+        )
+
+    def watch_load(self, load: Load) -> None:
+        """Tell what clients make the server hold, and what it refused to hold, as metrics."""
+        self._metrics.register(
+            "ratus_held_bytes",
+            "gauge",
+            "Bytes held for clients: of request bodies on their way, of answers that are not read.",
+            lambda: [({"of": "bodies"}, load.body_bytes), ({"of": "answers"}, load.unread_bytes)],
+        )
+        self._metrics.register(
+            "ratus_overload_refusals_total",
+            "counter",
+            "Total number of connections and requests refused since all clients together held too much.",
+            lambda: [({"limit": limit}, count) for limit, count in load.refused.items()],
         )
 
     def reload(self) -> None:

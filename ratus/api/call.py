@@ -84,6 +84,9 @@ class Unwatched:
         """Never."""
         return False
 
+    def check_answers(self) -> None:
+        """Nothing is known of other clients."""
+
     def watch(self, callback: Callable[[], None] | None) -> None:
         """Nothing will ever be called."""
 

@@ -29,16 +29,21 @@ from ratus.errors import (
     BadRequest,
     InternalError,
     MethodNotAllowed,
+    Overloaded,
     PayloadTooLarge,
     RatusError,
     Unauthorized,
 )
 from ratus.logs import fields
 from ratus.metrics import Metrics
+from ratus.server.answers import retry_after
 from ratus.server.connection import Connection
 
 logger = logging.getLogger("ratus")
 access_log = logging.getLogger("ratus.access")
+
+# Whose answers may be of many megabytes.
+_LISTS = ("list_tasks", "list_promises")
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
@@ -46,6 +51,8 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _GZIP_FROM = 1400
 # Above this compressing takes long enough to be noticed by others; it is done in a thread.
 _GZIP_IN_THREAD_FROM = 64 * 1024
+# From here on making a list takes long enough to be noticed, when many come at once.
+_LARGE = _GZIP_IN_THREAD_FROM
 # The fastest level makes JSON a quarter of its size already.
 _GZIP_LEVEL = 1
 
@@ -67,6 +74,7 @@ class Api:
         max_body_size: int,
         cors_origins: tuple[str, ...],
         log_requests: bool = False,
+        lists_at_once: int = 1,
     ) -> None:
         self.tokens = tokens
         self._metrics = metrics
@@ -79,6 +87,9 @@ class Api:
         self._handlers: dict[str, Callable[[Call], Awaitable[Answer]]] = {
             route.operation: getattr(handlers, route.operation) for route in ROUTES
         }
+        turns = asyncio.Semaphore(lists_at_once)
+        for operation in _LISTS:
+            self._handlers[operation] = _in_turn(self._handlers[operation], turns)
         self._cors: CORSMiddleware | None = None
         if cors_origins:
             self._cors = CORSMiddleware(
@@ -233,6 +244,33 @@ class Api:
         return PayloadTooLarge(f"the body is over {self._max_body_size} bytes; send less at a time")
 
 
+def _in_turn(
+    handler: Callable[[Call], Awaitable[Answer]], turns: asyncio.Semaphore
+) -> Callable[[Call], Awaitable[Answer]]:
+    """The handler, made to take turns: few of its answers are made at a time, in memory and in threads.
+
+    Who comes next begins with a later turn of the event loop, so that other requests are answered between.
+    """
+
+    async def take_turn(call: Call) -> Answer:
+        async with turns:
+            call.connection.check_answers()
+            answer = await handler(call)
+            if len(answer.body) < _LARGE:
+                return answer
+            if not call.takes_gzip:
+                # Others whose turn it is now line up, and come one by one.
+                await asyncio.sleep(0)
+            else:
+                packed = await asyncio.to_thread(gzip.compress, answer.body, _GZIP_LEVEL, mtime=0)
+                answer = Answer(
+                    answer.status, packed, answer.content_type, (*answer.headers, VARY), compressed=True
+                )
+        return answer
+
+    return take_turn
+
+
 def _refusal(error: RatusError, method: str) -> Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, MethodNotAllowed):
@@ -241,6 +279,8 @@ def _refusal(error: RatusError, method: str) -> Answer:
             return Answer(204, headers=headers)
     elif isinstance(error, Unauthorized):
         headers = ((b"www-authenticate", b"Bearer"),)
+    elif isinstance(error, Overloaded):
+        headers = retry_after(error)
     return Answer(error.status, writing.error(error), headers=headers)
 
 

@@ -6,7 +6,7 @@ import json
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from ratus.errors import RatusError
+from ratus.errors import Overloaded, RatusError
 
 
 def error_body(error: RatusError) -> bytes:
@@ -22,8 +22,14 @@ def error_headers(body: bytes) -> list[tuple[bytes, bytes]]:
     ]
 
 
+def retry_after(error: RatusError) -> tuple[tuple[bytes, bytes], ...]:
+    """The header that says when to try again, where the error goes away by itself."""
+    return ((b"retry-after", b"%d" % error.retry_after),) if isinstance(error, Overloaded) else ()
+
+
 def last_answer(error: RatusError, date_line: bytes) -> bytes:
     """A whole response that carries ``error`` and announces the end of the connection."""
     body = error_body(error)
-    fields = b"".join(b"%b: %b\r\n" % header for header in error_headers(body))
+    headers = [*error_headers(body), *retry_after(error)]
+    fields = b"".join(b"%b: %b\r\n" % header for header in headers)
     return b"".join((STATUS_LINE[error.status], date_line, fields, b"connection: close\r\n\r\n", body))

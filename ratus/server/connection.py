@@ -33,6 +33,9 @@ class Connection(Protocol):
         wanted (HEAD); ``send`` it then. Not for those behind whom somebody adds headers in ``send``.
         """
 
+    def check_answers(self) -> None:
+        """To be called before a large answer is made. Raises `Overloaded` while too much is not read."""
+
     def watch(self, callback: Callable[[], None] | None) -> None:
         """Have ``callback`` called once, from the event loop, as soon as ``gone`` or ``pressed`` is true.
 

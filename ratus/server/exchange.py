@@ -18,6 +18,7 @@ from ratus.server.answers import error_body, error_headers
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope
 
+    from ratus.server.guards import Guards
     from ratus.server.protocol import GuardedProtocol
 
 logger = logging.getLogger("ratus")
@@ -46,9 +47,11 @@ class Exchange:
         "_received",
         "_remaining",
         "_scope",
+        "_since",
         "_stage",
         "_task",
         "disconnected",
+        "held",
         "keep_alive",
         "more_body",
     )
@@ -61,6 +64,9 @@ class Exchange:
         self._expects_continue = expects_continue
         self._body = bytearray()
         self._received = 0
+        self._since: float | None = None
+        # Bytes of the body that are counted as held for this request.
+        self.held = 0
         self._end_delivered = False
         self._arrived: asyncio.Event | None = None
         self._stage = NOTHING
@@ -92,6 +98,19 @@ class Exchange:
             if name == b"content-length":
                 return int(value) - self._received
         return 0
+
+    def hold(self, now: float) -> int:
+        """A part of the body has come, and there will be more: how many bytes are to be counted as held."""
+        if self._since is None:
+            self._since = now
+        more = self._received - self.held
+        self.held = self._received
+        return more
+
+    def too_slow(self, now: float, guards: Guards) -> bool:
+        """Whether the body comes at less than the least rate."""
+        seconds = 0.0 if self._since is None else now - self._since
+        return seconds > guards.body_seconds and self._received < guards.body_rate * seconds
 
     def wake(self) -> None:
         """Something has changed that ``receive`` may be waiting for."""

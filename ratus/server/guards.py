@@ -25,6 +25,15 @@ class Guards:
     # to see the answer and not a reset. 8 MiB is twice the default limit of a body.
     linger_seconds: float = 2.0
     linger_bytes: int = 8_388_608
+    # What all clients together may have the server hold; 0: any number.
+    connections: int = 0
+    connections_per_address: int = 0
+    # The bytes of bodies that are not complete yet or whose requests are in work.
+    body_bytes: int = 0
+    # The bytes of answers that their clients do not read.
+    unread_bytes: int = 0
+    # Bytes a second of a body, on the average since its first ``body_seconds`` have passed.
+    body_rate: int = 0
 
     @property
     def sweep_seconds(self) -> float:

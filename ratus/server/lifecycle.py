@@ -28,6 +28,7 @@ from uvicorn.config import Config
 from ratus.errors import StartupError
 from ratus.server.guards import Guards
 from ratus.server.listener import authority, bind_sockets, cannot_listen, tls_context
+from ratus.server.load import Load
 from ratus.server.protocol import GuardedProtocol
 from ratus.server.state import GuardedState
 from ratus.server.stopping import StopDeadline, quit_process
@@ -65,6 +66,9 @@ class Service(Protocol):
 
     def watch_connections(self, count: Callable[[], int]) -> None:
         """Have the number of open connections told, which ``count`` gives. Called once, before ``start``."""
+
+    def watch_load(self, load: Load) -> None:
+        """Have it told what clients make the server hold. Called once, before ``start``."""
 
     @property
     def closing(self) -> str:
@@ -110,6 +114,7 @@ class Lifecycle:
         self._state = GuardedState(guards or Guards(), service.eager, service.refused)
         self._ready = ready
         service.watch_connections(lambda: len(self._state.connections))
+        service.watch_load(self._state.load)
         self._servers: list[asyncio.Server] = []
         self._stopping = asyncio.Event()
         self._config = Config(

@@ -36,9 +36,9 @@ logger = logging.getLogger("ratus")
 NEVER = math.inf
 
 # One read of 250 KiB can hold 14,000 minimal requests, which would become 35 MiB of objects. It is parsed in
-# pieces, and no further than to a request that has to wait for the one before it: a piece can hold 110 at the
+# pieces, and no further than to a request that has to wait for the one before it: a piece can hold 57 at the
 # most. Most requests are shorter than this.
-PIECE = 2048
+PIECE = 1024
 
 # ``_head_size`` of a head that began in the chunk being parsed: its size is not known before the chunk ends.
 FRESH = -1
@@ -88,6 +88,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._lingering = False
         self._discarded = 0
         self._unsent = 0
+        self._counted_unsent = 0
+        self._address = ""
         self._hurried = False
 
     # The transport calls
@@ -97,6 +99,10 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._new_parser()
         self.deadline = self.loop.time() + self._guards.header_seconds
+        self._address = self.client[0] if self.client else ""
+        refusal = self.state.load.connect(self._address, len(self.connections))
+        if refusal is not None:
+            self._answer_last(refusal)
 
     def _new_parser(self) -> None:
         self.url, self.headers = b"", []
@@ -106,6 +112,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody that the peer is gone, and let go of everything."""
         self.connections.discard(self)
+        self.state.load.disconnect(self._address)
+        self._count_unsent(0)
         self.gone = self._closing = True
         self._unwritten = b""
         self._drop_unread()
@@ -199,11 +207,18 @@ class GuardedProtocol(HttpToolsProtocol):
         """The peer is slow to read; from now on it has to make progress."""
         super().pause_writing()
         self._unsent = self.transport.get_write_buffer_size()
+        self._count_unsent(self._unsent)
         self.deadline = self.loop.time() + self._guards.body_seconds
+
+    def _count_unsent(self, size: int) -> None:
+        """So much of what was written is not read; what is little, or is just being read, is not counted."""
+        self.state.load.unread_bytes += size - self._counted_unsent
+        self._counted_unsent = size
 
     def resume_writing(self) -> None:
         """The peer has read most of what was written."""
         super().resume_writing()
+        self._count_unsent(0)
         if not self._closing:
             self._set_deadline()
 
@@ -333,8 +348,18 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         self._progress = False
         self._head_size = 0
-        if self._receiving is self._current:
-            self._set_deadline()
+        receiving = self._receiving
+        if receiving is not None and receiving is self._current:
+            now = self.loop.time()
+            refusal = self.state.load.add_body(receiving.hold(now))
+            if refusal is not None:
+                self._refuse(refusal)
+            elif self._guards.body_rate and receiving.too_slow(now, self._guards):
+                self._refuse(
+                    RequestTimeout(f"the body came at less than {self._guards.body_rate} bytes a second")
+                )
+            else:
+                self._set_deadline()
 
     def _set_deadline(self) -> None:
         """What the client has to do next, from now on."""
@@ -364,6 +389,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.abort()
             else:
                 self._unsent = unsent
+                self._count_unsent(unsent)
                 self.deadline = now + guards.body_seconds
         elif self._current is not None:
             if self.flow.read_paused:
@@ -423,6 +449,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def ended(self, exchange: Exchange) -> None:
         """The application has returned from ``exchange``."""
         self.state.exchanges.discard(exchange)
+        if exchange.held:
+            self.state.load.body_bytes -= exchange.held
         if exchange is self._current:  # it was not answered, and the connection is at its end
             self._current = None
             if self.parser is None:
@@ -432,6 +460,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def answer(self, status: int, content_type: bytes, body: bytes) -> bool:
         """See ``Connection.answer``."""
         return self._current is not None and self._current.answer(status, content_type, body)
+
+    def check_answers(self) -> None:
+        """See ``Connection.check_answers``."""
+        self.state.load.check_answers()
 
     def watch(self, callback: Callable[[], None] | None) -> None:
         """See ``Connection.watch``."""

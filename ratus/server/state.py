@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 from uvicorn.server import ServerState
 
+from ratus.server.load import Load
+
 if TYPE_CHECKING:
     from ratus.server.exchange import Exchange
     from ratus.server.guards import Guards
@@ -35,6 +37,7 @@ class GuardedState(ServerState):
         self.eager = eager
         """The methods whose requests begin as soon as they are read."""
         self.exchanges: set[Exchange] = set()
+        self.load = Load(guards)
         self.context = copy_context()
         """What every request starts with; it runs in a copy."""
         self.draining = False

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ratus.server import Guards
 from ratus.server.lifecycle import Lifecycle
+from ratus.server.load import Load
 from ratus.server.state import GuardedState
 
 # Everything here happens on loopback: whatever takes longer than this has failed.
@@ -37,6 +38,9 @@ class SilentService:
 
     def watch_connections(self, count: Callable[[], int]) -> None:
         self.connections = count
+
+    def watch_load(self, load: Load) -> None:
+        self.load = load
 
     def refused(self, status: int, client: str) -> None:
         self.refusals.append((status, client))

@@ -27,6 +27,9 @@ def tell(*words):
 class Service:
     eager = frozenset()
     closing = ""
+    def watch_load(self, load):
+        pass
+
     def watch_connections(self, count):
         pass
     def refused(self, status, client):

@@ -1,0 +1,61 @@
+"""What all connections together make the server hold, and whether that is too much."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ratus.errors import Overloaded
+from ratus.server.guards import Guards
+
+
+class Load:
+    """Counts what clients make the server hold, and refuses what would be more than ``Guards`` allow."""
+
+    def __init__(self, guards: Guards) -> None:
+        self._guards = guards
+        self._addresses: Counter[str] = Counter()
+        self.body_bytes = 0
+        """Of bodies that came in more than one read, from their first byte to the end of their requests."""
+        self.unread_bytes = 0
+        """Of answers that wait for their clients to read."""
+        self.refused: Counter[str] = Counter(
+            dict.fromkeys(("connections", "address", "bodies", "answers"), 0)
+        )
+        """How often something was refused, by the limit."""
+
+    def connect(self, address: str, connections: int) -> Overloaded | None:
+        """Count a connection, which is one of so many; the error that it is refused with."""
+        guards = self._guards
+        if guards.connections_per_address:
+            self._addresses[address] += 1
+            if self._addresses[address] > guards.connections_per_address:
+                return self._refuse(
+                    "address",
+                    f"at most {guards.connections_per_address} connections of one address are open at a time",
+                )
+        if guards.connections and connections > guards.connections:
+            return self._refuse("connections", f"at most {guards.connections} connections are open at a time")
+        return None
+
+    def disconnect(self, address: str) -> None:
+        """A connection that was counted is lost."""
+        if self._guards.connections_per_address:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
+
+    def add_body(self, size: int) -> Overloaded | None:
+        """Count a part of a body, which is to be taken off later; the error that it is refused with."""
+        self.body_bytes += size
+        if self._guards.body_bytes and self.body_bytes > self._guards.body_bytes:
+            return self._refuse("bodies", "too many bodies are on their way; send this one again")
+        return None
+
+    def check_answers(self) -> None:
+        """Raises `Overloaded` while too much of what was answered is not read."""
+        if self._guards.unread_bytes and self.unread_bytes > self._guards.unread_bytes:
+            raise self._refuse("answers", "too many large answers are not read by their clients")
+
+    def _refuse(self, limit: str, detail: str) -> Overloaded:
+        self.refused[limit] += 1
+        return Overloaded(detail)
