@@ -19,6 +19,7 @@ from ratus import __version__, cli, config, logs, memory
 from ratus.errors import StartupError
 from ratus.options import Option
 from ratus.plugins import Catalogue, MissingDriver, Plugin, UnknownEngine, UnusablePlugin
+from ratus.server.guards import Guards
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,6 +63,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.captureWarnings(False)
 
 
+def limits(settings: config.Settings) -> Guards:
+    """Stands in for the limits that the settings ask for."""
+    return Guards()
+
+
 class Server:
     """Stands in for the application and for what runs it; records how it was called."""
 
@@ -73,7 +79,7 @@ class Server:
         self.immediate = True
         self.collections_are_short = False
         monkeypatch.setattr(logs, "catch_stray_errors", lambda: None)
-        monkeypatch.setitem(sys.modules, "ratus.app", SimpleNamespace(build=self.build))
+        monkeypatch.setitem(sys.modules, "ratus.app", SimpleNamespace(build=self.build, limits=limits))
         monkeypatch.setattr(memory, "keep_collections_short", self.keep_collections_short)
         monkeypatch.setitem(sys.modules, "ratus.server.lifecycle", SimpleNamespace(run=self.run))
 
@@ -91,6 +97,7 @@ class Server:
         self, app: str, service: SimpleNamespace, *, ready: Callable[[str], None], **arguments: Any
     ) -> int:
         assert self.collections_are_short or not self.immediate
+        assert arguments.pop("guards") == Guards()
         self.calls.append({"app": app, "service": service.name, **arguments})
         ready(f"http://{arguments['bind']}:{arguments['port']}" if arguments["port"] else "")
         if self.run_error:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratus import config
+from ratus.app import limits
 from ratus.config import Settings, UsageError
 from ratus.options import SERVER_GROUPS, Option
 from ratus.plugins import Catalogue, Plugin, UnusablePlugin
@@ -378,3 +379,14 @@ def test_settings_cannot_be_changed() -> None:
         settings.port = 1  # type: ignore[misc]  # the point of the test
     with pytest.raises(TypeError):
         settings.engine_options["retention-period"] = 1  # type: ignore[index]  # the point of the test
+
+
+def test_the_limits_of_connections_are_those_of_the_settings() -> None:
+    flags = ("--max-connections=1", "--max-connections-per-address=2", "--max-bodies-in-flight=8MiB")
+    settings = config.parse([*flags, "--max-unread-answers=4", "--min-body-rate=5"], {})
+    guards = limits(settings)
+    assert (guards.connections, guards.connections_per_address) == (1, 2)
+    assert (guards.body_bytes, guards.unread_bytes, guards.body_rate) == (8 * 2**20, 4, 5)
+    # One body of the longest can always be sent, and 0 stays without a limit.
+    assert limits(config.parse(["--max-bodies-in-flight=1"], {})).body_bytes == 4 * 2**20
+    assert limits(config.parse(["--max-bodies-in-flight=0"], {})).body_bytes == 0
