@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bson.errors import InvalidDocument
 from pymongo.errors import PyMongoError
 
 from ratus import transitions
-from ratus.errors import Conflict, NotFound, RatusError
+from ratus.errors import BadRequest, Conflict, NotFound, RatusError
 from ratus.records import CommitRecord, TaskRecord
 from ratus.transitions import Change, RetryDefaults
 from ratus_engines.mongodb.changes import BATCH, Changes
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import record
-from ratus_engines.mongodb.errors import is_passing, may_have_happened
+from ratus_engines.mongodb.errors import is_passing, is_too_large, may_have_happened, translate
 from ratus_engines.mongodb.signals import Signals
 
 Answer = TaskRecord | RatusError
@@ -100,8 +101,12 @@ class Commits:
         """Apply one. ``tried``: what was decided and written before, so that it may have been applied."""
         try:
             task = await self._apply(commit, now, tried)
-        except (Conflict, NotFound) as refusal:
+        except (Conflict, NotFound, BadRequest) as refusal:
             return refusal
+        except (PyMongoError, InvalidDocument) as error:
+            if not is_too_large(error):
+                raise
+            return translate(error)
         self._signals.tell([task])
         return task
 
@@ -190,10 +195,10 @@ class Commits:
             decided[number] = task, transitions.commit(task, commit, now, self._retry, self._random)
         try:
             count, tasks = await self._changes.change_many(list(decided.values()))
-        except PyMongoError as error:
-            if not is_passing(error):
+        except (PyMongoError, InvalidDocument, BadRequest) as error:
+            if not (is_passing(error) or is_too_large(error) or isinstance(error, BadRequest)):
                 raise
-            # Some were written, or all: each is tried again by itself, which finds out.
+            # Some were written, or all, or one cannot be: each is tried again by itself, which finds out.
             return answers | await self._each(commits, {n: change for n, (_, change) in decided.items()}, now)
         written = dict(zip(decided, tasks, strict=True))
         if count < len(written):

@@ -56,11 +56,9 @@ def reason(error: BaseException) -> str:
 
 def translate(error: PyMongoError | InvalidDocument) -> RatusError:
     """The error that a client gets for one of the driver's."""
-    if isinstance(error, DocumentTooLarge):
+    if is_too_large(error):
         return PayloadTooLarge("the task would be larger than MongoDB can store (16 MiB)")
     code = getattr(error, "code", None)
-    if code in _TOO_LARGE:
-        return PayloadTooLarge("the task would be larger than MongoDB can store (16 MiB)")
     if code in _REFUSED:
         logger.error("MongoDB refuses this server: %s", reason(error))
         return ServiceUnavailable(f"MongoDB refuses this server: {reason(error)}")
@@ -75,6 +73,13 @@ def translate(error: PyMongoError | InvalidDocument) -> RatusError:
         )
     logger.error("MongoDB answered with an error: %s", reason(error))
     return InternalError(f"MongoDB: {reason(error)}")
+
+
+def is_too_large(error: BaseException) -> bool:
+    """Whether a document would grow beyond what MongoDB stores; of a bulk write, one or more of them."""
+    if isinstance(error, BulkWriteError):
+        return any(failure.get("code") in _TOO_LARGE for failure in error.details.get("writeErrors") or ())
+    return isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in _TOO_LARGE
 
 
 def is_passing(error: BaseException) -> bool:
