@@ -80,6 +80,10 @@ class Unwatched:
     gone = False
     pressed = False
 
+    def whole_body(self) -> bytes | None:
+        """Never."""
+        return None
+
     def answer(self, status: int, content_type: bytes, body: bytes) -> bool:
         """Never."""
         return False

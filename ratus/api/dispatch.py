@@ -129,10 +129,16 @@ class Api:
             match = self._match(method, scope["raw_path"], headers)
             endpoint = match.endpoint
             topic = check_length(decode_segment(match.topic), "topic")
-            task_id = check_length(decode_segment(match.task_id), "task ID")
+            task_id = check_length(decode_segment(match.task_id), "task ID") if match.task_id else ""
             name = decode_segment(match.name) if match.name else ""
             query = Query(scope["query_string"]) if scope["query_string"] else NO_QUERY
-            body = await self._body(headers, receive) if method in _WITH_BODY else b""
+            body = b""
+            if method in _WITH_BODY:
+                # Nearly all bodies are here already, and messages of ASGI cost more.
+                whole = connection.whole_body()
+                body = await self._body(headers, receive) if whole is None else whole
+                if len(body) > self._max_body_size:
+                    raise self._too_large()
             if len(body) > SMALL and is_large(body):
                 body = await self._opened(match.route.operation, body)
             call = Call(
@@ -218,7 +224,7 @@ class Api:
         )
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """The whole body. One that is announced too large is refused before any of it is read."""
+        """The body, message by message. One that is announced too large is refused before any is read."""
         length = headers.get(b"content-length")
         if length is not None and int(length) > self._max_body_size:
             raise self._too_large()
@@ -236,8 +242,6 @@ class Api:
             body = b"".join(parts)
         if message["type"] == "http.disconnect":
             raise ClientGone()
-        if len(body) > self._max_body_size:
-            raise self._too_large()
         return body
 
     def _too_large(self) -> PayloadTooLarge:

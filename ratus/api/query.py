@@ -14,8 +14,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 def decode_segment(raw: bytes) -> str:
     """A segment of the path, percent-decoded; ``+`` is a plus. Raises `BadRequest` for what is not UTF-8."""
-    if b"%" not in raw:
-        return _utf8(raw, "the path")
+    if b"%" not in raw and raw.isascii():  # nearly all of them
+        return raw.decode()
     if _BAD_ESCAPE.search(raw):
         raise BadRequest("the path has a % that is not followed by two hexadecimal digits; write %25")
     return _utf8(unquote_to_bytes(raw), "the path")

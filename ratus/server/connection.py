@@ -25,6 +25,10 @@ class Connection(Protocol):
         From then on a close of the peer is not seen until this request is answered.
         """
 
+    def whole_body(self) -> bytes | None:
+        """The whole body of the request in work, where all of it has come and none was received: without a
+        message and a pause. None: ``receive`` it."""
+
     def answer(self, status: int, content_type: bytes, body: bytes) -> bool:
         """Write the whole answer to the request in work, without other headers, and without a pause: what
         ``send`` does in two messages.

@@ -62,7 +62,8 @@ class Exchange:
         self._connection = connection
         self._scope = scope
         self._expects_continue = expects_continue
-        self._body = bytearray()
+        # As it came; a bytearray where it came in several parts.
+        self._body: bytes | bytearray = b""
         self._received = 0
         self._since: float | None = None
         # Bytes of the body that are counted as held for this request.
@@ -87,10 +88,26 @@ class Exchange:
 
     def feed(self, data: bytes) -> bool:
         """Take a part of the body. True: there is more now than should be held, stop reading."""
-        self._body += data
+        body = self._body
+        if not body:
+            body = data
+        elif isinstance(body, bytearray):
+            body += data
+        else:
+            body = bytearray(body) + data
+        self._body = body
         self._received += len(data)
-        self.wake()
-        return len(self._body) > HIGH_WATER_LIMIT
+        if self._arrived is not None:
+            self._arrived.set()
+        return len(body) > HIGH_WATER_LIMIT
+
+    def whole_body(self) -> bytes | None:
+        """See ``Connection.whole_body``: what ``receive`` does in a message."""
+        if self.more_body or self._end_delivered or self.disconnected or self._stage != NOTHING:
+            return None
+        self._end_delivered = True
+        body, self._body = self._body, b""
+        return bytes(body)
 
     def missing(self) -> int:
         """So many bytes of the body are still to come; 0 where the request did not say how many it has."""
@@ -202,7 +219,7 @@ class Exchange:
                 return {"type": "http.disconnect"}
             if self._body or not (self.more_body or self._end_delivered):
                 body = bytes(self._body)
-                self._body.clear()
+                self._body = b""
                 self._end_delivered = not self.more_body
                 return {"type": "http.request", "body": body, "more_body": self.more_body}
             if connection.gone:
@@ -258,7 +275,8 @@ class Exchange:
                 body,
             )
         )
-        self.wake()
+        if self._arrived is not None:
+            self._arrived.set()
         connection.answered(self)
         return True
 

@@ -443,7 +443,8 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self.gone:
             self.close()
         else:
-            self.flow.resume_reading()
+            if self.flow.read_paused:
+                self.flow.resume_reading()
             self._set_deadline()
 
     def ended(self, exchange: Exchange) -> None:
@@ -464,6 +465,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def check_answers(self) -> None:
         """See ``Connection.check_answers``."""
         self.state.load.check_answers()
+
+    def whole_body(self) -> bytes | None:
+        """See ``Connection.whole_body``."""
+        return None if self._current is None else self._current.whole_body()
 
     def watch(self, callback: Callable[[], None] | None) -> None:
         """See ``Connection.watch``."""

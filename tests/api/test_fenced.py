@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -46,7 +48,7 @@ def written(items: list[list[tuple[str, str]]], space: str) -> bytes:
 
 def outcome(body: bytes) -> object:
     try:
-        return READER.commits(body, NOW)
+        return asyncio.run(READER.commits(body, NOW))
     except RatusError as error:
         return error.status, error.message
 

@@ -122,7 +122,8 @@ class MemdbEngine(Engine):
             self._sequence += 1
             task.sequence = self._sequence
         self._created.add(task)
-        self._attach(task, self._topic(task.topic), now)
+        topic = self._topics.get(task.topic)  # a call less, as nearly all of them are there
+        self._attach(task, self._topic(task.topic) if topic is None else topic, now)
 
     def _attach(self, task: TaskRecord, topic: Topic, now: int) -> None:
         task.topic = topic.name  # one string a topic, not one a task
@@ -197,7 +198,8 @@ class MemdbEngine(Engine):
             return done
 
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
-        self._check_open()
+        if not self._open:
+            self._check_open()
         if len(tasks) > LARGE_BATCH:
             return await self._in_slices(partial(self._insert, now=now), tasks)
         return self._insert(tasks, now)
