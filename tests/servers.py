@@ -204,6 +204,9 @@ class Api:
     ) -> Answer:
         """One request and its answer."""
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        if self._client is not None and self._client.ended():
+            # A server closes what is idle for long, and on a busy machine a test can take that long.
+            self.close()
         if self._client is None:
             self._client = Client(self.port)
         try:

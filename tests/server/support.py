@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import socket
 import ssl
 import struct
@@ -252,6 +253,17 @@ class Client:
             pass
         data, self._buffer = self._buffer, b""
         return data
+
+    def ended(self) -> bool:
+        """Whether the server has ended the connection, with nothing left to read."""
+        readable = select.poll()
+        readable.register(self.sock, select.POLLIN)
+        if self._buffer or not readable.poll(0):
+            return False
+        try:
+            return not self.sock.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def assert_closed(self) -> None:
         """Nothing more comes but the end of the connection."""
