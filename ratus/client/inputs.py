@@ -99,10 +99,10 @@ def topic_names(topics: Topics) -> tuple[str, ...]:
 
 
 def json_bytes(value: Any) -> bytes:
-    """A JSON document. Raises `ValueError` for text that UTF-8 cannot write, with its place."""
+    """A JSON document. Raises `ValueError` for what cannot be written, with its place."""
     try:
         return msgspec.json.encode(value)
-    except UnicodeEncodeError:
+    except ValueError:  # a text that UTF-8 cannot write, or an integer of too many digits
         convert(value)
         raise
     except RecursionError:

@@ -12,7 +12,7 @@ from typing import Final
 from ratus.client import Client
 from ratus.client.inputs import seconds
 from ratus.commands.output import json_line, topic_table, wants_table
-from ratus.commands.remote import Parser, UsageProblem, given_value, run
+from ratus.commands.remote import EXIT_FAILURE, Parser, UsageProblem, given_value, run
 from ratus.commands.topics import counted_topics, topic_names
 from ratus.errors import ServiceUnavailable, TransportError
 from ratus.logs import printable
@@ -42,7 +42,7 @@ _SHOW_CURSOR: Final = "\x1b[?25h"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0 after Ctrl-C, 1 when the server refuses, 2 for wrong arguments."""
+    """Exit code 0 after Ctrl-C, 1 when the server refuses or the last look failed, 2 for wrong arguments."""
     parser = Parser("watch", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("topics", metavar="TOPIC", nargs="*", help="only these")
     parser.add_argument("--interval", default="1s", metavar="DURATION", help="time between two looks; 1s")
@@ -64,11 +64,19 @@ def _watch(client: Client, given: argparse.Namespace) -> int:
         sys.stdout.write(_HIDE_CURSOR + _HOME + _CLEAR_BELOW)
     try:
         while True:
-            lines = _look(client, given.topics, rates, as_table=as_table)
+            problem = ""
+            try:
+                lines = _look(client, given.topics, rates, as_table=as_table)
+            except (TransportError, ServiceUnavailable) as error:
+                # It may come back, and then there is something to see again.
+                problem = printable(str(error))
+                lines = [problem] if as_table else []
+                if not as_table:
+                    print(f"ratus watch: {problem}", file=sys.stderr)
             _show(lines, screen=screen)
             looks += 1
             if looks == given.count:
-                return 0
+                return EXIT_FAILURE if problem else 0
             time.sleep(interval)
     except KeyboardInterrupt:
         return 0
@@ -79,15 +87,8 @@ def _watch(client: Client, given: argparse.Namespace) -> int:
 
 
 def _look(client: Client, names: Sequence[str], rates: _Rates, *, as_table: bool) -> list[str]:
-    try:
-        listed, more = topic_names(client, names)
-        topics = list(counted_topics(client, listed, missing=bool(names)))
-    except (TransportError, ServiceUnavailable) as error:
-        # It may come back, and then there is something to see again.
-        if not as_table:
-            print(f"ratus watch: {printable(str(error))}", file=sys.stderr)
-            return []
-        return [printable(str(error))]
+    listed, more = topic_names(client, names)
+    topics = list(counted_topics(client, listed, missing=bool(names)))
     if not as_table:
         return [json_line(topic.to_wire()) for topic in topics]
     stamp = time.strftime("%H:%M:%S")

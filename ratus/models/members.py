@@ -23,7 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from ratus.durations import format_duration, parse_duration
 from ratus.limits import MAX_NAME_BYTES
-from ratus.models.json_values import to_json
+from ratus.models.json_values import convert, to_json
 from ratus.times import format_time, parse_time
 
 DURATION_PATTERN: Final = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$"
@@ -79,7 +79,11 @@ class WireModel(BaseModel):
 
     def to_wire(self) -> dict[str, Any]:
         """The JSON object that travels, named as on the wire, members at their default left out."""
-        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        try:
+            return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        except UnicodeEncodeError:
+            convert(self.model_dump(by_alias=True, exclude_defaults=True))  # says where it is
+            raise
 
 
 def _read_time(value: object) -> datetime:

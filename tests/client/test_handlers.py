@@ -64,6 +64,17 @@ class BoundLate:
     __call__ = functools.partialmethod(_call, "given")
 
 
+class Decorator:
+    """An object that stands for a function, as some decorators leave it."""
+
+    def __init__(self, function: Any) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, delivery: Any) -> Any:
+        return self._function(delivery)
+
+
 class Plain:
     def __call__(self, delivery: Any) -> None:
         RAN.append(delivery.id)
@@ -156,7 +167,15 @@ def test_a_client_takes_plain_functions(handler: Any) -> None:
         Worker(client, "t", handler)
 
 
-@named({**COROUTINES, "wrapped": wrapped, "annotated": annotated, "lambda": lambda each: wrapped(each)})
+@named(
+    {
+        **COROUTINES,
+        "wrapped": wrapped,
+        "decorated": Decorator(coroutine_function),
+        "annotated": annotated,
+        "lambda": lambda each: wrapped(each),
+    }
+)
 def test_an_asynchronous_client_takes_what_returns_coroutines(handler: Any) -> None:
     AsyncWorker(AsyncClient("http://127.0.0.1:1"), "t", handler)
 

@@ -114,6 +114,24 @@ DEEP: Any = 1
 for _ in range(300):
     DEEP = [DEEP]
 
+
+class Loose(BaseModel):
+    """A model whose member may be anything."""
+
+    member: Any = None
+
+
+@dataclass(init=False)
+class Late:
+    """A dataclass whose member has no value before it is given one."""
+
+    late: int
+
+
+RING = Loose()
+RING.member = [RING]
+UNSET = Late.__new__(Late)
+
 REFUSED: list[tuple[Any, str]] = [
     (object(), "it is of type object"),
     ({"a": [1, {2}]}, r"a\[1\] is of type set"),
@@ -128,6 +146,16 @@ REFUSED: list[tuple[Any, str]] = [
     (LOOP, "nested too deeply"),
     (DEEP, "nested too deeply"),
     ({"a": ["\ud800"]}, r"a\[0\] holds a lone surrogate"),
+    ({"\ud800": 1}, "holds a lone surrogate"),
+    ({"a": [Decimal("NaN")]}, r"a\[0\] is NaN"),
+    ({"a": Decimal("-Infinity")}, "a is -Infinity"),
+    ({"page": [Loose(member={"n": float("nan")})]}, r"page\[0\]\.member\.n is nan"),
+    (Loose(member=(1, float("inf"))), r"member\[1\] is inf"),
+    ({"a": Loose(member=b"\xff")}, "a cannot be written: .*utf-8"),
+    ({"a": RING}, "a cannot be written: .*Circular reference"),
+    ({"a": UNSET}, r"a\.late has no value"),
+    ({"red": 1, Colour.RED: 2}, "has the name 'red' twice"),
+    ({"a": [10**5_000]}, r"a\[0\] is an integer of more than 4,300 digits"),
 ]
 
 

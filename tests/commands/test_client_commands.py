@@ -231,8 +231,11 @@ def test_watching_goes_on_while_the_server_is_away(ratus: Ratus, monkeypatch: py
         monkeypatch.setenv("RATUS_URL", gone.url)
     monkeypatch.setattr("ratus.client.retrying.FIRST_PAUSE", 0.0)
     done = ratus("watch", "--count", "2", "--interval", "100ms", "--output", "table")
-    assert done.code == 0
+    assert done.code == 1, "the last look failed"
     assert done.out.count("cannot connect") == 2
+    done = ratus("watch", "--count", "1", "--output", "json")
+    assert (done.code, done.out) == (1, "")
+    assert "cannot connect" in done.err
 
 
 def test_watching_ends_with_ctrl_c_and_leaves_the_terminal_as_it_was(

@@ -47,6 +47,7 @@ def check_coroutine_handler(handler: Callable[..., Any]) -> None:
     if not (
         inspect.iscoroutinefunction(function)
         or inspect.iscoroutinefunction(inspect.unwrap(function))
+        or inspect.iscoroutinefunction(inspect.unwrap(handler))
         or getattr(function, "__name__", "") == _LAMBDA
         or _is_annotated(function)
         or (inspect.isclass(function) and issubclass(function, Awaitable))
