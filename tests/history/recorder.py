@@ -20,8 +20,10 @@ TOPIC = "history"
 # Short enough for many claims to lapse in a run, long enough for most not to. In seconds.
 CLAIM_TIMEOUT = 1.5
 
-# Answers that say that nothing was changed. With any other error it is unknown.
+# Answers that say that nothing was changed. Where the server is unavailable that is unknown.
+# Any other answer is a fault of the server and ends the run.
 REFUSED = range(400, 500)
+UNAVAILABLE = 503
 
 
 class Recorder:
@@ -186,13 +188,15 @@ class _Caller:
         except (OSError, ConnectionEnded):
             answer = None
         ended = time.monotonic()
-        if answer is None or answer.status >= 500:
+        if answer is None or answer.status == UNAVAILABLE:
             self._api.close()
             self._api = Api(next(self._servers))
             # A server that is down refuses at once; the history need not be full of that.
             time.sleep(0.02)
             return started, math.inf, None
-        assert answer.status < 300 or answer.status in REFUSED, answer.status
+        assert answer.status < 300 or answer.status in REFUSED, (
+            f"{method} {target}: {answer.status} {answer.body!r}"
+        )
         return started, ended, answer.json if answer.status < 300 else None
 
     def close(self) -> None:

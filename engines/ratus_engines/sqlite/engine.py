@@ -122,7 +122,7 @@ class SqliteEngine(Engine):
 
     def _has_lost_files(self) -> bool:
         try:
-            return self._writer.missing() != ""
+            return self._writer.has_odd_files()
         except OSError:
             return True
 

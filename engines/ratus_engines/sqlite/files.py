@@ -1,7 +1,8 @@
 """The files that a database consists of, and whether their names still mean them.
 
 What is written to a file that has lost its name is found by nobody after a crash; and another process that
-opens the name gets another file, another log or another lock. So before each write the names are looked at.
+opens the name gets another file, another log or another lock. So before each write the names are looked at,
+and whether the database was emptied or its log cut.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class OpenFiles:
         self._path = path
         self._log = ""
         self._known: dict[str, tuple[str, Identity | None]] = {}
+        self._log_size = 0
 
     def remember(self, connection: sqlite3.Connection) -> None:
         """These are the files now: the connection has just opened them."""
@@ -41,6 +43,7 @@ class OpenFiles:
             f"{real}-shm": f"the index of its log ({real}-shm)",
         }
         self._known = {name: (words, identity(name)) for name, words in names.items()}
+        self.measure()
 
     def changed(self) -> str:
         """Which file was moved, replaced or deleted since, in words; empty when none was."""
@@ -55,3 +58,26 @@ class OpenFiles:
             known is None or identity(name) == (None if name == self._log else known)
             for name, (_, known) in self._known.items()
         )
+
+    def measure(self) -> None:
+        """The log is as long as it has to be: everything in it was just written."""
+        self._log_size = _size(self._log)
+
+    def is_emptied(self) -> bool:
+        """Whether nothing is left in the database file, which never happens by itself."""
+        return bool(self._log) and _size(self._path) == 0
+
+    def is_log_cut(self) -> bool:
+        """Whether the log is shorter than when it was measured last."""
+        return _size(self._log) < self._log_size
+
+    def log_holds(self, pages: int, page_size: int) -> bool:
+        """Whether the log is long enough for so many pages: each has a header, and the log has one."""
+        return _size(self._log) >= 32 + pages * (24 + page_size)
+
+
+def _size(path: str | Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0

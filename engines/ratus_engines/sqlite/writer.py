@@ -146,6 +146,7 @@ class Writer(Worker):
             self._roll_back(connection)
             self._overwrite()
             raise CommitFailed(error) from error
+        self._files.measure()
         if self.trouble and connection.total_changes > changes:
             logger.info("writing to %s works again", self._path)
             self.trouble = ""
@@ -178,15 +179,23 @@ class Writer(Worker):
             # Even if its sync fails, too, what it wrote has broken the chain of checksums.
             self._roll_back(connection)
 
+    def has_odd_files(self) -> bool:
+        """Whether a file was moved, replaced, deleted or cut. May be asked from any thread, as `missing`."""
+        return self.missing() != "" or self._files.is_emptied() or self._files.is_log_cut()
+
     def missing(self) -> str:
         """Which file was moved, replaced or deleted, in words; empty when none was. May be asked from any
         thread. Raises `OSError` where the system cannot say."""
         return self._files.changed() or self._lock.changed()
 
     def _check_files(self, connection: sqlite3.Connection) -> None:
-        """Raises `ServiceUnavailable` if a file has lost its name."""
+        """Raises `ServiceUnavailable` if a file has lost its name or what it held."""
         missing = self.missing()
         if not missing:
+            if self._files.is_emptied():
+                raise _cut(f"the database file {self._path}")
+            if self._files.is_log_cut():
+                self._check_log(connection)
             return
         if self._files.lost_only_log():
             # What was acknowledged lies in a log without a name, and would be lost if the process died.
@@ -195,6 +204,18 @@ class Writer(Worker):
             f"{missing} was moved, replaced or deleted while the server runs; "
             "put it back, or restart the server"
         )
+
+    def _check_log(self, connection: sqlite3.Connection) -> None:
+        """The log is shorter than it was: fine where it was begun anew, or cut by another program once all of
+        it was copied into the database. Raises `ServiceUnavailable` where something is missing."""
+        try:
+            _, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()
+        except sqlite3.Error as error:
+            raise _cut(f"the log of {self._path}") from error
+        if copied < pages and not self._files.log_holds(pages, page_size):
+            raise _cut(f"the log of {self._path}")
+        self._files.measure()
 
     def _fail(self, jobs: Iterable[Job], error: Exception) -> None:
         for job in jobs:
@@ -219,6 +240,13 @@ def _perform(transaction: Transaction, jobs: Iterable[Job]) -> None:
                 job.answer = job.work(transaction, *job.arguments)
             except RatusError as error:
                 job.answer = error
+
+
+def _cut(what: str) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        f"{what} was cut while the server runs, and what it held is lost; "
+        "restore a backup and restart the server"
+    )
 
 
 _order = attrgetter("order")

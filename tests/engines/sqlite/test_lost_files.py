@@ -163,3 +163,27 @@ async def test_a_log_that_was_deleted_and_kill_9(tmp_path: Path) -> None:
     with serving(tmp_path, *flags) as server, Api(server.port) as api:
         assert api.get("/topics/t").json["count"] == 100
         api.insert("t", "more")
+
+
+@pytest.mark.parametrize("end", ["", "-wal"])
+async def test_a_file_that_was_emptied(path: Path, open_engine: Open, end: str) -> None:
+    """What it held is lost. That is said, and nothing more is acknowledged."""
+    engine = await open_engine()
+    await engine.insert([new("1")], START)
+    os.truncate(beside(path, end), 0)
+    assert (await engine.health()).ready is False
+    with pytest.raises(ServiceUnavailable, match="was cut while the server runs"):
+        await engine.insert([new("2")], START)
+    health = await engine.health()
+    assert (health.ready, "restore a backup" in health.detail) == (False, True)
+
+
+async def test_a_log_that_another_program_copied_back_and_cut(path: Path, open_engine: Open) -> None:
+    engine = await open_engine()
+    await engine.insert([new("1")], START)
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+    connection.close()
+    assert beside(path, "-wal").stat().st_size == 0
+    assert (await engine.health()).ready is True
+    assert await engine.insert([new("2")], START) == [True]
