@@ -232,9 +232,10 @@ class Handlers:
     # ---- what is counted ---------------------------------------------------------------------------
 
     async def _count_produced(self, tasks: Sequence[TaskRecord]) -> None:
+        produced = self._metrics.produced
         for start in range(0, len(tasks), _SLICE):
             for task in tasks[start : start + _SLICE]:
-                self._metrics.produced(task.topic, task.producer)
+                produced(task.topic, task.producer)
             if len(tasks) > _SLICE:
                 await asyncio.sleep(0)
 
@@ -244,9 +245,10 @@ class Handlers:
         self._metrics.consumed(task.topic, task.producer, task.consumer, delay)
 
     def _count_committed(self, task: TaskRecord) -> None:
+        consumed, committed = task.consumed, task.committed
         execution = None
-        if task.consumed is not None and task.committed is not None:
-            execution = (task.committed - task.consumed) / SECOND
+        if consumed is not None and committed is not None:
+            execution = (committed - consumed) / SECOND
         self._metrics.committed(task.topic, task.producer, task.consumer, execution)
 
     # ---- operation ---------------------------------------------------------------------------------

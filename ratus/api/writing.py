@@ -162,14 +162,16 @@ class Committed:
     def add(self, ids: Sequence[str], results: Sequence[TaskRecord | RatusError]) -> None:
         """Write what came of these commits."""
         items: list[_Committed] = []
+        size, written = self._size, self._written  # looked up once, not for each of a batch
         for task_id, result in zip(ids, results, strict=True):
             if isinstance(result, RatusError):
                 items.append(_Committed(task_id, result.status, error=_error(result)))
-            elif self._size < MAX_PAGE_BYTES:
-                self._size += result.weight()
-                items.append(_Committed(task_id, 200, _task(result, self._written)))
+            elif size < MAX_PAGE_BYTES:
+                size += result.weight()
+                items.append(_Committed(task_id, 200, _task(result, written)))
             else:
                 items.append(_Committed(task_id, 200))
+        self._size = size
         if items:
             self._parts.append(_encode(items)[1:-1])
 
