@@ -107,12 +107,12 @@ class Handlers:
         commits = await self._read.commits(call.body, call.now)
         results = await self._engine.commit(commits, call.now)
         ids = [commit.id for commit in commits]
-        answer = writing.Committed()
+        answer, count = writing.Committed(), self._count_committed
         for start in range(0, len(results), _SLICE):
             some = results[start : start + _SLICE]
             for result in some:
                 if not isinstance(result, RatusError):
-                    self._count_committed(result)
+                    count(result)
             answer.add(ids[start : start + _SLICE], some)
             if len(results) > _SLICE:
                 await asyncio.sleep(0)
