@@ -92,6 +92,11 @@ class Failpoint:
         finally:
             self.hits = self._set("off", {}) - before
 
+    def counts(self) -> dict[str, int]:
+        """How often the member was sent each command, by any client."""
+        counted = self._client.admin.command("serverStatus")["metrics"]["commands"]
+        return {command: int(counted[command]["total"]) for command in COMMANDS}
+
     def _set(self, mode: Any, data: dict[str, Any]) -> int:
         answer = self._client.admin.command({"configureFailPoint": "failCommand", "mode": mode, "data": data})
         return int(answer["count"])
