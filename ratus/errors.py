@@ -11,6 +11,7 @@
      ├─ PayloadTooLarge       413   the body or the batch is over the limit
      ├─ HeadersTooLarge       431   too many or too large headers
      ├─ InternalError         500   a defect of the server
+     ├─ NotSupported          501   a transfer coding that this server does not know
      ├─ ServiceUnavailable    503   not ready, shutting down, or the database is away
      │   └─ Overloaded        503   a limit of all clients together has been reached
      ├─ TaskFailed              -   a task that was waited for has failed; clients only
@@ -114,6 +115,13 @@ class HeadersTooLarge(RatusError):
 
 class InternalError(RatusError):
     """A defect of the server; the log has the details."""
+
+
+class NotSupported(RatusError):
+    """The request uses a part of HTTP that this server does not have."""
+
+    status = 501
+    kind = "not implemented"
 
 
 class ServiceUnavailable(RatusError):

@@ -103,7 +103,7 @@ class Api:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"this application speaks http, not {scope['type']}")
-        headers = dict(scope["headers"])
+        headers = _headers_of(scope)
         if self._cors is not None and b"origin" in headers:
             # Only a browser's cross-origin request pays for CORS.
             if scope["method"] == "OPTIONS" and _PREFLIGHT in headers:
@@ -115,7 +115,7 @@ class Api:
 
     async def _serve_cross_origin(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What the middleware calls, which adds headers to what is sent."""
-        await self._serve(scope, receive, send, dict(scope["headers"]), plain=False)
+        await self._serve(scope, receive, send, _headers_of(scope), plain=False)
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes], *, plain: bool
@@ -181,7 +181,7 @@ class Api:
                 "origins in, this answer's headers have the methods and headers that are allowed"
             )
             answer = Answer(problem.status, writing.error(problem), headers=headers)
-        await _send(answer, scope["method"], dict(scope["headers"]), send, connection_of(scope))
+        await _send(answer, scope["method"], _headers_of(scope), send, connection_of(scope))
         self._note(scope, None, "other", answer.status, started)
 
     def _note(self, scope: Scope, topic: str | None, endpoint: str, status: int, started: float) -> None:
@@ -273,6 +273,11 @@ def _in_turn(
         return answer
 
     return take_turn
+
+
+def _headers_of(scope: Scope) -> Mapping[bytes, bytes]:
+    """The headers by name; the server of this project has them ready, another ASGI server does not."""
+    return scope.get("ratus.headers") or dict(scope["headers"])
 
 
 def _refusal(error: RatusError, method: str) -> Answer:

@@ -1,4 +1,7 @@
-"""What the application may learn about its peer: ``scope["ratus.connection"]``."""
+"""What the application may learn about its peer: ``scope["ratus.connection"]``.
+
+``scope["ratus.headers"]`` holds the last value of each header by its name, in lower case.
+"""
 
 from __future__ import annotations
 

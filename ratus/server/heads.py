@@ -1,8 +1,10 @@
-"""The head of a request: how large it is, and what it is without an upgrade."""
+"""The head of a request: how large it is, whether it is unambiguous, and what it is without an upgrade."""
 
 from __future__ import annotations
 
-from ratus.errors import HeadersTooLarge
+import re
+
+from ratus.errors import BadRequest, HeadersTooLarge, NotSupported, RatusError
 from ratus.server.guards import Guards
 
 Headers = list[tuple[bytes, bytes]]
@@ -16,6 +18,44 @@ def head_size(target: bytes, headers: Headers) -> int:
 def too_large(guards: Guards) -> HeadersTooLarge:
     """The error for a head over the limits."""
     return HeadersTooLarge(f"at most {guards.header_bytes} bytes and {guards.header_count} fields are taken")
+
+
+# Fields that another server on the way may read differently when they come twice. The parser itself refuses a
+# second Content-Length, and Content-Length beside Transfer-Encoding.
+_SINGLE = frozenset((b"host", b"authorization", b"origin", b"sec-fetch-site"))
+
+# A name or an address, and perhaps a port; empty where the target has no authority (RFC 9110, 7.2).
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-fv.:]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+
+
+def ambiguity(version: str, headers: Headers) -> RatusError | None:
+    """Why a request with this head cannot be taken, as RFC 9112 (3.2 and 6.1) demands, or None."""
+    names = [name for name, _ in headers if name in _SINGLE]
+    for name in _SINGLE:
+        if names.count(name) > 1:
+            return BadRequest(f"the header {name.decode('ascii')} comes twice")
+    host = next((value for name, value in headers if name == b"host"), None)
+    if host is None:
+        if version != "1.0":
+            return BadRequest(f"HTTP/{version} needs the header Host")
+    elif not _HOST.fullmatch(host):
+        return BadRequest("the header Host must be a name or an address, and perhaps a port")
+    return _wrong_coding(version, headers)
+
+
+def _wrong_coding(version: str, headers: Headers) -> RatusError | None:
+    """What is wrong with how the body is coded for its way."""
+    values = [value for name, value in headers if name == b"transfer-encoding"]
+    if not values:
+        return None
+    if version == "1.0":
+        return BadRequest("HTTP/1.0 knows no Transfer-Encoding; send a Content-Length")
+    codings = [coding.strip(b" \t").lower() for coding in b",".join(values).split(b",")]
+    if codings == [b"chunked"]:
+        return None
+    if codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
+        return BadRequest("the last transfer coding must be chunked, once")
+    return NotSupported("the only transfer coding that is known here is chunked")
 
 
 def without_upgrade(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:

@@ -27,7 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ratus.errors import BadRequest, InternalError, RatusError, RequestTimeout
 from ratus.server.answers import last_answer
 from ratus.server.exchange import Exchange
-from ratus.server.heads import head_size, too_large, without_upgrade
+from ratus.server.heads import ambiguity, head_size, too_large, without_upgrade
 from ratus.server.state import GuardedState
 from ratus.server.target import split_target
 
@@ -79,6 +79,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._chunk_size = 0
         self._progress = False
         self._expects_continue = False
+        # The last Host that was looked at: a client sends the same one with every request.
+        self._host: bytes | None = b""
         self._first = True
         # Answers that are held until what can be read now has been read.
         self._unwritten = b""
@@ -256,6 +258,14 @@ class GuardedProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
             self._fail(BadRequest(f"HTTP/{version} is not spoken here, use HTTP/1.1"))
+        headers = self.headers
+        names = dict(headers)
+        host = names.get(b"host")
+        if host != self._host or len(names) != len(headers) or b"transfer-encoding" in names:
+            ambiguous = ambiguity(version, headers)
+            if ambiguous is not None:
+                self._fail(ambiguous)
+            self._host = host
         try:
             raw_path, path, query = split_target(method, self.url)
         except BadRequest as error:
@@ -274,8 +284,9 @@ class GuardedProtocol(HttpToolsProtocol):
                 "path": path,
                 "raw_path": raw_path,
                 "query_string": query,
-                "headers": self.headers,
+                "headers": headers,
                 "ratus.connection": self,
+                "ratus.headers": names,
             },
             keep_alive=version == "1.1" and self.parser.should_keep_alive(),
             expects_continue=self._expects_continue and version == "1.1",

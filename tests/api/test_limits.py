@@ -183,7 +183,7 @@ def test_a_flood_of_headers_leaves_the_server_small(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
         sent = 0
         try:
-            sock.sendall(b"GET /livez HTTP/1.1\r\n")
+            sock.sendall(b"GET /livez HTTP/1.1\r\nhost: a\r\n")
             while sent < 2**27:
                 sock.sendall(b"x: y\r\n" * 10_000)
                 sent += 60_000
@@ -199,12 +199,13 @@ def test_a_flood_of_headers_leaves_the_server_small(server: Server) -> None:
         b"\r\n\r\n\r\n",
         b"hello\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(100)) + b"\r\n\r\n",
-        b"GET /livez HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
-        b"POST /v1/topics/a/tasks/b HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
-        b"POST /v1/topics/a/tasks/b HTTP/1.1\r\ntransfer-encoding: chunked\r\ncontent-length: 6\r\n\r\n",
-        b"GET /v1/topics/\xff HTTP/1.1\r\n\r\n",
-        b"GET nowhere HTTP/1.1\r\n\r\n",
-        b"CONNECT a.example:443 HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
+        b"POST /v1/topics/a/tasks/b HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"POST /v1/topics/a/tasks/b HTTP/1.1\r\nhost: a\r\n"
+        b"transfer-encoding: chunked\r\ncontent-length: 6\r\n\r\n",
+        b"GET /v1/topics/\xff HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET nowhere HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"CONNECT a.example:443 HTTP/1.1\r\nhost: a\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
 )
@@ -226,7 +227,7 @@ def test_slow_clients_are_told_and_closed_while_others_are_served(
     half_line.send(b"GET /livez HT")
     drips = [Client(server.port) for _ in range(3)]
     for client in drips:
-        client.send(b"POST /v1/topics/t/tasks/x HTTP/1.1\r\n")
+        client.send(b"POST /v1/topics/t/tasks/x HTTP/1.1\r\nhost: a\r\n")
     started = time.monotonic()
     slow = [silent, half_line, *drips]
     for client in slow:

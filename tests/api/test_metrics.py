@@ -361,7 +361,7 @@ def test_every_metric_is_in_order_and_named_once(api: Api) -> None:
 
 def test_requests_that_cannot_be_read_are_counted_and_logged(tmp_path: Path) -> None:
     with serving(tmp_path, "--access-log") as server:
-        for sent in (b"NONSENSE\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n"):
+        for sent in (b"NONSENSE\r\n\r\n", b"GET / HTTP/1.1\r\nhost: a\r\n" + b"a: b\r\n" * 101 + b"\r\n"):
             with Client(server.port) as client:
                 client.send(sent)
                 assert client.answer().status in (400, 431)

@@ -28,7 +28,7 @@ async def refuse_soon(scope: Scope, receive: Receive, send: Send) -> None:
 @pytest.mark.parametrize("app", [refuse, refuse_soon])
 def test_a_client_in_the_middle_of_its_upload_sees_the_answer(app: ASGIApp) -> None:
     with running(app) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ncontent-length: 1000000000\r\n\r\n" + b"a" * 100_000)
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n" + b"a" * 100_000)
         refused = client.answer()
         assert (refused.status, refused.body, refused.headers["connection"]) == (413, b"too large", "close")
         # Not a reset, although it goes on for a while.
@@ -41,7 +41,7 @@ def test_a_client_in_the_middle_of_its_upload_sees_the_answer(app: ASGIApp) -> N
 def test_an_upload_that_does_not_end_is_cut_off() -> None:
     guards = Guards(linger_seconds=0.3, linger_bytes=1_000_000)
     with running(refuse, guards=guards) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ncontent-length: 1000000000\r\n\r\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n")
         assert client.answer().status == 413
         sent = 0
         try:
@@ -65,7 +65,7 @@ def test_a_body_is_not_read_faster_than_the_application_takes_it() -> None:
 
     size = 30_000_000
     with running(app) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % size)
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size)
         client.send(b"a" * size)
         # What is held at most, and one read of the event loop.
         assert int(client.answer().body) <= 65_536 + 256_000
@@ -90,7 +90,7 @@ def test_curl_sees_the_answer_to_a_large_upload(tmp_path: Path) -> None:
 def test_an_answer_to_a_complete_request_keeps_the_connection() -> None:
     with running(refuse) as server, Client(server.port) as client:
         for _ in range(2):
-            client.send(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc")
+            client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc")
             refused = client.answer()
             assert refused.status == 413
             assert "connection" not in refused.headers
@@ -98,7 +98,7 @@ def test_an_answer_to_a_complete_request_keeps_the_connection() -> None:
 
 def test_the_client_is_told_to_continue_when_the_body_is_wanted() -> None:
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\nexpect: 100-Continue\r\ncontent-length: 3\r\n\r\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-Continue\r\ncontent-length: 3\r\n\r\n")
         assert client.answer().status == 100
         client.send(b"abc")
         assert client.answer().json["body"] == "abc"
@@ -108,7 +108,7 @@ def test_the_client_is_told_to_continue_when_the_body_is_wanted() -> None:
 
 def test_the_client_is_not_told_to_continue_when_the_answer_comes_first() -> None:
     with running(refuse) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
         refused = client.answer()
         assert (refused.status, refused.headers["connection"]) == (413, "close")
         client.assert_closed()
@@ -124,7 +124,7 @@ def test_an_answer_may_be_streamed_while_the_body_comes() -> None:
 
     with running(app) as server, Client(server.port) as client:
         # Once the answer has begun, a 100 would stand in the middle of it.
-        client.send(b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n")
         assert client._until(b"first \r\n")
         client.send(b"abc")
         assert client.rest() == b"3\r\nabc\r\n0\r\n\r\n"

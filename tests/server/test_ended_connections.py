@@ -47,14 +47,15 @@ KINDS = {
     "400: a body": POST + b"content-length: 3\r\n\r\nabc",
     "400: a chunk": POST + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz",
     "401": GET,
-    "401: with a body": b"POST /v1/topics/t/tasks HTTP/1.1\r\ncontent-length: 90000\r\n\r\n" + b"a" * 50_000,
+    "401: with a body": b"POST /v1/topics/t/tasks HTTP/1.1\r\nhost: a\r\ncontent-length: 90000\r\n\r\n"
+    + b"a" * 50_000,
     "403": GIVEN.replace(b"secret", b"little"),
     "404": b"GET /nowhere HTTP/1.1\r\nhost: x\r\n" + TOKEN + b"\r\n",
     "405": b"PATCH /v1/topics HTTP/1.1\r\nhost: x\r\n" + TOKEN + b"\r\n",
     "408: a body": POST + b"content-length: 10\r\n\r\nabc",
     "413": POST + b"content-length: 99999999\r\n\r\n" + b"a" * 50_000,
     "413: chunked": POST + b"transfer-encoding: chunked\r\n\r\n" + b"2710\r\n%b\r\n" % (b"a" * 10_000) * 5,
-    "431: fields": b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n",
+    "431: fields": b"GET / HTTP/1.1\r\nhost: a\r\n" + b"a: b\r\n" * 101 + b"\r\n",
     "431: bytes": b"GET / HTTP/1.1\r\nhost: x\r\nx: %b\r\n\r\n" % (b"a" * 100_000),
     "431: in the middle": b"GET / HTTP/1.1\r\nhost: x\r\nx: %b" % (b"a" * 100_000),
     "an upgrade": GET[:-2] + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
@@ -62,13 +63,13 @@ KINDS = {
     "a poll that waits": b"POST /v1/topics/t/promises?wait=300ms HTTP/1.1\r\nhost: x\r\n" + TOKEN + b"\r\n",
     "pipelined": GIVEN * 300,
     "pipelined, 401": GET * 2500,
-    "pipelined behind one that waits": b"POST /v1/topics/t/promises?wait=300ms HTTP/1.1\r\n"
+    "pipelined behind one that waits": b"POST /v1/topics/t/promises?wait=300ms HTTP/1.1\r\nhost: a\r\n"
     + TOKEN
     + b"\r\n"
     + GET * 500,
     "pipelined behind the last": GIVEN[:-2] + b"connection: close\r\n\r\n" + GET * 500,
     "pipelined, then CONNECT": GIVEN * 5 + b"CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n",
-    "pipelined, then 431": GIVEN * 5 + b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n",
+    "pipelined, then 431": GIVEN * 5 + b"GET / HTTP/1.1\r\nhost: a\r\n" + b"a: b\r\n" * 101 + b"\r\n",
     "pipelined, then malformed": GIVEN * 50 + b"\x01" * 10 + GIVEN * 200,
     "pipelined bodies": (POST + b"content-length: 2\r\n\r\n{}") * 50,
     "answered in pieces": b"GET /metrics HTTP/1.1\r\nhost: x\r\n" + TOKEN + b"\r\n",

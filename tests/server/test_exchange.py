@@ -40,7 +40,7 @@ def test_requests_follow_each_other_on_one_connection() -> None:
             assert "connection" not in told.headers
             assert "date" in told.headers
             assert "server" not in told.headers
-        client.send(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n")
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         assert client.answer().headers["connection"] == "close"
         client.assert_closed()
 
@@ -49,10 +49,12 @@ def test_requests_follow_each_other_on_one_connection() -> None:
 def test_bodies_of_every_size_arrive(size: int) -> None:
     sent = b"x" * size
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"POST /1 HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % size + sent)
+        client.send(b"POST /1 HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size + sent)
         assert client.answer().json["body"] == (size if size > 1000 else sent.decode())
         pieces = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (sent[:7], sent[7:]) if piece)
-        client.send(b"POST /2 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n")
+        client.send(
+            b"POST /2 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n"
+        )
         assert client.answer().json["body"] == (size if size > 1000 else sent.decode())
 
 
@@ -69,7 +71,7 @@ def test_head_has_the_length_and_no_body() -> None:
     app = sending(start(200, (b"content-length", b"5")), body(b"hello"))
     with running(app) as server, Client(server.port) as client:
         for _ in range(2):
-            client.send(b"HEAD / HTTP/1.1\r\n\r\n")
+            client.send(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n")
             assert client.answer("HEAD").headers["content-length"] == "5"
         assert client.get().body == b"hello"
 
@@ -127,15 +129,21 @@ def test_an_upgrade_is_not_heard(fields: bytes) -> None:
         assert plain.status == 200
         assert "upgrade" not in dict(plain.json["headers"])
         # As Java's client does it: a request with a body, and the next one behind it.
-        client.send(b"POST /1 HTTP/1.1\r\n%bcontent-length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\n\r\n" % fields)
+        client.send(
+            b"POST /1 HTTP/1.1\r\nhost: a\r\n%bcontent-length: 3\r\n\r\nabcGET /2 HTTP/1.1\r\nhost: a\r\n\r\n"
+            % fields
+        )
         told = client.answer().json
         assert (told["path"], told["body"]) == ("/1", "abc")
         assert client.answer().json["path"] == "/2"
-        for byte in b"POST /3 HTTP/1.1\r\n%btransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" % fields:
+        for byte in (
+            b"POST /3 HTTP/1.1\r\nhost: a\r\n%btransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+            % fields
+        ):
             client.send(bytes([byte]))
         told = client.answer().json
         assert (told["path"], told["body"]) == ("/3", "abc")
-        client.send(b"GET /4 HTTP/1.1\r\n%b\r\n" % fields * 50)
+        client.send(b"GET /4 HTTP/1.1\r\nhost: a\r\n%b\r\n" % fields * 50)
         assert [client.answer().json["path"] for _ in range(50)] == ["/4"] * 50
 
 
@@ -192,7 +200,7 @@ def test_a_failing_application_is_an_error_of_ours(path: bytes, caplog: pytest.L
         assert failed.status == 500
         assert failed.headers["content-type"] == "application/json; charset=utf-8"
         assert client.get(b"/fine").body == b"fine"
-        client.send(b"HEAD / HTTP/1.1\r\n\r\n")
+        client.send(b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\n")
         assert client.answer("HEAD").status == 500
         assert client.get(b"/fine").body == b"fine"
     records = [record for record in caplog.records if record.levelno >= logging.ERROR]
@@ -204,7 +212,7 @@ def test_a_failing_application_is_an_error_of_ours(path: bytes, caplog: pytest.L
 
 def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(caplog: pytest.LogCaptureFixture) -> None:
     with running(fail) as server, Client(server.port) as client:
-        client.send(b"GET /written HTTP/1.1\r\n\r\n")
+        client.send(b"GET /written HTTP/1.1\r\nhost: a\r\n\r\n")
         with pytest.raises((AssertionError, ConnectionResetError)):
             client.answer()
     assert [record.levelno for record in caplog.records] == [logging.ERROR]

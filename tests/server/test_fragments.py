@@ -17,9 +17,10 @@ pytestmark = pytest.mark.usefixtures("both_ways")
 
 REQUESTS = [
     b"GET /get?a=b HTTP/1.1\r\nhost: x\r\n\r\n",
-    b"POST /post HTTP/1.1\r\ncontent-length: 5\r\n\r\nhello",
-    b"PUT /put HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nx: y\r\n\r\n",
-    b"PATCH /up HTTP/1.1\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 5\r\n\r\nhello",
+    b"POST /post HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello",
+    b"PUT /put HTTP/1.1\r\nhost: a\r\n"
+    b"transfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\nx: y\r\n\r\n",
+    b"PATCH /up HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: h2c\r\ncontent-length: 5\r\n\r\nhello",
 ]
 
 

@@ -39,11 +39,13 @@ def test_what_is_at_the_limit_passes() -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET / HTTP/1.1\r\n" + fields(101) + b"\r\n",
-        b"GET / HTTP/1.1\r\nx: " + b"a" * 65_536 + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"x" * 65_536 + b": a\r\n\r\n",
-        b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"".join(b"x: %b\r\n" % (b"a" * 4000) for _ in range(17)) + b"\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\n" + fields(101) + b"\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"a" * 65_536 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\n" + b"x" * 65_536 + b": a\r\n\r\n",
+        b"GET /" + b"a" * 65_536 + b" HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\n"
+        + b"".join(b"x: %b\r\n" % (b"a" * 4000) for _ in range(17))
+        + b"\r\n",
     ],
     ids=["many", "long value", "long name", "long target", "many long"],
 )
@@ -62,10 +64,10 @@ def test_what_is_over_the_limit_is_refused(head: bytes, pieces: int) -> None:
 @pytest.mark.parametrize(
     ("start", "piece"),
     [
-        (b"GET / HTTP/1.1\r\nx: ", b"a" * 65_536),
-        (b"GET / HTTP/1.1\r\n", b"a" * 65_536),
+        (b"GET / HTTP/1.1\r\nhost: a\r\nx: ", b"a" * 65_536),
+        (b"GET / HTTP/1.1\r\nhost: a\r\n", b"a" * 65_536),
         (b"GET /", b"a" * 65_536),
-        (b"GET / HTTP/1.1\r\n", fields(5000)),
+        (b"GET / HTTP/1.1\r\nhost: a\r\n", fields(5000)),
     ],
     ids=["one value", "one name", "one target", "many fields"],
 )
@@ -81,7 +83,7 @@ def test_a_flood_is_refused_early(start: bytes, piece: bytes) -> None:
 
 def test_the_client_of_a_flood_sees_the_answer() -> None:
     with running(echo, guards=Guards(linger_seconds=0.5)) as server, Client(server.port) as client:
-        client.send(b"GET / HTTP/1.1\r\n" + fields(102))
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n" + fields(102))
         client.answer().assert_error(431, TOO_LARGE)
         # It may go on sending for a while without being reset.
         client.send(b"a" * 1000)
@@ -100,7 +102,7 @@ def test_the_client_of_a_flood_sees_the_answer() -> None:
 )
 def test_what_is_no_content_within_a_body_is_bounded_too(rest: bytes) -> None:
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n")
         try:
             for start in range(0, len(rest), 30_000):
                 client.send(rest[start : start + 30_000])
@@ -112,24 +114,27 @@ def test_what_is_no_content_within_a_body_is_bounded_too(rest: bytes) -> None:
 def test_trailers_do_not_become_headers() -> None:
     with running(echo) as server, Client(server.port) as client:
         client.send(
-            b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nauthorization: x\r\n\r\n"
+            b"POST / HTTP/1.1\r\nhost: a\r\n"
+            b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nauthorization: x\r\n\r\n"
         )
         told = client.answer().json
         assert told["body"] == "abc"
-        assert told["headers"] == [["transfer-encoding", "chunked"]]
+        assert told["headers"] == [["host", "a"], ["transfer-encoding", "chunked"]]
 
 
 def test_a_large_body_is_not_mistaken_for_the_head_behind_it() -> None:
     body = b"b" * 200_000
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"POST /1 HTTP/1.1\r\ncontent-length: %d\r\n\r\n%bGET /2 HT" % (len(body), body))
+        client.send(
+            b"POST /1 HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%bGET /2 HT" % (len(body), body)
+        )
         assert client.answer().json["body"] == len(body)
-        client.send(b"TP/1.1\r\n\r\n")
+        client.send(b"TP/1.1\r\nhost: a\r\n\r\n")
         assert client.answer().json["path"] == "/2"
 
 
 def test_a_refused_head_behind_a_request_comes_after_its_answer() -> None:
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n" + fields(102))
+        client.send(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\n" + fields(102))
         assert client.answer().json["path"] == "/1"
         client.answer().assert_error(431, TOO_LARGE)

@@ -71,7 +71,7 @@ def test_stopping_closes_what_is_idle_and_finishes_what_is_in_flight() -> None:
     with running(gate) as server:
         idle, fresh, busy = (Client(server.port) for _ in range(3))
         assert idle.get().status == 200
-        busy.send(b"GET /slow HTTP/1.1\r\n\r\n")
+        busy.send(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
         assert gate.entered.wait(PATIENCE)
         server.stop()
         idle.assert_closed()
@@ -90,7 +90,7 @@ def test_stopping_closes_what_is_idle_and_finishes_what_is_in_flight() -> None:
 
 def test_a_request_that_has_begun_to_arrive_is_finished() -> None:
     with running(echo) as server, Client(server.port) as client, Client(server.port) as other:
-        client.send(b"POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\na")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\na")
         other.send(b"GET / HT")
         # Both are known to have arrived when a later one is answered.
         with Client(server.port) as third:
@@ -98,7 +98,7 @@ def test_a_request_that_has_begun_to_arrive_is_finished() -> None:
         server.stop()
         wait_refused(server.port)
         client.send(b"bc")
-        other.send(b"TP/1.1\r\n\r\n")
+        other.send(b"TP/1.1\r\nhost: a\r\n\r\n")
         for each in (client, other):
             last = each.answer()
             assert (last.status, last.headers["connection"]) == (200, "close")
@@ -108,8 +108,8 @@ def test_a_request_that_has_begun_to_arrive_is_finished() -> None:
 @pytest.mark.parametrize(
     ("start", "drip"),
     [
-        (b"GET / HTTP/1.1\r\n", b"a: b\r\n"),
-        (b"POST / HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n", b"a"),
+        (b"GET / HTTP/1.1\r\nhost: a\r\n", b"a: b\r\n"),
+        (b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n", b"a"),
     ],
 )
 def test_a_request_that_never_ends_does_not_hold_the_stop(start: bytes, drip: bytes) -> None:
@@ -135,7 +135,7 @@ def test_an_answer_that_is_not_read_does_not_hold_the_stop() -> None:
         await answer(send, b"a" * 20_000_000)
 
     with running(app, guards=Guards(body_seconds=0.3)) as server, Client(server.port) as client:
-        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         assert client.sock.recv(1)
         server.stop()
         assert server.join() == 0
@@ -358,11 +358,11 @@ def test_tls_is_served_and_guarded(certificate: tuple[Path, Path]) -> None:
             client.send(b"GET / HT")
             client.answer().assert_error(408, "request timeout")
         with Client(server.port, trusting) as client:
-            client.send(b"POST / HTTP/1.1\r\nbad header\r\n\r\n")
+            client.send(b"POST / HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n")
             client.answer().assert_error(400, "bad request")
             client.assert_closed()
         # Plain bytes, and silence before the handshake.
-        for sent in (b"GET / HTTP/1.1\r\n\r\n", b""):
+        for sent in (b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b""):
             with Client(server.port) as client:
                 client.send(sent)
                 try:

@@ -17,21 +17,21 @@ pytestmark = pytest.mark.usefixtures("both_ways")
         b"GET /\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
         b"GET / HTTP/2.0\r\n\r\n",
-        b"get / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
-        b"GET / HTTP/1.1\r\nna me: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\na: b\x00c\r\n\r\n",
-        b"GET / HTTP/1.1\r\na: b\r\n folded: c\r\n\r\n",
-        b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
-        b"POST / HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
-        b"POST / HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
-        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-        b"GET topics HTTP/1.1\r\n\r\n",
-        b"GET * HTTP/1.1\r\n\r\n",
-        b"GET /caf\xc3\xa9 HTTP/1.1\r\n\r\n",
-        b"GET /\x01 HTTP/1.1\r\n\r\n",
-        b"GET ftp://host/ HTTP/1.1\r\n\r\n",
-        b"GET http:/host HTTP/1.1\r\n\r\n",
+        b"get / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nno colon\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\nna me: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\na: b\x00c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\na: b\r\n folded: c\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"GET topics HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET * HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /caf\xc3\xa9 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /\x01 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET ftp://host/ HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET http:/host HTTP/1.1\r\nhost: a\r\n\r\n",
         b"CONNECT host:443 HTTP/1.1\r\nhost: host:443\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
@@ -77,7 +77,11 @@ def test_forms_of_targets_arrive() -> None:
 
 def test_an_error_behind_a_request_in_work_comes_after_its_answer() -> None:
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\nbad header\r\n\r\n")
+        client.send(
+            b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n"
+            b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n"
+            b"GET /3 HTTP/1.1\r\nhost: a\r\nbad header\r\n\r\n"
+        )
         assert client.answer().json["path"] == "/1"
         assert client.answer().json["path"] == "/2"
         client.answer().assert_error(400, "bad request: malformed HTTP")
@@ -86,7 +90,10 @@ def test_an_error_behind_a_request_in_work_comes_after_its_answer() -> None:
 
 def test_a_broken_body_behind_a_request_in_work_takes_its_request_along() -> None:
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"GET /1 HTTP/1.1\r\n\r\nPOST /2 HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n")
+        client.send(
+            b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n"
+            b"POST /2 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"
+        )
         assert client.answer().json["path"] == "/1"
         client.answer().assert_error(400, "bad request: malformed HTTP")
         client.assert_closed()
@@ -94,7 +101,7 @@ def test_a_broken_body_behind_a_request_in_work_takes_its_request_along() -> Non
 
 def test_a_body_that_breaks_off_in_its_chunks_is_a_bad_request() -> None:
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
         client.send(b"nonsense\r\n")
         client.answer().assert_error(400, "bad request: malformed HTTP")
         client.assert_closed()
@@ -108,6 +115,6 @@ def test_a_defect_in_reading_is_not_blamed_on_the_client(
 
     monkeypatch.setattr("ratus.server.protocol.split_target", broken)
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         client.answer().assert_error(500, "internal server error")
     assert "ZeroDivisionError" in caplog.text

@@ -38,7 +38,7 @@ def test_a_connection_goes_with_its_peer(path: str, leave: Callable[[Client], No
         clients = [Client(server.port) for _ in range(10)]
         for client in clients:
             length = "content-length: 9\r\n\r\nhalf" if path == "/half" else "\r\n"
-            client.send(f"POST {path} HTTP/1.1\r\n{length}".encode())
+            client.send(f"POST {path} HTTP/1.1\r\nhost: a\r\n{length}".encode())
         if path == "/answer":
             assert all(client.answer().body == b"ok" for client in clients)
         eventually(lambda: len(kept) == len(clients))

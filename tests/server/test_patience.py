@@ -36,7 +36,7 @@ def test_a_silent_client_is_told_and_closed() -> None:
 
 def test_a_client_that_drips_its_headers_is_told_and_closed() -> None:
     with running(echo, guards=QUICK_HEADERS) as server, Client(server.port) as client:
-        client.send(b"GET / HTTP/1.1\r\n")
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n")
         client.sock.settimeout(0.02)
         drips = 0
         while True:
@@ -70,7 +70,7 @@ def test_the_headers_of_a_further_request_have_their_own_time() -> None:
 
 def test_a_half_sent_request_behind_an_answer_has_its_time_from_then_on() -> None:
     with running(echo, guards=QUICK_HEADERS) as server, Client(server.port) as client:
-        client.send(b"GET / HTTP/1.1\r\n\r\nGET / HT")
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nGET / HT")
         assert client.answer().status == 200
         client.answer().assert_error(408, "request timeout: the headers")
 
@@ -78,11 +78,11 @@ def test_a_half_sent_request_behind_an_answer_has_its_time_from_then_on() -> Non
 @pytest.mark.parametrize(
     "start",
     [
-        b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\n",
-        b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc",
-        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nab",
-        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n",
-        b"GET / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nab",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n",
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\nPOST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc",
     ],
 )
 def test_a_body_that_stands_still_is_told_and_closed(start: bytes) -> None:
@@ -108,14 +108,14 @@ def test_a_body_that_stands_still_under_an_answer_ends_the_connection() -> None:
         assert await read_body(receive) is None
 
     with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ncontent-length: 10\r\n\r\nabc")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc")
         with pytest.raises((AssertionError, ConnectionResetError)):
             client.answer()
 
 
 def test_a_body_that_moves_may_take_its_time() -> None:
     with running(echo, guards=Guards(body_seconds=0.4)) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ncontent-length: 8\r\n\r\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 8\r\n\r\n")
         for _ in range(8):
             time.sleep(0.1)
             client.send(b"a")
@@ -124,7 +124,7 @@ def test_a_body_that_moves_may_take_its_time() -> None:
 
 def test_chunk_extensions_are_no_progress() -> None:
     with running(echo, guards=QUICK_BODY) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3;")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3;")
         client.sock.settimeout(0.02)
         while True:
             try:
@@ -166,7 +166,7 @@ def test_a_slow_application_is_not_the_clients_fault() -> None:
     # More than is held before the application asks for it, so that the server stops reading.
     size = 2_000_000
     with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % size)
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size)
         client.send(b"a" * size)
         assert client.answer().body == b"%d" % size
 
@@ -179,9 +179,9 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off() -> None:
         ended.append(True)
 
     with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
-        client.send(b"GET /1 HTTP/1.1\r\n\r\n")
+        client.send(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n")
         # The second one cannot even be written.
-        client.send(b"GET /2 HTTP/1.1\r\n\r\n")
+        client.send(b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n")
         deadline = time.monotonic() + 5
         while server.state.connections or len(ended) < 2:
             assert time.monotonic() < deadline
@@ -196,7 +196,7 @@ def test_a_client_that_reads_slowly_gets_its_whole_answer() -> None:
         await answer(send, b"a" * size, 200, (b"connection", b"close"))
 
     with running(app, guards=Guards(body_seconds=0.3)) as server, Client(server.port) as client:
-        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         read = 0
         while data := client.sock.recv(1_000_000):
             read += len(data)
@@ -206,7 +206,7 @@ def test_a_client_that_reads_slowly_gets_its_whole_answer() -> None:
 
 def test_a_client_that_goes_away_within_its_request_leaves_nothing_behind() -> None:
     with running(echo) as server:
-        for start in (b"", b"GET / HT", b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nab"):
+        for start in (b"", b"GET / HT", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nab"):
             for end in (Client.reset, Client.half_close):
                 client = Client(server.port)
                 client.send(start)

@@ -57,7 +57,10 @@ def waiter() -> Waiter:
 @pytest.mark.parametrize("leave", [Client.reset, Client.half_close, lambda client: client.sock.close()])
 @pytest.mark.parametrize(
     "request_bytes",
-    [b"GET /wait HTTP/1.1\r\n\r\n", b"POST /wait HTTP/1.1\r\ncontent-length: 2\r\n\r\nab"],
+    [
+        b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"POST /wait HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nab",
+    ],
 )
 def test_a_peer_that_leaves_is_gone(
     waiter: Waiter, leave: Callable[[Client], None], request_bytes: bytes
@@ -72,7 +75,7 @@ def test_a_peer_that_leaves_is_gone(
 
 def test_a_half_closed_peer_still_gets_its_answer(waiter: Waiter) -> None:
     with running(waiter) as server, Client(server.port) as client:
-        client.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        client.send(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n")
         waiter.wait_started()
         client.half_close()
         assert client.answer().body == b"waited"
@@ -81,7 +84,11 @@ def test_a_half_closed_peer_still_gets_its_answer(waiter: Waiter) -> None:
 
 def test_requests_sent_before_a_half_close_are_answered(waiter: Waiter) -> None:
     with running(waiter) as server, Client(server.port) as client:
-        client.send(b"GET /1 HTTP/1.1\r\n\r\nGET /2 HTTP/1.1\r\n\r\nGET /3 HTTP/1.1\r\n\r\n")
+        client.send(
+            b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n"
+            b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n"
+            b"GET /3 HTTP/1.1\r\nhost: a\r\n\r\n"
+        )
         client.half_close()
         assert [client.answer().body for _ in range(3)] == [b"/1", b"/2", b"/3"]
         client.assert_closed()
@@ -89,9 +96,9 @@ def test_requests_sent_before_a_half_close_are_answered(waiter: Waiter) -> None:
 
 def test_a_peer_with_a_request_in_line_presses(waiter: Waiter) -> None:
     with running(waiter) as server, Client(server.port) as client:
-        client.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        client.send(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n")
         waiter.wait_started()
-        client.send(b"GET /next HTTP/1.1\r\n\r\n")
+        client.send(b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n")
         assert client.answer().body == b"waited"
         assert client.answer().body == b"/next"
         assert client.get(b"/after").body == b"/after"
@@ -100,7 +107,7 @@ def test_a_peer_with_a_request_in_line_presses(waiter: Waiter) -> None:
 
 def test_an_unreadable_request_in_line_presses(waiter: Waiter) -> None:
     with running(waiter) as server, Client(server.port) as client:
-        client.send(b"GET /wait HTTP/1.1\r\n\r\n")
+        client.send(b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n")
         waiter.wait_started()
         client.send(b"NONSENSE\r\n\r\n")
         assert client.answer().body == b"waited"
@@ -110,14 +117,18 @@ def test_an_unreadable_request_in_line_presses(waiter: Waiter) -> None:
 
 def test_a_request_that_came_with_the_next_is_pressed_from_the_start(waiter: Waiter) -> None:
     with running(waiter) as server, Client(server.port) as client:
-        client.send(b"GET /wait HTTP/1.1\r\n\r\nGET /wait HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n")
+        client.send(
+            b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n"
+            b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n"
+            b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n"
+        )
         assert [client.answer().body for _ in range(3)] == [b"waited", b"waited", b"/next"]
     assert waiter.seen == ["gone=False pressed=True"] * 2
 
 
 def test_only_the_last_of_pipelined_requests_is_not_pressed(waiter: Waiter) -> None:
     with running(waiter) as server, Client(server.port) as client:
-        client.send(b"GET /1 HTTP/1.1\r\n\r\nGET /wait HTTP/1.1\r\n\r\n")
+        client.send(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /wait HTTP/1.1\r\nhost: a\r\n\r\n")
         assert client.answer().body == b"/1"
         waiter.wait_started()
         assert not waiter.seen
@@ -130,7 +141,9 @@ def test_only_the_last_of_pipelined_requests_is_not_pressed(waiter: Waiter) -> N
 def test_requests_in_line_are_not_read_in_advance(waiter: Waiter) -> None:
     filler = b"filler: " + b"a" * 1000 + b"\r\n"
     count = 5000
-    sent = b"GET /wait HTTP/1.1\r\n\r\n" + b"GET /next HTTP/1.1\r\n%b\r\n" % filler * count
+    sent = (
+        b"GET /wait HTTP/1.1\r\nhost: a\r\n\r\n" + b"GET /next HTTP/1.1\r\nhost: a\r\n%b\r\n" % filler * count
+    )
     with running(waiter) as server, Client(server.port) as client:
         sender = threading.Thread(target=client.send, args=(sent,))
         sender.start()
@@ -153,7 +166,7 @@ def test_a_body_that_stands_still_makes_its_peer_gone() -> None:
         await answer(send, b"too late")
 
     with running(app, guards=Guards(body_seconds=0.1)) as server, Client(server.port) as client:
-        client.send(b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n")
+        client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n")
         client.answer().assert_error(408, "request timeout")
         client.assert_closed()
     assert seen == [True]
@@ -183,7 +196,7 @@ def test_a_watch_is_called_once_and_only_while_it_stands() -> None:
         done.set()
 
     with running(app) as server, Client(server.port) as client:
-        client.send(b"GET / HTTP/1.1\r\n\r\n")
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         client.half_close()
         assert done.wait(PATIENCE)
     assert calls == ["kept", "late"]
@@ -208,7 +221,8 @@ def test_a_watch_ends_with_its_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "start", [b"GET / HTTP/1.1\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nab"]
+    "start",
+    [b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nab"],
 )
 def test_an_application_that_listens_hears_of_the_disconnect(start: bytes) -> None:
     heard: list[str] = []

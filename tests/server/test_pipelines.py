@@ -15,7 +15,7 @@ from tests.server.support import Client, Running, answer, echo, eventually, read
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
-SHORTEST = b"GET / HTTP/1.1\r\n\r\n"
+SHORTEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
 class Gate:
@@ -36,7 +36,7 @@ class Gate:
 
 def test_every_one_is_answered() -> None:
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"".join(b"GET /%d HTTP/1.1\r\n\r\n" % number for number in range(5000)))
+        client.send(b"".join(b"GET /%d HTTP/1.1\r\nhost: a\r\n\r\n" % number for number in range(5000)))
         assert [client.answer().json["path"] for _ in range(5000)] == [f"/{number}" for number in range(5000)]
         assert client.get(b"/after").json["path"] == "/after"
 
@@ -81,14 +81,16 @@ def test_a_connection_holds_little_more_than_the_bytes_that_came() -> None:
 @pytest.mark.parametrize("size", [0, 1, PIECE - 60, PIECE, PIECE + 1, 5 * PIECE, 200_000])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_bodies_of_any_size_come_with_what_follows_them(size: int, chunked: bool) -> None:
-    body = bytes(b"GET / HTTP/1.1\r\n\r\n"[position % 18] for position in range(size))
+    body = bytes(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"[position % 18] for position in range(size))
     if chunked:
         framed = (b"%x\r\n%b\r\n" % (size, body) if size else b"") + b"0\r\n\r\n"
         head = b"transfer-encoding: chunked\r\n\r\n"
     else:
         framed, head = body, b"content-length: %d\r\n\r\n" % size
     with running(echo) as server, Client(server.port) as client:
-        client.send(b"".join(b"POST /%d HTTP/1.1\r\n%b%b" % (number, head, framed) for number in range(20)))
+        client.send(
+            b"".join(b"POST /%d HTTP/1.1\r\nhost: a\r\n%b%b" % (number, head, framed) for number in range(20))
+        )
         for number in range(20):
             told = client.answer().json
             assert (told["path"], told["body"]) == (f"/{number}", size if size > 1000 else body.decode())
@@ -105,7 +107,7 @@ def test_a_malformed_one_is_refused_in_its_turn() -> None:
 
 @pytest.mark.parametrize("number", [1, 50, 500, 999])
 def test_one_that_ends_the_connection_ends_it(number: int) -> None:
-    last = b"GET /last HTTP/1.1\r\nconnection: close\r\n\r\n"
+    last = b"GET /last HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
     with running(echo) as server, Client(server.port) as client:
         client.send(SHORTEST * number + last + SHORTEST * (1000 - number))
         for _ in range(number):
@@ -124,7 +126,9 @@ def test_those_of_a_client_that_half_closes_are_answered() -> None:
 
 
 def test_an_upgrade_among_them_is_a_request_like_others() -> None:
-    upgrade = b"POST /up HTTP/1.1\r\nconnection: upgrade\r\nupgrade: x\r\ncontent-length: 3\r\n\r\nabc"
+    upgrade = (
+        b"POST /up HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\ncontent-length: 3\r\n\r\nabc"
+    )
     with running(echo) as server, Client(server.port) as client:
         client.send((SHORTEST * 300 + upgrade) * 5)
         for _ in range(5):
@@ -160,7 +164,7 @@ def test_tls_may_have_more_after_reading_was_paused(server_tls: ssl.SSLContext) 
         with Client(server.port, tls=client) as connection:
             for _ in range(3):
                 connection.send(
-                    (SHORTEST * 700 + b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\n123456789") * 5
+                    (SHORTEST * 700 + b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n123456789") * 5
                 )
             for _ in range(15):
                 assert [connection.answer().json for _ in range(700)] == [0] * 700

@@ -136,7 +136,7 @@ def start() -> Iterator[type[Process]]:
 def test_the_first_signal_ends_in_order(start: type[Process], number: signal.Signals) -> None:
     process = start("")
     with Client(process.port()) as client:
-        client.send(b"GET /slow HTTP/1.1\r\n\r\n")
+        client.send(b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n")
         process.expect("working")
         process.signal(number)
         assert client.answer().body == b"ok"
@@ -156,7 +156,7 @@ def test_the_second_signal_ends_at_once(
 ) -> None:
     process = start("")
     with Client(process.port()) as client:
-        client.send(b"GET /hang HTTP/1.1\r\n\r\n")
+        client.send(b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n")
         process.expect("working")
         process.signal(first)
         process.expect("begin_shutdown")

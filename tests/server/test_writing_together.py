@@ -70,6 +70,6 @@ def test_answers_of_one_turn_are_all_held() -> None:
     ):
         for number in range(1, 10):
             for each in (client, other):
-                each.send(b"GET /pair HTTP/1.1\r\n\r\n")
+                each.send(b"GET /pair HTTP/1.1\r\nhost: a\r\n\r\n")
             assert [each.answer().body for each in (client, other)] == [b"/pair"] * 2
             assert len(held) == 2 * number
