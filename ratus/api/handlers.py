@@ -200,7 +200,13 @@ class Handlers:
         return Answer(200, writing.promise(task))
 
     async def delete_promise(self, call: Call) -> Answer:
-        return Answer(200, writing.deleted(await self._engine.release(call.task_id, call.now)))
+        nonce = call.query.text("nonce")
+        released = await self._engine.release(call.task_id, call.now, nonce)
+        if nonce and not released:
+            task = await self._engine.get(call.task_id)
+            if task is not None and task.nonce != nonce:
+                raise Conflict("the task may have been modified by others")
+        return Answer(200, writing.deleted(released))
 
     async def _claim_due(self, call: Call, poll: Poll) -> Answer:
         """Claim what is due, or wait for it. Who waits stands behind those who waited before."""

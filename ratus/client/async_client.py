@@ -339,9 +339,9 @@ class AsyncClient(BaseClient):
         """As `Client.extend_promise`."""
         return await self._call(requests.extend_promise(task_id, nonce, timeout, deadline))
 
-    async def delete_promise(self, task_id: str) -> int:
+    async def delete_promise(self, task_id: str, *, nonce: str = "") -> int:
         """As `Client.delete_promise`."""
-        return await self._call(requests.delete_promise(task_id))
+        return await self._call(requests.delete_promise(task_id, nonce))
 
     # ---- operation ---------------------------------------------------------------------------------
 

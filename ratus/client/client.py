@@ -387,9 +387,12 @@ class Client(BaseClient):
         """
         return self._call(requests.extend_promise(task_id, nonce, timeout, deadline))
 
-    def delete_promise(self, task_id: str) -> int:
-        """Release a claim, whoever holds it; `Delivery.release` only gives back one's own. 1, or 0."""
-        return self._call(requests.delete_promise(task_id))
+    def delete_promise(self, task_id: str, *, nonce: str = "") -> int:
+        """Release a claim: with a nonce only the one that has it, without one whichever there is. 1, or 0.
+
+        Raises `Conflict` when the task has another nonce, or none.
+        """
+        return self._call(requests.delete_promise(task_id, nonce))
 
     # ---- operation ---------------------------------------------------------------------------------
 

@@ -376,8 +376,8 @@ def extend_promise(
     )
 
 
-def delete_promise(task_id: str) -> Request[int]:
-    return _delete(_promise_path(task_id))
+def delete_promise(task_id: str, nonce: str) -> Request[int]:
+    return _delete(_with_query(_promise_path(task_id), {"nonce": nonce or None}))
 
 
 # ---- operation ------------------------------------------------------------------------------------

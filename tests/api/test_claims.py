@@ -200,6 +200,34 @@ def test_who_lost_the_claim_learns_so(api: Api, name: str) -> None:
 # ---- committing many -----------------------------------------------------------------------------
 
 
+def test_a_release_with_a_nonce_releases_that_claim_only(api: Api, name: str) -> None:
+    (task_id,) = fill(api, name, 1)
+    path = f"/v1/topics/{name}/promises/{task_id}"
+    first = api.claim(name)["nonce"]
+    for other in ("another", first[:-1], first.swapcase()):
+        assert_error(api.delete(f"{path}?nonce={other}"), 409, "modified by others")
+    assert_error(api.delete(f"{path}?nonce=%ff"), 400, "nonce")
+    assert api.task(task_id)["nonce"] == first
+    assert api.delete(f"{path}?nonce={first}").json == {"deleted": 1}
+    assert (api.task(task_id)["state"], api.task(task_id)["nonce"]) == (0, "")
+    # The claim has ended, and so it is another's.
+    assert_error(api.delete(f"{path}?nonce={first}"), 409, "modified by others")
+    second = api.claim(name)["nonce"]
+    assert_error(api.delete(f"{path}?nonce={first}"), 409, "modified by others")
+    assert api.task(task_id)["nonce"] == second
+    api.commit(task_id, nonce=second)
+    assert_error(api.delete(f"{path}?nonce={second}"), 409, "modified by others")
+    assert api.delete(f"/v1/topics/{name}/promises/{name}-none?nonce={second}").json == {"deleted": 0}
+
+
+def test_a_release_with_an_empty_nonce_is_forced(api: Api, name: str) -> None:
+    (task_id,) = fill(api, name, 1)
+    for query in ("", "?nonce=", "?nonce", "?Nonce=other"):
+        api.claim(name)
+        assert api.delete(f"/v1/topics/{name}/promises/{task_id}{query}").json == {"deleted": 1}
+        assert api.delete(f"/v1/topics/{name}/promises/{task_id}{query}").json == {"deleted": 0}
+
+
 def test_each_commit_of_a_batch_stands_alone(api: Api, name: str) -> None:
     ids = fill(api, name, 6)
     nonces = {

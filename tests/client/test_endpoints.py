@@ -298,7 +298,11 @@ def test_claims_are_listed_extended_and_released(ratus: Any, server: RatusServer
         ratus.extend_promise("0", nonce="another")
     assert ratus.extend_promise("0").deadline == server.now + timedelta(minutes=10)
 
-    assert ratus.delete_promise("0") == 1
+    with pytest.raises(Conflict):
+        ratus.delete_promise("0", nonce="another")
+    assert ratus.delete_promise("0", nonce=delivery.nonce) == 1
+    with pytest.raises(Conflict):
+        ratus.delete_promise("0", nonce=delivery.nonce)
     assert ratus.delete_promise("0") == 0
     assert ratus.delete_promises("t") == 1
     with pytest.raises(NotFound):

@@ -143,7 +143,8 @@ OPERATIONS: Final = {
         tag="promises",
         summary="Release a claim",
         description="Give a claimed task back: it is pending again, and the attempt does not count. That "
-        "there is no such claim is no error.",
+        "there is no such claim is no error, unless a nonce is given and the task has another one, or none.",
+        query=("claim_nonce",),
         answers={
             200: Answer(
                 "How many claims were released.",
@@ -151,5 +152,6 @@ OPERATIONS: Final = {
                 {"released": {"deleted": 1}, "none": {"deleted": 0}},
             )
         },
+        errors={409: "A nonce was given, and the claim is not the caller's any more. Nothing was changed."},
     ),
 }
