@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ratus import __version__, logs, plugins
-from ratus.api.auth import Tokens
+from ratus.api.auth import SHORT, Tokens
 from ratus.api.dispatch import Api
 from ratus.api.handlers import Handlers
 from ratus.api.reading import Reader
@@ -170,4 +170,12 @@ def read_tokens(settings: Settings) -> Tokens:
     if not tokens and (settings.auth_tokens or settings.auth_tokens_file):
         # An empty file must not open the door that somebody meant to lock.
         raise ValueError("--auth-tokens and --auth-tokens-file hold no token; write one or give neither")
+    if tokens.short:
+        logger.warning(
+            "%d of %d tokens have fewer than %d characters and may be guessed; make longer ones, for example "
+            'with python3 -c "import secrets; print(secrets.token_urlsafe(32))"',
+            tokens.short,
+            len(tokens),
+            SHORT,
+        )
     return tokens

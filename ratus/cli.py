@@ -120,6 +120,7 @@ def _run(settings: config.Settings) -> int:
     from ratus import memory
     from ratus.app import build, limits
     from ratus.server.lifecycle import run
+    from ratus.server.listener import is_loopback
 
     try:
         app, service = build(settings, tidy=memory.Tidy())
@@ -139,6 +140,12 @@ def _run(settings: config.Settings) -> int:
     def ready(address: str) -> None:
         doing = f"serving on {address}" if address else "doing chores only, no API"
         _logger.info("%s %s", doing, about)
+        if address and not app.tokens and not is_loopback(settings.bind):
+            _logger.warning(
+                "there are no tokens: every program that can reach %s may change and delete all tasks; set "
+                "tokens (--auth-tokens-file, AUTH_TOKENS), or serve this machine alone (--bind 127.0.0.1)",
+                address,
+            )
 
     return run(
         app,

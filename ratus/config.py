@@ -127,7 +127,10 @@ def parse(
     own = {option.name: settings[option.name].value for option in plugin.options}
     values = {option.name: settings[option.name].value for option in _options(SERVER_GROUPS)} | {
         "bind": _address(settings["bind"]),
-        "cors-origins": _origins(settings["cors-origins"]),
+        "cors-origins": _origins(
+            settings["cors-origins"],
+            secured=bool(settings["auth-tokens"].value or settings["auth-tokens-file"].value),
+        ),
         RETENTION.name: retention,
         "engine-options": MappingProxyType(own | {RETENTION.name: retention}),
     }
@@ -274,14 +277,17 @@ def _address(bind: _Setting) -> str:
     return address
 
 
-def _origins(setting: _Setting) -> tuple[str, ...]:
+def _origins(setting: _Setting, *, secured: bool) -> tuple[str, ...]:
+    """The origins whose pages may call the API. Without tokens none may unless that is asked for."""
+    if setting.value == "auto":
+        return ("*",) if secured else ()
     origins = tuple(dict.fromkeys(re.split(r"[\s,]+", setting.value.strip(" \t\r\n,"))))
     if origins in (("",), ("none",)):
         return ()
     if origins == ("*",):
         return origins
     for origin in origins:
-        if origin in ("*", "none"):
+        if origin in ("*", "none", "auto"):
             raise UsageError(f"{setting.source}: {origin} must stand alone")
         if not _ORIGIN.fullmatch(origin):
             raise UsageError(

@@ -2,7 +2,7 @@
 
     RatusError
      ├─ BadRequest            400   the request itself is wrong; repeating it will not help
-     ├─ Unauthorized          401   no token, or one that is not known
+     ├─ Unauthorized          401   no token, or (UnknownToken) one that is not known
      ├─ Forbidden             403   the token may not do this
      ├─ NotFound              404   no such task, topic or route; nothing is due
      ├─ MethodNotAllowed      405   the path exists, the method does not
@@ -60,8 +60,12 @@ class Unauthorized(RatusError):
     kind = "unauthorized"
 
 
+class UnknownToken(Unauthorized):
+    """The request carries a token that is not known. Only the server raises it."""
+
+
 class Forbidden(RatusError):
-    """The token is known, but its scopes do not cover this request."""
+    """The token is known, but its scopes do not cover this request; or a page of another origin sent it."""
 
     status = 403
     kind = "forbidden"

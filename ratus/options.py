@@ -393,9 +393,10 @@ SERVER_GROUPS: Final = (
             Option(
                 "cors-origins",
                 "text",
-                "*",
+                "auto",
                 "origins, such as https://example.org, whose pages may call the API in a browser, separated "
-                "by spaces or commas; *: all; none, or empty: no page of another origin",
+                "by spaces or commas; *: all; none, or empty: no page of another origin; auto: all where "
+                "tokens are set, none without",
                 placeholder="ORIGINS",
                 empty_is_a_value=True,
             ),

@@ -77,6 +77,7 @@ class Server:
         self.build_error: BaseException | None = None
         self.run_error: BaseException | None = None
         self.immediate = True
+        self.tokens: tuple[str, ...] = ()
         self.collections_are_short = False
         monkeypatch.setattr(logs, "catch_stray_errors", lambda: None)
         monkeypatch.setitem(sys.modules, "ratus.app", SimpleNamespace(build=self.build, limits=limits))
@@ -86,19 +87,29 @@ class Server:
     def keep_collections_short(self) -> None:
         self.collections_are_short = True
 
-    def build(self, settings: config.Settings, *, tidy: Callable[[], None]) -> tuple[str, SimpleNamespace]:
+    def build(
+        self, settings: config.Settings, *, tidy: Callable[[], None]
+    ) -> tuple[SimpleNamespace, SimpleNamespace]:
         if self.build_error:
             raise self.build_error
         assert isinstance(tidy, memory.Tidy)
         engine = SimpleNamespace(traits=SimpleNamespace(immediate=self.immediate))
-        return ("app", SimpleNamespace(name="service", engine=engine))
+        return (
+            SimpleNamespace(name="app", tokens=self.tokens),
+            SimpleNamespace(name="service", engine=engine),
+        )
 
     def run(
-        self, app: str, service: SimpleNamespace, *, ready: Callable[[str], None], **arguments: Any
+        self,
+        app: SimpleNamespace,
+        service: SimpleNamespace,
+        *,
+        ready: Callable[[str], None],
+        **arguments: Any,
     ) -> int:
         assert self.collections_are_short or not self.immediate
         assert arguments.pop("guards") == Guards()
-        self.calls.append({"app": app, "service": service.name, **arguments})
+        self.calls.append({"app": app.name, "service": service.name, **arguments})
         ready(f"http://{arguments['bind']}:{arguments['port']}" if arguments["port"] else "")
         if self.run_error:
             raise self.run_error
@@ -325,6 +336,33 @@ def test_a_defect_is_logged_with_its_traceback_and_exit_code_1(
     line = json.loads(log_of(capfd).splitlines()[-1])
     assert line["level"] == "critical"
     assert "ValueError: a defect" in line["exception"]
+
+
+@pytest.mark.parametrize(
+    ("bind", "tokens", "warned"),
+    [
+        ("0.0.0.0", (), True),
+        ("::", (), True),
+        ("192.0.2.1", (), True),
+        ("queue.example", (), True),
+        ("127.0.0.1", (), False),
+        ("127.1.2.3", (), False),
+        ("::1", (), False),
+        ("localhost", (), False),
+        ("0.0.0.0", ("secret",), False),
+    ],
+)
+def test_an_open_door_is_one_line_that_says_what_to_do(
+    bind: str, tokens: tuple[str, ...], warned: bool, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server.tokens = tokens
+    assert cli.main(["--bind", bind, "--port", "8000"]) == 0
+    warnings = [line for line in log_of(capfd).splitlines() if " WARNING " in line]
+    assert len(warnings) == warned
+    if warned:
+        assert f"there are no tokens: every program that can reach http://{bind}:8000 may" in warnings[0]
+        assert "--auth-tokens-file" in warnings[0]
+        assert "--bind 127.0.0.1" in warnings[0]
 
 
 def test_an_interrupt_while_starting_ends_quietly(server: Server, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def test_defaults() -> None:
     assert (settings.chore_interval, settings.chore_initial_delay) == (10_000_000, 0)
     assert settings.chore_initial_random is False
     assert settings.retention_period == 72 * HOUR
-    assert settings.cors_origins == ("*",)
+    assert settings.cors_origins == ()
     assert settings.max_body_size == 4 * 2**20
     assert settings.auth_tokens == settings.auth_tokens_file == ""
     assert settings.engine_options == {
@@ -308,6 +309,14 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 def test_cors_origins(text: str, origins: tuple[str, ...]) -> None:
     assert parse(f"--cors-origins={text}").cors_origins == origins
     assert parse(CORS_ORIGINS=text).cors_origins == origins
+
+
+def test_cors_origins_follow_the_tokens() -> None:
+    assert parse().cors_origins == parse("--cors-origins=auto").cors_origins == ()
+    assert parse("--auth-tokens=secret").cors_origins == ("*",)
+    assert parse("--auth-tokens=secret", "--cors-origins=auto").cors_origins == ("*",)
+    assert parse(AUTH_TOKENS_FILE=os.devnull).cors_origins == ("*",)
+    assert parse("--auth-tokens=secret", "--cors-origins=none").cors_origins == ()
 
 
 def test_an_ipv6_address_may_have_its_brackets() -> None:

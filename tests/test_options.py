@@ -198,7 +198,7 @@ def test_the_table_has_the_documented_names_and_defaults() -> None:
         "metrics-max-label-values": ("METRICS_MAX_LABEL_VALUES", "1000"),
         "auth-tokens": ("AUTH_TOKENS", ""),
         "auth-tokens-file": ("AUTH_TOKENS_FILE", ""),
-        "cors-origins": ("CORS_ORIGINS", "*"),
+        "cors-origins": ("CORS_ORIGINS", "auto"),
         "tls-certfile": ("TLS_CERTFILE", ""),
         "tls-keyfile": ("TLS_KEYFILE", ""),
         "log-format": ("LOG_FORMAT", "plain"),

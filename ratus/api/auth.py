@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from hmac import compare_digest
 
 from ratus.api.routes import ADMIN, SCOPES
-from ratus.errors import Forbidden, Unauthorized
+from ratus.errors import Forbidden, Unauthorized, UnknownToken
+
+SHORT = 16
+"""A token with fewer characters than this may be guessed."""
 
 _SEPARATORS = re.compile(r"[\s,]+")
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
@@ -38,6 +41,11 @@ class Tokens:
 
     def __add__(self, others: Tokens) -> Tokens:
         return Tokens(self._tokens + others._tokens)
+
+    @property
+    def short(self) -> int:
+        """How many have fewer than `SHORT` characters."""
+        return sum(len(token.secret) < SHORT for token in self._tokens)
 
     @classmethod
     def parse(cls, text: str, source: str = "") -> Tokens:
@@ -77,7 +85,7 @@ class Tokens:
             if compare_digest(token.secret, secret):
                 found = token
         if found is None:
-            raise Unauthorized("unknown token")
+            raise UnknownToken("unknown token")
         if scopes is not None and ADMIN not in found.scopes and found.scopes.isdisjoint(scopes):
             needed = dict.fromkeys((*scopes, ADMIN))
             raise Forbidden(f"this needs a token with the scope {' or '.join(needed)}")

@@ -18,8 +18,10 @@ from starlette.types import Receive, Scope, Send
 from ratus.api import writing
 from ratus.api.auth import Tokens
 from ratus.api.call import VARY, Answer, Call, ClientGone, connection_of, takes_gzip
+from ratus.api.failed_tokens import FailedTokens
 from ratus.api.handlers import Handlers
 from ratus.api.large import SMALL, is_large
+from ratus.api.origins import READING, is_foreign
 from ratus.api.query import NO_QUERY, Query, decode_segment
 from ratus.api.reading import check_length
 from ratus.api.routes import ROUTES
@@ -27,12 +29,14 @@ from ratus.api.table import Match, RouteTable
 from ratus.clock import Clock
 from ratus.errors import (
     BadRequest,
+    Forbidden,
     InternalError,
     MethodNotAllowed,
     Overloaded,
     PayloadTooLarge,
     RatusError,
     Unauthorized,
+    UnknownToken,
 )
 from ratus.logs import fields
 from ratus.metrics import Metrics
@@ -83,6 +87,8 @@ class Api:
         self._max_body_size = max_body_size
         self._log_requests = log_requests
         self._opened = handlers.opened
+        self._failed_tokens = FailedTokens()
+        self._cors_origins = cors_origins
         self._table = RouteTable(ROUTES)
         self._handlers: dict[str, Callable[[Call], Awaitable[Answer]]] = {
             route.operation: getattr(handlers, route.operation) for route in ROUTES
@@ -104,14 +110,35 @@ class Api:
         if scope["type"] != "http":
             raise NotImplementedError(f"this application speaks http, not {scope['type']}")
         headers = _headers_of(scope)
-        if self._cors is not None and b"origin" in headers:
-            # Only a browser's cross-origin request pays for CORS.
-            if scope["method"] == "OPTIONS" and _PREFLIGHT in headers:
-                await self._serve_preflight(self._cors, scope, send)
-            else:
-                await self._cors(scope, receive, send)
+        if b"origin" in headers or b"sec-fetch-site" in headers:
+            await self._serve_page(scope, receive, send, headers)
         else:
             await self._serve(scope, receive, send, headers, plain=True)
+
+    async def _serve_page(
+        self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes]
+    ) -> None:
+        """Answer a request that a browser sends for a page. Only such requests pay for CORS."""
+        method: str = scope["method"]
+        if not self.tokens and method not in READING and is_foreign(headers, self._cors_origins):
+            await self._refuse_page(scope, send)
+        elif self._cors is None or b"origin" not in headers:
+            await self._serve(scope, receive, send, headers, plain=True)
+        elif method == "OPTIONS" and _PREFLIGHT in headers:
+            await self._serve_preflight(self._cors, scope, send)
+        else:
+            await self._cors(scope, receive, send)
+
+    async def _refuse_page(self, scope: Scope, send: Send) -> None:
+        """Refuse to let a page of another origin change something."""
+        started = time.perf_counter()
+        problem = Forbidden(
+            "a page of another origin may change nothing on a server without tokens; --cors-origins lets "
+            "origins in"
+        )
+        answer = _refusal(problem, scope["method"])
+        await _send(answer, scope["method"], _headers_of(scope), send, connection_of(scope))
+        self._note(scope, None, "other", answer.status, started)
 
     async def _serve_cross_origin(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What the middleware calls, which adds headers to what is sent."""
@@ -152,6 +179,10 @@ class Api:
                 connection=connection,
             )
             answer = await self._handlers[match.route.operation](call)
+        except UnknownToken as error:
+            answer = _refusal(error, method)
+            if not await self._failed_tokens.delay((scope.get("client") or ("",))[0]):
+                answer.headers += ((b"connection", b"close"),)
         except RatusError as error:
             answer = _refusal(error, method)
         except ClientGone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 import ssl
 
@@ -46,6 +47,15 @@ def bind_sockets(bind: str, port: int) -> list[socket.socket]:
     if missing is not None and not sockets:
         raise cannot_listen(authority(bind, port), missing) from missing
     return sockets
+
+
+def is_loopback(bind: str) -> bool:
+    """Whether this address can be reached from this machine alone. A name is taken to be reachable, but for
+    ``localhost``."""
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind.lower().rstrip(".") == "localhost"
 
 
 def _bind(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,17 +101,25 @@ def test_documents_and_metrics_are_compressed(api: Api, target: str) -> None:
 # ---- other origins -------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A server that all pages may use."""
+    folder = tmp_path_factory.mktemp("public")
+    with serving(folder, "--cors-origins", "*") as server, Api(server.port) as client:
+        yield client
+
+
 @pytest.mark.parametrize("target", ["/v1/topics", "/livez", "/v1/nowhere", "/v1/topics/x", "/metrics"])
-def test_pages_of_any_origin_may_read_answers(api: Api, target: str) -> None:
-    assert api.get(target, headers=ORIGIN).headers["access-control-allow-origin"] == "*"
-    assert "access-control-allow-origin" not in api.get(target).headers
+def test_pages_of_any_origin_may_read_answers(public: Api, target: str) -> None:
+    assert public.get(target, headers=ORIGIN).headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-origin" not in public.get(target).headers
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("asked", ["authorization", "Authorization, Content-Type", "content-type"])
-def test_preflight_requests(api: Api, method: str, asked: str) -> None:
+def test_preflight_requests(public: Api, method: str, asked: str) -> None:
     headers = ORIGIN | {"access-control-request-method": method, "access-control-request-headers": asked}
-    answer = api.request("OPTIONS", "/v1/topics/x/tasks/y", headers=headers)
+    answer = public.request("OPTIONS", "/v1/topics/x/tasks/y", headers=headers)
 
     assert answer.status in (200, 204)
     assert answer.headers["access-control-allow-origin"] == "*"
@@ -158,8 +167,8 @@ def test_refused_preflight_requests_are_answered_and_counted_like_others(
         server.wait_for_log("OPTIONS /v1/topics/x/tasks/y 204")
 
 
-def test_a_page_may_work_with_tasks(api: Api, name: str) -> None:
-    answer = api.post(f"/v1/topics/{name}/tasks/{name}", {}, headers=ORIGIN)
+def test_a_page_may_work_with_tasks(public: Api, name: str) -> None:
+    answer = public.post(f"/v1/topics/{name}/tasks/{name}", {}, headers=ORIGIN)
     assert (answer.status, answer.headers["access-control-allow-origin"]) == (201, "*")
 
 
