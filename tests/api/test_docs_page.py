@@ -6,10 +6,11 @@ import gzip
 import os
 import re
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
-from ratus.api import docs
+from ratus.api import docs, openapi
 from tests.api import browser
 from tests.api.browser import Browser, browsing
 from tests.servers import Api, serving
@@ -20,9 +21,24 @@ def test_the_page_asks_for_nothing_but_files_that_are_there() -> None:
     addresses = re.findall(r'(?:src|href)="([^"]+)"', body.decode())
 
     assert content_type == "text/html; charset=utf-8"
-    assert "/openapi.yaml" in addresses
-    for address in set(addresses) - {"/openapi.yaml"}:
-        assert docs.asset(address.removeprefix("/assets/")) is not None, address
+    assert "openapi.yaml" in addresses
+    for address in set(addresses) - {"openapi.yaml"}:
+        assert docs.asset(address.removeprefix("assets/")) is not None, address
+
+
+@pytest.mark.parametrize("base", ["http://a.example/", "https://a.example/queue/", "https://a.example/a/b/"])
+def test_all_addresses_are_below_that_of_the_page(base: str) -> None:
+    """A proxy may serve everything under a path of its own."""
+    page, script = docs.page()[0].decode(), docs.asset("start.js")
+    assert script is not None
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    addresses += re.findall(r'url: "([^"]+)"', script[0].decode())
+    assert len(addresses) == 6
+    for address in addresses:
+        name = address.removeprefix("assets/")
+        assert urljoin(base, address) == (base + address if name == address else f"{base}assets/{name}")
+    (server,) = openapi.build("1")["servers"]
+    assert urljoin(f"{base}openapi.json", server["url"]) == base
 
 
 @pytest.mark.parametrize("name", docs.ASSETS)

@@ -27,6 +27,7 @@ import msgspec
 from ratus.engine import Figure
 from ratus.errors import StartupError
 from ratus.records import RetryPolicy, TaskRecord
+from ratus_engines import private_files
 
 logger = logging.getLogger("ratus.memdb")
 
@@ -101,7 +102,7 @@ class Snapshots:
         file can be made, no snapshot can be written either, and there is nothing to keep anybody from.
         """
         try:
-            self._lock = self.path.with_name(self.path.name + ".lock").open("wb")
+            self._lock = private_files.open_new(self.path.with_name(self.path.name + ".lock"))
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.unlock()
@@ -229,7 +230,7 @@ class Snapshots:
         digest = hashlib.blake2b(digest_size=_DIGEST)
         count = 0
         try:
-            with partial_path.open("wb") as file:
+            with private_files.open_new(partial_path) as file:
                 start = FORMAT + _frame(header)
                 digest.update(start)
                 await _in_thread(lambda: file.write(start))
@@ -250,6 +251,8 @@ class Snapshots:
         file.flush()
         os.fsync(file.fileno())
         size = file.tell()
+        # What a killed process left behind under this name may have had other permissions.
+        os.fchmod(file.fileno(), private_files.MODE)
         partial_path.replace(self.path)
         folder = os.open(self.path.parent, os.O_RDONLY)
         try:

@@ -40,6 +40,7 @@ LIMIT = 9.5
 PROBE_LIMIT = 0.8
 
 _NOT_REACHED = "MongoDB was not reached yet"
+_PREPARING = "its collection is being prepared"
 
 # Between two tries to prepare the collection while the database is away.
 _RETRY = 0.5
@@ -217,7 +218,7 @@ class Deployment:
                 logger.exception("preparing the collection failed; trying again")
                 await asyncio.sleep(_RETRY)
             else:
-                self._trouble = ""
+                self._trouble = _PREPARING
                 self._prepared.set()
 
     async def _do_without_journal(self) -> None:
@@ -296,13 +297,20 @@ class Deployment:
 
     async def health(self) -> Health:
         """Whether there is a primary that takes writes, which is asked now; within a second."""
+        answer: dict[str, Any] | None = None
         try:
             async with asyncio.timeout(PROBE_LIMIT):
                 with pymongo.timeout(PROBE_LIMIT):
                     answer = await self.client.admin.command("hello")
+                    if self._trouble == _NOT_REACHED:
+                        self._trouble = _PREPARING
                     await self._prepared.wait()
         except TimeoutError:
-            return Health(False, f"MongoDB does not answer in time{self._trouble and f': {self._trouble}'}")
+            if answer is not None:
+                return Health(False, f"MongoDB is not ready: {self._trouble}")
+            if self._prepared.is_set():
+                return Health(False, "MongoDB does not answer in time")
+            return Health(False, f"MongoDB does not answer in time: {self._trouble}")
         except PyMongoError as error:
             return Health(False, f"MongoDB cannot be reached: {reason(error)}")
         # A router of a sharded cluster does not call itself a primary in this way, but it does.

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ratus.errors import StartupError
+from ratus_engines import private_files
 from ratus_engines.sqlite import schema
 from ratus_engines.sqlite.connections import check_library, connect_reader
 from ratus_engines.sqlite.errors import explain
@@ -52,6 +53,7 @@ def copy(source: Path, target: Path, busy_timeout: int, progress: Callable[[int,
 
 
 def _copy(source: Path, partial: Path, busy_timeout: int, progress: Callable[[int, int], None]) -> None:
+    private_files.make(partial)
     with (
         contextlib.closing(connect_reader(source, busy_timeout)) as origin,
         contextlib.closing(sqlite3.connect(partial.absolute(), isolation_level=None)) as copied,

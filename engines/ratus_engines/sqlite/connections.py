@@ -8,6 +8,7 @@ make a checkpoint; behind this lock no two Ratus processes ever do these at once
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import random
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ratus.errors import ServiceUnavailable, StartupError
+from ratus_engines import private_files
 from ratus_engines.sqlite import schema
 from ratus_engines.sqlite.errors import is_busy
 from ratus_engines.sqlite.files import Identity, identity
@@ -63,6 +65,9 @@ def connect_writer(path: Path, synchronous: str, lock: WriteLock) -> sqlite3.Con
 
     Raises `StartupError` where that can never succeed, and `sqlite3.Error`.
     """
+    with contextlib.suppress(OSError):  # sqlite says better what is wrong with the path
+        # The log and the index beside the file get its permissions.
+        private_files.make(path)
     connection = _connect(path, WRITER_CACHE)
     try:
         if not schema.check(connection):
@@ -132,7 +137,7 @@ class WriteLock:
 
     def open(self) -> None:
         """Raises `OSError` when the file cannot be made."""
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private_files.MODE)
         status = os.fstat(self._file)
         self._identity = status.st_dev, status.st_ino
 

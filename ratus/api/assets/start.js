@@ -1,6 +1,6 @@
 // Opens the document of this very server. A separate file, because the page allows no scripts of its own.
 window.ui = SwaggerUIBundle({
-  url: "/openapi.json",
+  url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
   displayOperationId: true,

@@ -75,7 +75,8 @@ def document(version: str, routes: Iterable[Route]) -> dict[str, Any]:
             "version": version,
             "license": {"name": "Apache 2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/", "description": "This server"}],
+        # Relative to where this document is read, so that a proxy may serve all under a path of its own.
+        "servers": [{"url": "./", "description": "This server"}],
         "security": [{"bearer": []}, {}],
         "tags": list(TAGS),
         "paths": paths,

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
+from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.errors import ServiceUnavailable
@@ -98,6 +99,20 @@ async def test_a_database_that_hangs(server: servers.Mongod) -> None:
     await until_ready(engine)
     assert (await desk.claim_one()).id == "1"
     await desk.end()
+
+
+async def test_what_is_said_while_the_collection_is_prepared(
+    server: servers.Mongod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def prepare(deployment: Deployment) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Deployment, "_prepare", prepare)
+    engine = MongodbEngine(f"mongodb://{server.address}", database="ratus_preparing")
+    await engine.open(START)
+    health = await engine.health()
+    assert (health.ready, health.detail) == (False, "MongoDB is not ready: its collection is being prepared")
+    await engine.close(START)
 
 
 async def test_a_database_that_comes_back(server: servers.Mongod) -> None:
