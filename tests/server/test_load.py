@@ -10,7 +10,7 @@ from tests.server.support import Client, Running, answer, echo, eventually, read
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
-UPLOAD = b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n"
+UPLOAD = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
 
 
 def held(server: Running) -> tuple[int, int]:
@@ -145,7 +145,7 @@ def test_answers_that_are_not_read_are_counted_until_they_are() -> None:
         clients = [Client(server.port) for _ in range(3)]
         asker.get(b"/ask")
         for client in clients:
-            client.send(b"GET /large HTTP/1.1\r\n\r\n")
+            client.send(b"GET /large HTTP/1.1\r\nhost: a\r\n\r\n")
         eventually(lambda: held(server)[1] > 15_000_000)
         asker.get(b"/ask")
         for client in clients[:2]:

@@ -258,7 +258,7 @@ def test_a_stop_that_takes_too_long_is_cut_off_and_says_what_hangs(
 def test_a_request_that_hangs_is_cut_off_and_the_service_is_closed(start: type[Process]) -> None:
     process = start("", "1.2")
     with Client(process.port()) as client:
-        client.send(b"GET /hang HTTP/1.1\r\n\r\n")
+        client.send(b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n")
         process.expect("working")
         process.signal(signal.SIGTERM)
         code, out, err = process.end()
