@@ -11,15 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError, OperationFailure
 
 from ratus import transitions
 from ratus.engine import Observer
-from ratus.errors import ServiceUnavailable
+from ratus.errors import BadRequest, RatusError, ServiceUnavailable
 from ratus.records import TaskRecord
 from ratus.transitions import Change
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, guard, member, record, update
 from ratus_engines.mongodb.due import Due
+from ratus_engines.mongodb.errors import refusal
 from ratus_engines.mongodb.fallbacks import Fallbacks
 
 # Somebody else changes the same task between our reading and writing, again and again: more than this often
@@ -112,14 +114,20 @@ class Changes:
         return await self.change(operation, task_id, Change(dict(members), dict(members)), conditions)
 
     async def decide(
-        self, operation: str, task_id: str, decision: Callable[[TaskRecord], Change]
+        self,
+        operation: str,
+        task_id: str,
+        decision: Callable[[TaskRecord], Change],
+        *,
+        whole: bool = False,
     ) -> TaskRecord | None:
         """Read the task, decide, and apply that unless the task changed meanwhile; else again.
 
-        Gives the task as it is then, or ``None`` where there is none. What ``decision`` raises, is raised.
+        ``whole``: the decision needs payload and result. Gives the task as it is then, or ``None`` where
+        there is none. What ``decision`` raises, is raised.
         """
         for _ in range(ATTEMPTS):
-            seen = await self.read(task_id, whole=False)
+            seen = await self.read(task_id, whole=whole)
             if seen is None:
                 return None
             change = decision(seen)
@@ -127,20 +135,47 @@ class Changes:
                 return task
         raise busy()
 
-    async def change_many(self, decided: Sequence[tuple[TaskRecord, Change]]) -> tuple[int, list[TaskRecord]]:
+    async def change_many(
+        self, decided: Sequence[tuple[TaskRecord, Change]]
+    ) -> tuple[int, dict[int, TaskRecord], dict[int, RatusError]]:
         """Apply changes to tasks as they were read, each by itself; those that changed meanwhile stay.
 
-        How many were applied, and the tasks as they are if all were.
+        By their places in ``decided``: which changes cannot be made whatever happens, and why, and the other
+        tasks as they are if all of these changes were applied; and before, how many were.
         """
-        if not decided:
-            return 0, []
-        requests = []
-        for task, change in decided:
-            changes = update(change)
+        requests: dict[int, UpdateOne] = {}
+        refused: dict[int, RatusError] = {}
+        for at, (task, change) in enumerate(decided):
+            try:
+                changes = update(change)
+            except BadRequest as error:
+                refused[at] = error
+                continue
             self._due.mark(changes)
-            requests.append(UpdateOne(_as_read(task, change), changes))
-        result = await self._deployment.tasks.bulk_write(requests, ordered=False)
-        return result.matched_count, [applied(task, change) for task, change in decided]
+            requests[at] = UpdateOne(_as_read(task, change), changes)
+        count = 0
+        if requests:
+            try:
+                result = await self._deployment.tasks.bulk_write(list(requests.values()), ordered=False)
+                count = result.matched_count
+            except BulkWriteError as error:
+                count = error.details["nMatched"]
+                refused |= _refused(error, list(requests))
+        tasks = {at: applied(*each) for at, each in enumerate(decided) if at not in refused}
+        return count, tasks, refused
+
+
+def _refused(error: BulkWriteError, places: Sequence[int]) -> dict[int, RatusError]:
+    """Why single writes were refused; raises the error where more than these went wrong."""
+    refused: dict[int, RatusError] = {}
+    for failure in error.details["writeErrors"]:
+        own = refusal(OperationFailure(failure["errmsg"], failure["code"]))
+        if own is None:
+            raise error
+        refused[places[failure["index"]]] = own
+    if not refused or error.details["writeConcernErrors"]:
+        raise error
+    return refused
 
 
 def applied(task: TaskRecord, change: Change) -> TaskRecord:

@@ -15,13 +15,13 @@ from bson.errors import InvalidDocument
 from pymongo.errors import PyMongoError
 
 from ratus import transitions
-from ratus.errors import BadRequest, Conflict, NotFound, RatusError
+from ratus.errors import BadRequest, Conflict, NotFound, PayloadTooLarge, RatusError
 from ratus.records import CommitRecord, TaskRecord
 from ratus.transitions import Change, RetryDefaults
 from ratus_engines.mongodb.changes import BATCH, Changes
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import record
-from ratus_engines.mongodb.errors import is_passing, is_too_large, may_have_happened, translate
+from ratus_engines.mongodb.documents import check_room, record
+from ratus_engines.mongodb.errors import is_passing, may_have_happened, refusal
 from ratus_engines.mongodb.signals import Signals
 
 Answer = TaskRecord | RatusError
@@ -101,12 +101,12 @@ class Commits:
         """Apply one. ``tried``: what was decided and written before, so that it may have been applied."""
         try:
             task = await self._apply(commit, now, tried)
-        except (Conflict, NotFound, BadRequest) as refusal:
-            return refusal
+        except (Conflict, NotFound, BadRequest, PayloadTooLarge) as error:
+            return error
         except (PyMongoError, InvalidDocument) as error:
-            if not is_too_large(error):
+            if (own := refusal(error)) is None:
                 raise
-            return translate(error)
+            return own
         self._signals.tell([task])
         return task
 
@@ -157,9 +157,11 @@ class Commits:
             def decide(task: TaskRecord) -> Change:
                 transitions.check_nonce(task, commit.nonce)
                 decided.append(transitions.commit(task, commit, now, self._retry, self._random))
+                if _brings_values(commit):
+                    check_room(task, decided[-1])
                 return decided[-1]
 
-            task = await self._changes.decide(_OPERATION, commit.id, decide)
+            task = await self._changes.decide(_OPERATION, commit.id, decide, whole=_brings_values(commit))
         else:
             decided.append(transitions.commit(None, commit, now, self._retry, self._random))
             task = await self._changes.change(_OPERATION, commit.id, decided[-1])
@@ -188,19 +190,27 @@ class Commits:
                 continue
             try:
                 transitions.check_nonce(task, commit.nonce)
-            except Conflict as refusal:
+                change = transitions.commit(task, commit, now, self._retry, self._random)
+                if _brings_values(commit):
+                    check_room(task, change)
+            except Conflict as error:
                 if self._unanswered.get(commit) is None:  # else it may be refused for its own success
-                    answers[number] = refusal
+                    answers[number] = error
                 continue
-            decided[number] = task, transitions.commit(task, commit, now, self._retry, self._random)
+            except (BadRequest, PayloadTooLarge) as error:
+                answers[number] = error
+                continue
+            decided[number] = task, change
         try:
-            count, tasks = await self._changes.change_many(list(decided.values()))
-        except (PyMongoError, InvalidDocument, BadRequest) as error:
-            if not (is_passing(error) or is_too_large(error) or isinstance(error, BadRequest)):
+            count, tasks, refused = await self._changes.change_many(list(decided.values()))
+        except PyMongoError as error:
+            if not is_passing(error):
                 raise
-            # Some were written, or all, or one cannot be: each is tried again by itself, which finds out.
+            # Some were written, or all: each is tried again by itself, which finds out.
             return answers | await self._each(commits, {n: change for n, (_, change) in decided.items()}, now)
-        written = dict(zip(decided, tasks, strict=True))
+        numbers = list(decided)
+        answers |= {numbers[at]: error for at, error in refused.items()}
+        written = {numbers[at]: task for at, task in tasks.items()}
         if count < len(written):
             written = await self._certain(written, commits, now)
         for number, task in written.items():
@@ -220,6 +230,11 @@ class Commits:
             for number, task in written.items()
             if task.id in found and _was_committed(found[task.id], commits[number], now)
         }
+
+
+def _brings_values(commit: CommitRecord) -> bool:
+    """Whether the task may be too large afterwards; anything else has room in every task."""
+    return commit.payload is not None or commit.result is not None
 
 
 class _Unanswered:

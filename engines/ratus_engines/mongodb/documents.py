@@ -18,6 +18,7 @@ milliseconds: times are cut to them, never rounded up, so that what is due stays
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 
+from ratus import transitions
 from ratus.errors import BadRequest, PayloadTooLarge
 from ratus.quoting import quoted
 from ratus.records import RetryPolicy, TaskRecord
@@ -121,6 +123,15 @@ def encoded(task: TaskRecord, *, placed: bool = True) -> RawBSONDocument:
             f"more than the {MAX_DOCUMENT} that MongoDB can store"
         )
     return RawBSONDocument(raw)
+
+
+def check_room(task: TaskRecord, change: Change) -> None:
+    """Raise `PayloadTooLarge` where the task as changed would have no room to grow any more."""
+    task = copy.copy(task)
+    transitions.apply(task, change)
+    # As BSON, JSON takes up to seven times as much: `[{},{}]`. So what is shorter need not be looked at.
+    if task.weight() * 7 > MAX_DOCUMENT:
+        encoded(task)
 
 
 def record(found: Mapping[str, Any]) -> TaskRecord:

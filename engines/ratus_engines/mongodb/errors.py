@@ -82,6 +82,14 @@ def is_too_large(error: BaseException) -> bool:
     return isinstance(error, DocumentTooLarge) or getattr(error, "code", None) in _TOO_LARGE
 
 
+def refusal(error: PyMongoError | InvalidDocument) -> RatusError | None:
+    """The error that a client gets whose own write is what is wrong; ``None`` where others fail like it."""
+    if is_passing(error) or is_missing_hint(error):
+        return None
+    translated = translate(error)
+    return None if isinstance(translated, ServiceUnavailable) else translated
+
+
 def is_passing(error: BaseException) -> bool:
     """Whether the database is away or changing its mind, and trying again will help."""
     if isinstance(error, ConnectionFailure | ExecutionTimeout | WriteConcernError):

@@ -5,10 +5,13 @@ Each part has the time limit of one operation; the whole takes as long as there 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ratus import transitions
+from ratus.errors import PayloadTooLarge
+from ratus.quoting import quoted
 from ratus.records import ACTIVE, COMPLETED, DEFAULT_TIMEOUT, PENDING, TaskRecord
 from ratus.transitions import Change, RetryDefaults
 from ratus_engines.mongodb import indexes
@@ -17,9 +20,16 @@ from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, date, record
 from ratus_engines.mongodb.signals import Signals
 
+logger = logging.getLogger("ratus.engines.mongodb")
+
 # Any text: with it, the bounds of an index that begins with the topic are "every topic, and of each the tasks
 # up to now", and MongoDB jumps from topic to topic.
 _ANY_TOPIC = {"$gte": ""}
+
+
+def without_consumer(change: Change) -> Change:
+    """The change, and the consumer is removed."""
+    return Change(change.require, {**change.set, "consumer": ""}, change.attempts, change.events)
 
 
 class Sweeps:
@@ -91,14 +101,22 @@ class Sweeps:
         return count
 
     async def _apply(self, decided: Sequence[tuple[TaskRecord, Change]]) -> int:
-        count, tasks = await self._changes.change_many(decided)
+        count, tasks, refused = await self._changes.change_many(decided)
         if count:
-            self._signals.tell(tasks)
+            self._signals.tell(tasks.values())
         # Where another server took some of them, nobody knows which: their number is exact, their topics and
         # what became of them may be those of others among these.
-        for task, (_, change) in zip(tasks[:count], decided, strict=False):
-            self._changes.count(task.topic, change)
-        return count
+        for at, task in list(tasks.items())[:count]:
+            self._changes.count(task.topic, decided[at][1])
+        shorter = []
+        for at, error in refused.items():
+            task, change = decided[at]
+            if task.consumer and "consumer" not in change.set and isinstance(error, PayloadTooLarge):
+                # It was claimed by a consumer whose name left no room for an error or an outcome.
+                shorter.append((task, without_consumer(change)))
+            else:
+                logger.error("the task %s stays as it is: %s", quoted(task.id), error.detail)
+        return count + (await self._apply(shorter) if shorter else 0)
 
     # ---- deleting --------------------------------------------------------------------------------
 

@@ -1,0 +1,171 @@
+"""Tasks at the limit of what MongoDB can store: each refusal is its own, and what is stored can be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bson
+import pytest
+from ratus_engines.mongodb.documents import MAX_DOCUMENT, encoded
+
+from ratus.errors import BadRequest, Conflict, InternalError, NotFound, PayloadTooLarge, RatusError
+from ratus.records import ACTIVE, ARCHIVED, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from tests.engines.contract.desk import HOUR, Desk
+from tests.engines.mongodb import servers
+
+pytestmark = pytest.mark.anyio
+
+# As BSON six times as long: eight of the sixteen megabytes that MongoDB can store.
+INTEGERS = b"[" + b",".join([b"1"] * 720_000) + b"]"
+NONCE = "N" * 16
+MOST = 16 * 1024 * 1024
+
+
+def claimed(desk: Desk, task_id: str, **members: Any) -> TaskRecord:
+    members = {"state": ACTIVE, "nonce": NONCE, "deadline": desk.now + HOUR, "attempts": 1, **members}
+    return desk.task(task_id, **members)
+
+
+def text(size: int) -> bytes:
+    return b'"' + b"x" * size + b'"'
+
+
+def stored_size(database: str, task_id: str) -> int:
+    found = servers.shared_client()[database].tasks.find_one({"_id": task_id})
+    assert found is not None
+    return len(bson.encode(found))
+
+
+def room_in(task: TaskRecord) -> int:
+    """Bytes that the task can be larger by, once it has its place in the order of creation."""
+    task.sequence = 2**60
+    return MAX_DOCUMENT - len(encoded(task).raw)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"error": "boom"},
+        {"state": PENDING},
+        {"state": ARCHIVED},
+        {"state": PENDING, "error": "boom"},
+        {"topic": "u"},
+    ],
+)
+async def test_a_commit_that_is_too_large_is_refused_alone(desk: Desk, members: dict[str, Any]) -> None:
+    ids = ["before", "large", "after"]
+    await desk.insert(*(claimed(desk, each, payload=INTEGERS if each == "large" else None) for each in ids))
+    answers = await desk.engine.commit(
+        [CommitRecord(each, NONCE, result=INTEGERS, **members) for each in ids], desk.now
+    )
+    assert [type(answer) for answer in answers] == [TaskRecord, PayloadTooLarge, TaskRecord]
+    task = await desk.get("large")
+    assert (task.state, task.nonce, task.result, task.payload) == (ACTIVE, NONCE, None, INTEGERS)
+    assert {(await desk.get(each)).nonce for each in ("before", "after")} == {""}
+    with pytest.raises(PayloadTooLarge):
+        await desk.commit("large", NONCE, result=INTEGERS, **members)
+    # The claim is as it was: a smaller result is taken.
+    assert (await desk.commit("large", NONCE, result=b"1", **members)).result == b"1"
+
+
+async def test_every_refusal_in_a_batch_is_its_own(desk: Desk) -> None:
+    """Under a nonce and by force, alone and several to one task: each is answered in its place."""
+    ids = ["0", "1", "2", "3", "4", "5"]
+    await desk.insert(*(claimed(desk, each, payload=INTEGERS) for each in ids))
+    commits = [
+        CommitRecord("0", NONCE),
+        CommitRecord("1", NONCE, result=INTEGERS),
+        CommitRecord("2", NONCE, result=b"[9223372036854775808]"),
+        CommitRecord("3", "another"),
+        CommitRecord("absent", NONCE),
+        CommitRecord("4", result=INTEGERS),
+        CommitRecord("4", result=b"-" + b"9" * 4_300),
+        CommitRecord("4", result=b"2"),
+        CommitRecord("5", NONCE, payload=b"1", result=INTEGERS),
+    ]
+    answers = await desk.engine.commit(commits, desk.now)
+    assert [type(answer) for answer in answers] == [
+        TaskRecord,
+        PayloadTooLarge,
+        BadRequest,
+        Conflict,
+        NotFound,
+        PayloadTooLarge,
+        BadRequest,
+        TaskRecord,
+        TaskRecord,
+    ]
+    for each in ("1", "2", "3"):
+        assert (await desk.get(each)).nonce == NONCE
+
+
+async def test_what_the_database_refuses_of_a_batch_is_refused_alone(desk: Desk, database: str) -> None:
+    """Whatever the reason is: here, that the operator allows no other topic."""
+    await desk.insert(*(claimed(desk, each) for each in ("0", "1", "2")))
+    data = servers.shared_client()[database]
+    data.command("collMod", "tasks", validator={"topic": "t"})
+    try:
+        commits = [CommitRecord(each, NONCE, topic="u" if each == "1" else "") for each in ("0", "1", "2")]
+        answers = await desk.engine.commit(commits, desk.now)
+    finally:
+        data.command("collMod", "tasks", validator={})
+    assert [type(answer) for answer in answers] == [TaskRecord, InternalError, TaskRecord]
+    assert (await desk.get("1")).nonce == NONCE
+
+
+async def test_the_largest_task_goes_through_everything(desk: Desk, database: str) -> None:
+    """A task leaves room for what the server adds to it: a claim, an error, an outcome."""
+    room = room_in(desk.task("0", payload=text(0), retry=RetryPolicy(max_attempts=2)))
+    largest = desk.task("0", payload=text(room), retry=RetryPolicy(max_attempts=2))
+    with pytest.raises(PayloadTooLarge):
+        await desk.insert(desk.task("1", payload=text(room + 1), retry=RetryPolicy(max_attempts=2)))
+    assert await desk.insert(largest) == [True]
+    assert await desk.upsert(largest) == [False]
+    assert await desk.upsert(largest, desk.task("1", payload=b"1")) == [False, True]
+    task = (await desk.claim(consumer="c" * 1_000))[0]
+    await desk.fail("0", task.nonce, error="e" * 8_192)
+    desk.now += HOUR
+    claimed = await desk.claim(limit=2, consumer="c" * 1_000)
+    assert {each.id for each in claimed} == {"0", "1"}
+    desk.now += HOUR
+    assert await desk.engine.recover(desk.now) == 2
+    assert (await desk.get("0")).outcome == "failed"
+    assert (await desk.commit("0", state=PENDING)).payload == largest.payload
+    assert await desk.engine.delete_task("0") is True
+
+
+@pytest.mark.parametrize("several", [False, True])
+async def test_a_task_stays_claimable_after_a_commit(desk: Desk, several: bool) -> None:
+    """A commit back to pending must not take the room that a claim needs."""
+    ids = ["0", "1"] if several else ["0"]
+    await desk.insert(*(claimed(desk, each) for each in ids))
+    size = room_in(claimed(desk, "0", payload=text(0))) + MOST - MAX_DOCUMENT - 100
+    answers = await desk.engine.commit(
+        [
+            CommitRecord(each, NONCE, state=PENDING, payload=text(size) if each == "0" else b"1")
+            for each in ids
+        ],
+        desk.now,
+    )
+    assert isinstance(answers[0], PayloadTooLarge)
+    assert not any(isinstance(answer, RatusError) for answer in answers[1:])
+
+
+async def test_a_claim_that_left_no_room_lapses_all_the_same(desk: Desk, database: str) -> None:
+    """The consumer's name filled the document, so that the error of the lapse has no room beside it."""
+    size = room_in(desk.task("0", payload=text(0), retry=RetryPolicy(max_attempts=1)))
+    for each in ("0", "1"):
+        await desk.add(each, payload=text(size) if each == "0" else b"1", retry=RetryPolicy(max_attempts=1))
+    await desk.claim_task("0", consumer="c")
+    consumer = "c" * (MOST - stored_size(database, "0") + 1)
+    assert await desk.engine.release("0", desk.now) is True
+    await desk.claim_task("0", consumer=consumer)
+    await desk.claim_task("1", consumer=consumer)
+    assert stored_size(database, "0") == MOST
+    desk.now += HOUR
+    assert await desk.engine.recover(desk.now) == 2
+    first, second = await desk.get("0"), await desk.get("1")
+    for task in (first, second):
+        assert (task.state, task.outcome, task.error) == (ARCHIVED, "failed", "deadline exceeded")
+    assert (first.consumer, second.consumer) == ("", consumer)
