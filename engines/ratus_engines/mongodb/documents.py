@@ -141,7 +141,7 @@ def record(found: Mapping[str, Any]) -> TaskRecord:
     for a text, its text.
     """
     get = (decoded(found) if isinstance(found, RawBSONDocument) else found).get
-    payload, result = get("payload"), get("result")
+    payload, result = get("payload", _NOTHING), get("result", _NOTHING)
     return TaskRecord(
         _text(get("_id")),
         _text(get("topic")),
@@ -154,17 +154,20 @@ def record(found: Mapping[str, Any]) -> TaskRecord:
         _time(get("consumed")),
         _time(get("deadline")),
         _time(get("committed")),
-        None if payload is None else to_json(payload),
+        None if payload is _NOTHING else to_json(payload),
         _integer(get("priority")),
         _integer(get("attempts")),
         _policy(get("retry")),
         _text(get("error")),
-        None if result is None else to_json(result),
+        None if result is _NOTHING else to_json(result),
         _text(get("outcome")),
         _time(get("expires")),
         bool(get("implied")),
         _integer(get("sequence")),
     )
+
+
+_NOTHING = object()
 
 
 def _text(value: Any) -> str:

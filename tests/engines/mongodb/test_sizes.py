@@ -15,8 +15,8 @@ from tests.engines.mongodb import servers
 
 pytestmark = pytest.mark.anyio
 
-# As BSON six times as long: eight of the sixteen megabytes that MongoDB can store.
-INTEGERS = b"[" + b",".join([b"1"] * 720_000) + b"]"
+# More than half of what MongoDB can store.
+HALF = b'"' + b"x" * (9 * 1024 * 1024) + b'"'
 NONCE = "N" * 16
 MOST = 16 * 1024 * 1024
 
@@ -55,16 +55,17 @@ def room_in(task: TaskRecord) -> int:
 )
 async def test_a_commit_that_is_too_large_is_refused_alone(desk: Desk, members: dict[str, Any]) -> None:
     ids = ["before", "large", "after"]
-    await desk.insert(*(claimed(desk, each, payload=INTEGERS if each == "large" else None) for each in ids))
+    await desk.insert(*(claimed(desk, each, payload=HALF if each == "large" else None) for each in ids))
     answers = await desk.engine.commit(
-        [CommitRecord(each, NONCE, result=INTEGERS, **members) for each in ids], desk.now
+        [CommitRecord(each, NONCE, result=HALF if each == "large" else b"1", **members) for each in ids],
+        desk.now,
     )
     assert [type(answer) for answer in answers] == [TaskRecord, PayloadTooLarge, TaskRecord]
     task = await desk.get("large")
-    assert (task.state, task.nonce, task.result, task.payload) == (ACTIVE, NONCE, None, INTEGERS)
+    assert (task.state, task.nonce, task.result, task.payload) == (ACTIVE, NONCE, None, HALF)
     assert {(await desk.get(each)).nonce for each in ("before", "after")} == {""}
     with pytest.raises(PayloadTooLarge):
-        await desk.commit("large", NONCE, result=INTEGERS, **members)
+        await desk.commit("large", NONCE, result=HALF, **members)
     # The claim is as it was: a smaller result is taken.
     assert (await desk.commit("large", NONCE, result=b"1", **members)).result == b"1"
 
@@ -72,17 +73,17 @@ async def test_a_commit_that_is_too_large_is_refused_alone(desk: Desk, members: 
 async def test_every_refusal_in_a_batch_is_its_own(desk: Desk) -> None:
     """Under a nonce and by force, alone and several to one task: each is answered in its place."""
     ids = ["0", "1", "2", "3", "4", "5"]
-    await desk.insert(*(claimed(desk, each, payload=INTEGERS) for each in ids))
+    await desk.insert(*(claimed(desk, each, payload=HALF if each in {"1", "4"} else None) for each in ids))
     commits = [
         CommitRecord("0", NONCE),
-        CommitRecord("1", NONCE, result=INTEGERS),
+        CommitRecord("1", NONCE, result=HALF),
         CommitRecord("2", NONCE, result=b"[9223372036854775808]"),
         CommitRecord("3", "another"),
         CommitRecord("absent", NONCE),
-        CommitRecord("4", result=INTEGERS),
+        CommitRecord("4", result=HALF),
         CommitRecord("4", result=b"-" + b"9" * 4_300),
         CommitRecord("4", result=b"2"),
-        CommitRecord("5", NONCE, payload=b"1", result=INTEGERS),
+        CommitRecord("5", NONCE, payload=b"1", result=HALF),
     ]
     answers = await desk.engine.commit(commits, desk.now)
     assert [type(answer) for answer in answers] == [
