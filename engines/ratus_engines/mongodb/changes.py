@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pymongo import ReturnDocument, UpdateOne
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure, WriteConcernError
 
 from ratus import transitions
 from ratus.engine import Observer
@@ -166,15 +166,16 @@ class Changes:
 
 
 def _refused(error: BulkWriteError, places: Sequence[int]) -> dict[int, RatusError]:
-    """Why single writes were refused; raises the error where more than these went wrong."""
+    """Why single writes were refused. Raises the error of the driver where more than these went wrong."""
     refused: dict[int, RatusError] = {}
     for failure in error.details["writeErrors"]:
-        own = refusal(OperationFailure(failure["errmsg"], failure["code"]))
+        cause = OperationFailure(failure["errmsg"], failure["code"])
+        own = refusal(cause)
         if own is None:
-            raise error
+            raise cause from error
         refused[places[failure["index"]]] = own
-    if not refused or error.details["writeConcernErrors"]:
-        raise error
+    for failure in error.details["writeConcernErrors"]:
+        raise WriteConcernError(failure["errmsg"], failure["code"]) from error
     return refused
 
 

@@ -12,6 +12,7 @@ from ratus.errors import BadRequest, Conflict, InternalError, NotFound, PayloadT
 from ratus.records import ACTIVE, ARCHIVED, PENDING, CommitRecord, RetryPolicy, TaskRecord
 from tests.engines.contract.desk import HOUR, Desk
 from tests.engines.mongodb import servers
+from tests.engines.mongodb.proxy import Fate, Proxy, name_of
 
 pytestmark = pytest.mark.anyio
 
@@ -170,3 +171,29 @@ async def test_a_claim_that_left_no_room_lapses_all_the_same(desk: Desk, databas
     for task in (first, second):
         assert (task.state, task.outcome, task.error) == (ARCHIVED, "failed", "deadline exceeded")
     assert (first.consumer, second.consumer) == ("", consumer)
+
+
+async def test_a_batch_refused_in_part_for_what_passes_is_tried_one_by_one(
+    proxied: Desk, between: Proxy
+) -> None:
+    """One is refused for its size, another because the member steps down: the rest is not affected."""
+    refused = False
+
+    def rule(command: dict[str, Any]) -> Fate | dict[str, Any]:
+        nonlocal refused
+        if name_of(command) == "update" and not refused:
+            refused = True
+            failures = [
+                {"index": 0, "code": 17419, "errmsg": "too large"},
+                {"index": 1, "code": 10107, "errmsg": "not primary"},
+            ]
+            return {"ok": 1.0, "n": 0, "nModified": 0, "writeErrors": failures}
+        return Fate.PASS
+
+    await proxied.insert(*(claimed(proxied, each) for each in ("0", "1", "2")))
+    between.rule = rule
+    answers = await proxied.engine.commit(
+        [CommitRecord(each, NONCE) for each in ("0", "1", "2")], proxied.now
+    )
+    assert refused
+    assert [type(answer) for answer in answers] == [TaskRecord] * 3
