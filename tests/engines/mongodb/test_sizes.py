@@ -43,34 +43,6 @@ def room_in(task: TaskRecord) -> int:
     return MAX_DOCUMENT - len(encoded(task).raw)
 
 
-@pytest.mark.parametrize(
-    "members",
-    [
-        {},
-        {"error": "boom"},
-        {"state": PENDING},
-        {"state": ARCHIVED},
-        {"state": PENDING, "error": "boom"},
-        {"topic": "u"},
-    ],
-)
-async def test_a_commit_that_is_too_large_is_refused_alone(desk: Desk, members: dict[str, Any]) -> None:
-    ids = ["before", "large", "after"]
-    await desk.insert(*(claimed(desk, each, payload=HALF if each == "large" else None) for each in ids))
-    answers = await desk.engine.commit(
-        [CommitRecord(each, NONCE, result=HALF if each == "large" else b"1", **members) for each in ids],
-        desk.now,
-    )
-    assert [type(answer) for answer in answers] == [TaskRecord, PayloadTooLarge, TaskRecord]
-    task = await desk.get("large")
-    assert (task.state, task.nonce, task.result, task.payload) == (ACTIVE, NONCE, None, HALF)
-    assert {(await desk.get(each)).nonce for each in ("before", "after")} == {""}
-    with pytest.raises(PayloadTooLarge):
-        await desk.commit("large", NONCE, result=HALF, **members)
-    # The claim is as it was: a smaller result is taken.
-    assert (await desk.commit("large", NONCE, result=b"1", **members)).result == b"1"
-
-
 async def test_every_refusal_in_a_batch_is_its_own(desk: Desk) -> None:
     """Under a nonce and by force, alone and several to one task: each is answered in its place."""
     ids = ["0", "1", "2", "3", "4", "5"]
