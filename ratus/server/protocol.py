@@ -29,7 +29,7 @@ from ratus.server.answers import last_answer
 from ratus.server.exchange import Exchange
 from ratus.server.heads import ambiguity, head_size, too_large, without_upgrade
 from ratus.server.state import GuardedState
-from ratus.server.target import split_target
+from ratus.server.target import encode_raw_target, split_target
 
 logger = logging.getLogger("ratus")
 
@@ -174,6 +174,9 @@ class GuardedProtocol(HttpToolsProtocol):
             # No other request can be within what is missing of a body.
             missing = 0 if self._receiving is None else self._receiving.missing()
             end = position + max(PIECE, missing)
+            if position == 0 and not missing and not self._head_open:
+                # A long request line is kept whole, since it may have to be encoded.
+                end = max(end, bytes(rest[: self._guards.header_bytes]).find(b"\n") + 1)
             self._parse(rest[position:end])
             position = end
         if self._waiting and self._refusal is None:
@@ -184,6 +187,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._chunk_size = len(data)
         plain = b""
         rest = data
+        if not self._head_open and self._receiving is None and not (begin := bytes(data)).isascii():
+            rest = encode_raw_target(begin)
         while True:
             try:
                 if plain:
