@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,11 @@ from ratus.transitions import RetryDefaults
 from ratus.waiting import WaitingRoom
 
 logger = logging.getLogger("ratus")
+
+# Files that clients cannot use up: for snapshots, databases and their pools of connections, the log, probes.
+SPARE_FILES = 128
+
+PROBES = frozenset(prefix + path for prefix in (b"", b"/v1") for path in (b"/livez", b"/readyz", b"/healthz"))
 
 # A list of 12 MB takes 20 ms to be written down. Where the engine answers at once, one such list is made
 # between two turns of the event loop. A database takes its time, and others should not wait for a slow one.
@@ -142,12 +148,22 @@ def limits(settings: Settings) -> Guards:
     """The limits of connections that the settings ask for."""
     bodies = settings.max_bodies_in_flight
     return Guards(
-        connections=settings.max_connections,
+        connections=_connections(settings.max_connections),
         connections_per_address=settings.max_connections_per_address,
         body_bytes=max(bodies, settings.max_body_size) if bodies else 0,
         unread_bytes=settings.max_unread_answers,
         body_rate=settings.min_body_rate,
+        probes=PROBES,
     )
+
+
+def _connections(wanted: int) -> int:
+    """So many connections as are wanted (0: any number) and leave some of the files that may be open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    most = files - min(SPARE_FILES, files // 2)
+    return min(wanted, most) if wanted else most
 
 
 def create_engine(settings: Settings) -> Engine:

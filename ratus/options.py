@@ -321,7 +321,8 @@ SERVER_GROUPS: Final = (
                 "max-connections",
                 "integer",
                 16384,
-                "most connections that are open at a time; 0: as many as the system lets it have",
+                "most connections that are open at a time; 0: as many as the limit of open files allows. "
+                "128 files are always kept for other uses",
                 minimum=0,
                 maximum=_MAX_COUNT,
             ),

@@ -110,18 +110,20 @@ def launch(
     *flags: str,
     environment: Mapping[str, str] | None = None,
     many_files: bool = False,
+    files: int | None = None,
     port: int | None = None,
 ) -> Server:
     """Start a server with these flags; it may not be ready yet. Its log goes to `directory`.
 
     `many_files`: it may open as many files as the system lets it, where the usual number does not suffice.
-    `port`: where it listens, by default any that is free.
+    `files`: it may open so many. `port`: where it listens, by default any that is free.
     """
     port = port or free_port()
     log_file = directory / f"server-{port}.log"
     command = [sys.executable, "-m", "ratus", "--port", str(port), "--bind", "127.0.0.1", *flags]
-    if many_files:
-        command = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh", *command]
+    if many_files or files:
+        limit = str(files or '"$(ulimit -Hn)"')
+        command = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *command]
     with log_file.open("ab") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.STDOUT, env=_environment() | dict(environment or {})
@@ -131,14 +133,18 @@ def launch(
 
 @contextlib.contextmanager
 def serving(
-    directory: Path, *flags: str, environment: Mapping[str, str] | None = None, many_files: bool = False
+    directory: Path,
+    *flags: str,
+    environment: Mapping[str, str] | None = None,
+    many_files: bool = False,
+    files: int | None = None,
 ) -> Iterator[Server]:
     """A server that is ready, until the block ends."""
-    server = launch(directory, *flags, environment=environment, many_files=many_files)
+    server = launch(directory, *flags, environment=environment, many_files=many_files, files=files)
     while not _is_ready(server):
         # Another program may have taken the port since it was found free.
         assert "cannot listen" in server.log, server.log
-        server = launch(directory, *flags, environment=environment, many_files=many_files)
+        server = launch(directory, *flags, environment=environment, many_files=many_files, files=files)
     try:
         yield server
     finally:

@@ -28,6 +28,9 @@ class Guards:
     # What all clients together may have the server hold; 0: any number.
     connections: int = 0
     connections_per_address: int = 0
+    # Paths that are answered on a few connections beyond these limits: probes, so that a full server is not
+    # taken for a dead one.
+    probes: frozenset[bytes] = frozenset()
     # The bytes of bodies that are not complete yet or whose requests are in work.
     body_bytes: int = 0
     # The bytes of answers that their clients do not read.

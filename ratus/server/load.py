@@ -7,6 +7,10 @@ from collections import Counter
 from ratus.errors import Overloaded
 from ratus.server.guards import Guards
 
+# Connections beyond the limits that wait to say what they want, in case it is a probe. Each kubelet and each
+# load balancer needs one for a moment.
+PROBES = 16
+
 
 class Load:
     """Counts what clients make the server hold, and refuses what would be more than ``Guards`` allow."""
@@ -14,6 +18,7 @@ class Load:
     def __init__(self, guards: Guards) -> None:
         self._guards = guards
         self._addresses: Counter[str] = Counter()
+        self._probing = 0
         self.body_bytes = 0
         """Of bodies that came in more than one read, from their first byte to the end of their requests."""
         self.unread_bytes = 0
@@ -36,6 +41,17 @@ class Load:
         if guards.connections and connections > guards.connections:
             return self._refuse("connections", f"at most {guards.connections} connections are open at a time")
         return None
+
+    def begin_probe(self) -> bool:
+        """Whether a refused connection may send a request first, which is answered if it is a probe."""
+        if not self._guards.probes or self._probing >= PROBES:
+            return False
+        self._probing += 1
+        return True
+
+    def end_probe(self) -> None:
+        """A connection that was let in to probe is lost."""
+        self._probing -= 1
 
     def disconnect(self, address: str) -> None:
         """A connection that was counted is lost."""

@@ -73,6 +73,8 @@ class GuardedProtocol(HttpToolsProtocol):
         # What the parser callbacks found wrong, and the error to be answered once the requests before it are.
         self._fault: RatusError | None = None
         self._refusal: RatusError | None = None
+        # Of a connection beyond the limits: the answer to its first request if that is no probe.
+        self._unless_probe: RatusError | None = None
         # The head that is being read, or in a body the bytes that are not content.
         self._head_open = False
         self._head_size = FRESH
@@ -104,7 +106,12 @@ class GuardedProtocol(HttpToolsProtocol):
         self._address = self.client[0] if self.client else ""
         refusal = self.state.load.connect(self._address, len(self.connections))
         if refusal is not None:
-            self._answer_last(refusal)
+            if self.state.load.begin_probe():
+                self._unless_probe = refusal
+                # Probes send their request at once, and few connections may wait for one.
+                self.deadline = self.loop.time() + self._guards.linger_seconds
+            else:
+                self._answer_last(refusal)
 
     def _new_parser(self) -> None:
         self.url, self.headers = b"", []
@@ -115,6 +122,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Tell everybody that the peer is gone, and let go of everything."""
         self.connections.discard(self)
         self.state.load.disconnect(self._address)
+        if self._unless_probe is not None:
+            self._unless_probe = None
+            self.state.load.end_probe()
         self._count_unsent(0)
         self.gone = self._closing = True
         self._unwritten = b""
@@ -275,6 +285,8 @@ class GuardedProtocol(HttpToolsProtocol):
             raw_path, path, query = split_target(method, self.url)
         except BadRequest as error:
             self._fail(error)
+        if self._unless_probe is not None and (method != "GET" or raw_path not in self._guards.probes):
+            self._fail(self._unless_probe)
         exchange = Exchange(
             self,
             {
@@ -293,7 +305,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 "ratus.connection": self,
                 "ratus.headers": names,
             },
-            keep_alive=version == "1.1" and self.parser.should_keep_alive(),
+            keep_alive=version == "1.1" and self.parser.should_keep_alive() and self._unless_probe is None,
             expects_continue=self._expects_continue and version == "1.1",
         )
         # An idle connection holds nothing of its last request.
