@@ -30,7 +30,7 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """Tells the time, by both clocks, and wakes up."""
+    """Both clocks, and timers on them."""
 
     def now(self) -> int:
         """The wall clock: microseconds since 1970-01-01 UTC."""
@@ -41,8 +41,8 @@ class Clock(Protocol):
         ...
 
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
-        """Call back when the wall clock, if it is not set meanwhile, says ``when``, or earlier: who is called
-        looks at the clock and asks again if need be."""
+        """Call back when the wall clock, if it is not set meanwhile, says ``when``, or earlier: the
+        callback reads the clock, and sets another timer if it came early."""
         ...
 
     def call_at_monotonic(self, when: int, callback: Callable[[], None]) -> Timer:

@@ -97,7 +97,7 @@ class Service:
         self.chores.start()
 
     def begin_shutdown(self) -> None:
-        """Not ready any more; whoever waits is sent away."""
+        """Answer `/readyz` with 503 from now on, and end all waits."""
         self._handlers.draining = True
         if self._stop_begins is None:
             self._stop_begins = time.monotonic() + self._shutdown_delay_seconds

@@ -141,7 +141,7 @@ class _Held:
 
     @property
     def earliest_end(self) -> float:
-        """Before this moment nobody else can have the task."""
+        """Before this moment no other claim of the task can be made."""
         return min(self.ends_by_itself, self.given_up)
 
     def accepted(self, outcome: str) -> list[Commit]:

@@ -229,7 +229,7 @@ class Worker(ABC):
                 self.work()
                 self._pause = 0.0
             except BaseException as error:
-                # A defect. No caller may wait for ever, and later ones may have more luck.
+                # A defect. Every caller gets the error, and the thread goes on: the next write may succeed.
                 self._log(error)
                 jobs = self._taken or self.take(self.waiting())
                 for job in jobs:
