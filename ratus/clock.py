@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextvars import Context
 from typing import Protocol
 
 SECOND = 1_000_000
@@ -51,7 +52,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's clocks. Timers call back in an empty context: the request that set one may be over."""
 
     def now(self) -> int:
         return time.time_ns() // 1000
@@ -61,8 +62,8 @@ class SystemClock:
 
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
         delay = min(max((when - self.now()) / SECOND, 0.0), LONGEST_SLEEP)
-        return asyncio.get_running_loop().call_later(delay, callback)
+        return asyncio.get_running_loop().call_later(delay, callback, context=Context())
 
     def call_at_monotonic(self, when: int, callback: Callable[[], None]) -> Timer:
         delay = max((when - self.monotonic()) / SECOND, 0.0)
-        return asyncio.get_running_loop().call_later(delay, callback)
+        return asyncio.get_running_loop().call_later(delay, callback, context=Context())

@@ -15,6 +15,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Coroutine, Iterable
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -248,7 +249,8 @@ class WaitingRoom:
                         self._engine.watch(False)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+        # It works for every request that waits, so it has the context of none.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 
 import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 
-from ratus.clock import MINUTE, SECOND
+from ratus.clock import MINUTE, SECOND, SystemClock
 from ratus.engine import Traits
 from ratus.errors import ServiceUnavailable
 from ratus.records import ACTIVE, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
@@ -35,6 +36,36 @@ async def test_a_task_that_comes_is_handed_out_at_once(hall: Hall) -> None:
     assert got.result() == ["1"]
     assert await hall.state("1") == ACTIVE
     await hall.assert_empty()
+
+
+async def test_claims_for_requests_that_wait_run_in_the_context_of_none() -> None:
+    trace: ContextVar[str] = ContextVar("trace", default="none")
+    seen: list[str] = []
+
+    class Recording(MemdbEngine):
+        async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+            seen.append(trace.get())
+            return await super().claim(claim, now)
+
+    hall = await Hall(Recording()).open()
+    trace.set("the request that waits")
+    got = hall.wait()
+    await hall.settle()
+    trace.set("the request that inserts")
+    await hall.insert("1")
+    await hall.settle()
+    assert got.result() == ["1"]
+    assert set(seen) == {"none"}
+
+
+async def test_timers_call_back_in_an_empty_context() -> None:
+    trace: ContextVar[str] = ContextVar("trace", default="none")
+    seen: asyncio.Queue[str] = asyncio.Queue()
+    clock = SystemClock()
+    trace.set("a request")
+    clock.call_at(clock.now(), lambda: seen.put_nowait(trace.get()))
+    clock.call_at_monotonic(clock.monotonic(), lambda: seen.put_nowait(trace.get()))
+    assert [await seen.get(), await seen.get()] == ["none", "none"]
 
 
 async def test_a_task_that_is_there_is_handed_out_at_once(hall: Hall) -> None:
