@@ -29,6 +29,8 @@ def _command(url: str) -> list[str]:
             str(config),
             "run",
             f"{url}/openapi.json",
+            # The document's own address is relative, which schemathesis does not resolve.
+            *("--url", url),
         ),
         *("--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--continue-on-failure"),
         *("--max-examples", str(MAX_EXAMPLES), "--generation-deterministic", "--no-color"),

@@ -30,13 +30,21 @@ class Forwarding(ScriptedServer):
                 yield own
                 number += 1
                 continue
-            with socket.create_connection(self._behind) as behind:
-                behind.sendall(self.requests[-1].replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
-                data = b""
-                while received := behind.recv(65536):
-                    data += received
-            yield self._replace(number, data)
+            try:
+                answer = self._replace(number, self._forward(self.requests[-1]))
+            except OSError:  # the server has ended, and with it the test
+                answer = None
+            yield answer
             number += 1
+
+    def _forward(self, request: bytes) -> bytes:
+        """Send a request to the server; its answer."""
+        with socket.create_connection(self._behind) as behind:
+            behind.sendall(request.replace(b"\r\n", b"\r\nconnection: close\r\n", 1))
+            data = b""
+            while received := behind.recv(65536):
+                data += received
+        return data
 
     def own_answer(self, number: int) -> bytes | None:
         """What the proxy answers itself, without asking the server; `None` where it hands the request on."""

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from ratus import (
-    BadRequest,
     Client,
     Forbidden,
     Retry,
@@ -438,16 +437,10 @@ def test_outcomes_are_kept_while_the_server_is_away(kind: str, tmp_path: Any) ->
 
 
 def test_a_worker_that_may_not_work_ends_with_the_servers_error(kind: str) -> None:
-    with RatusServer("--auth-tokens", "small:produce+read", "--promise-max-wait", "1s") as server:
+    with RatusServer("--auth-tokens", "small:produce+read") as server:
         for token, error in (("", Unauthorized), ("small", Forbidden)):
             with connect(kind, server.url, token=token) as client, pytest.raises(error):
                 InBackground(lambda client=client: client.subscribe("t", print)).join()  # type: ignore[misc]
-    with (
-        RatusServer("--promise-max-wait", "1s") as server,
-        connect(kind, server.url) as client,
-        pytest.raises(BadRequest, match="wait: it must be from 0s to 1s"),
-    ):
-        InBackground(lambda: client.subscribe("t", print, wait="20s")).join()
 
 
 def test_a_server_that_hands_out_few_at_once_is_asked_for_few(kind: str) -> None:
