@@ -45,6 +45,7 @@ CALLS: dict[str, Callable[[Engine], Awaitable[object]]] = {
     "next_due": lambda e: e.next_due("t"),
     "list_topics": lambda e: e.list_topics(10, 0),
     "get_topic": lambda e: e.get_topic("t", 0),
+    "known_topics": lambda e: e.known_topics({"t"}),
     "survey": lambda e: e.survey(0, lambda info: None),
     "set_paused": lambda e: e.set_paused("t", True),
     "delete_topic": lambda e: e.delete_topic("t"),
