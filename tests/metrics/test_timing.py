@@ -39,7 +39,8 @@ async def counts(metrics: Metrics, name: str) -> dict[str, float]:
 
 def test_what_an_engine_may_have_to_wait_for_is_measured() -> None:
     abstract = Engine.__abstractmethods__ - {"open", "close"}
-    assert set(OPERATIONS) == abstract | {"survey"}
+    with_a_default = {"survey", "known_topics"}
+    assert set(OPERATIONS) == abstract | with_a_default
 
 
 async def test_an_operation_answers_as_before_and_is_counted(metrics: Metrics) -> None:
