@@ -66,6 +66,9 @@ class JournalEngine(Engine):
         self._kept: dict[str, TaskRecord] | None = None  # in order of creation; None while it is not open
         self._paused: dict[str, None] = {}
         self._sequence = 0
+        # Tasks that were due when they became pending: they stay due when the clock is set back.
+        self._due: set[str] = set()
+        self._now = 0
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -83,6 +86,8 @@ class JournalEngine(Engine):
             [*(Line(put=task) for task in kept.values()), *(Line(topic=t, paused=True) for t in self._paused)]
         )
         self._kept = kept
+        self._now = now
+        self._due = {task.id for task in kept.values() if task.state == PENDING and task.scheduled <= now}
 
     async def close(self, now: int) -> None:
         self._kept = None
@@ -121,6 +126,8 @@ class JournalEngine(Engine):
         tasks.update(step.tasks)
         for task_id in step.gone:
             del tasks[task_id]
+        self._due.difference_update(step.tasks, step.gone)
+        self._due |= {task.id for task in step.tasks.values() if self._is_due(task, self._now)}
         if self.observer is not None:
             for topic, events in step.events:
                 self.observer.happened(topic, events)
@@ -162,6 +169,7 @@ class JournalEngine(Engine):
         return self._put(tasks, now, replace=True)
 
     def _put(self, tasks: Sequence[TaskRecord], now: int, *, replace: bool) -> list[bool]:
+        self._now = now
         step = Step()
         created = []
         sequence = self._sequence
@@ -207,6 +215,7 @@ class JournalEngine(Engine):
         return self._delete(self._of(topic))
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
+        self._now = now
         step = Step()
         answers = [self._commit(step, commit, now) for commit in commits]
         self._take(step)
@@ -225,6 +234,7 @@ class JournalEngine(Engine):
     # ---- claims ----------------------------------------------------------------------------------
 
     async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        self._now = now
         step = Step()
         claimed: list[TaskRecord] = []
         size = 0
@@ -241,7 +251,7 @@ class JournalEngine(Engine):
             for task in pending:
                 if len(claimed) == claim.limit:
                     break
-                if task.scheduled > now:
+                if not self._is_due(task, now):
                     continue
                 if self._has_expired(task, now):
                     step.change(task, transitions.expire(task))
@@ -275,6 +285,7 @@ class JournalEngine(Engine):
         return self._change(task, transitions.extend(nonce=nonce, deadline=deadline))
 
     async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+        self._now = now
         task = self._tasks.get(task_id)
         if task is None or task.state != ACTIVE or (nonce is not None and nonce != task.nonce):
             return False
@@ -282,6 +293,7 @@ class JournalEngine(Engine):
         return True
 
     async def release_topic(self, topic: str, now: int) -> int:
+        self._now = now
         return self._change_all(self._of(topic, ACTIVE), lambda task: transitions.release())
 
     async def next_due(self, topic: str) -> int | None:
@@ -294,6 +306,9 @@ class JournalEngine(Engine):
         if task is None:
             raise NotFound()
         return task
+
+    def _is_due(self, task: TaskRecord, now: int) -> bool:
+        return task.state == PENDING and (task.scheduled <= now or task.id in self._due)
 
     @staticmethod
     def _has_lapsed(task: TaskRecord, now: int) -> bool:
@@ -315,7 +330,7 @@ class JournalEngine(Engine):
         if not tasks and topic not in self._paused:
             return None
         counts = [sum(task.state == state for task in tasks) for state in range(4)]
-        due = [task.scheduled for task in tasks if task.state == PENDING and task.scheduled <= now]
+        due = [task.scheduled for task in tasks if self._is_due(task, now)]
         return TopicInfo(
             topic,
             (counts[0], counts[1], counts[2], counts[3]),
@@ -350,6 +365,7 @@ class JournalEngine(Engine):
     # ---- chores ----------------------------------------------------------------------------------
 
     async def recover(self, now: int) -> int:
+        self._now = now
         lapsed = [task for task in self._tasks.values() if self._has_lapsed(task, now)]
         return self._change_all(lapsed, lambda task: transitions.lapse(task, self.retry, self.random))
 
