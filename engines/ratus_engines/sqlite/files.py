@@ -1,6 +1,6 @@
 """The files that a database consists of, and whether their names still mean them.
 
-What is written to a file that has lost its name is found by nobody after a crash; and another process that
+What is written to a file that has lost its name cannot be found after a crash; and another process that
 opens the name gets another file, another log or another lock. So before each write the names are looked at,
 and whether the database was emptied or its log cut.
 """
