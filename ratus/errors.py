@@ -11,7 +11,7 @@
      ├─ PayloadTooLarge       413   the body or the batch is over the limit
      ├─ HeadersTooLarge       431   too many or too large headers
      ├─ InternalError         500   a defect of the server
-     ├─ NotSupported          501   a transfer coding that this server does not know
+     ├─ NotSupported           501   a transfer coding that this server does not know
      ├─ ServiceUnavailable    503   not ready, shutting down, or the database is away
      │   └─ Overloaded        503   a limit of all clients together has been reached
      ├─ TaskFailed              -   a task that was waited for has failed; clients only

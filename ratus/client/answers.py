@@ -41,6 +41,7 @@ KINDS: Final[dict[int, type[RatusError]]] = {
         errors.PayloadTooLarge,
         errors.HeadersTooLarge,
         errors.InternalError,
+        errors.NotSupported,
         errors.ServiceUnavailable,
     )
 }
