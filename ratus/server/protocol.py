@@ -22,14 +22,14 @@ from typing import NoReturn
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ratus.errors import BadRequest, InternalError, RatusError, RequestTimeout
 from ratus.server.answers import last_answer
 from ratus.server.exchange import Exchange
-from ratus.server.heads import ambiguity, head_size, too_large, without_upgrade
+from ratus.server.heads import ambiguity, head_size, too_large
+from ratus.server.parsing import ParsingProtocol
 from ratus.server.state import GuardedState
-from ratus.server.target import encode_raw_target, split_target
+from ratus.server.target import split_target
 
 logger = logging.getLogger("ratus")
 
@@ -49,14 +49,11 @@ class _Refused(Exception):
     traceback holds the frames that it passed, and they hold the connection."""
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(ParsingProtocol):
     """One connection of a client, a ``Connection`` to the application."""
 
     def __init__(self, config: Config, state: GuardedState, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(config, state, {}, loop)
-        # The parser holds the connection by its callbacks. One whose TLS handshake fails is never made, hence
-        # never lost, and would keep itself alive.
-        self.parser = None  # type: ignore[assignment]  # as in the base, when the connection is lost
+        super().__init__(config, state, loop)
         self.state = state
         self.gone = False
         self.pressed = False
@@ -64,7 +61,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._guards = state.guards
         self._watcher: Callable[[], None] | None = None
         self._current: Exchange | None = None
-        self._receiving: Exchange | None = None
         # The current one, as long as it has not begun: that is done when what was read has been parsed.
         self._fresh: Exchange | None = None
         self._waiting: deque[Exchange] = deque()
@@ -76,9 +72,7 @@ class GuardedProtocol(HttpToolsProtocol):
         # Of a connection beyond the limits: the answer to its first request if that is no probe.
         self._unless_probe: RatusError | None = None
         # The head that is being read, or in a body the bytes that are not content.
-        self._head_open = False
         self._head_size = FRESH
-        self._chunk_size = 0
         self._progress = False
         self._expects_continue = False
         # The last Host that was looked at: a client sends the same one with every request.
@@ -112,11 +106,6 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.deadline = self.loop.time() + self._guards.linger_seconds
             else:
                 self._answer_last(refusal)
-
-    def _new_parser(self) -> None:
-        self.url, self.headers = b"", []
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody that the peer is gone, and let go of everything."""
@@ -182,11 +171,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._unparsed = b""
         while position < len(rest) and not (self._waiting or self._closing or self._refusal is not None):
             # No other request can be within what is missing of a body.
-            missing = 0 if self._receiving is None else self._receiving.missing()
-            end = position + max(PIECE, missing)
-            if position == 0 and not missing and not self._head_open:
-                # A long request line is kept whole, since it may have to be encoded.
-                end = max(end, bytes(rest[: self._guards.header_bytes]).find(b"\n") + 1)
+            end = position + max(PIECE, self.missing())
             self._parse(rest[position:end])
             position = end
         if self._waiting and self._refusal is None:
@@ -194,27 +179,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes | memoryview) -> None:
         """Parse a part of what came, then see how long the client may take for what is missing."""
-        self._chunk_size = len(data)
-        plain = b""
-        rest = data
-        if not self._head_open and self._receiving is None and not (begin := bytes(data)).isascii():
-            rest = encode_raw_target(begin)
-        while True:
-            try:
-                if plain:
-                    self.parser.feed_data(plain)
-                self.parser.feed_data(rest)
-                break
-            except httptools.HttpParserUpgrade as upgrade:
-                # The parser leaves out the body of such a request, and cannot be told that no upgrade will
-                # happen.
-                version, method = self.parser.get_http_version(), self.parser.get_method()
-                plain = without_upgrade(method, self.url, version, self.headers)
-                rest = memoryview(rest)[upgrade.args[0] :]
-                self._new_parser()
-            except httptools.HttpParserError as error:
-                self._refuse(self._diagnose(error))
-                return
+        try:
+            self._feed_part(data)
+        except httptools.HttpParserError as error:
+            self._refuse(self._diagnose(error))
+            return
         if self._head_open:
             self._measure_head()
         elif self._receiving is not None:

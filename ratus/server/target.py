@@ -10,30 +10,10 @@ from ratus.errors import BadRequest
 # A path of printable characters alone: neither a query nor a fragment.
 _PLAIN = re.compile(rb"/[!-\"$->@-~]*")
 
-_OUTSIDE_ASCII = re.compile(rb"[\x80-\xff]")
-
 
 Target = tuple[bytes, str, bytes]
 """A request target, split: the path as it travelled (``//v1`` stays ``//v1``); the path percent-decoded, with
 U+FFFD for bytes that are not UTF-8; and what follows the question mark, undecoded, empty without one."""
-
-
-def encode_raw_target(data: bytes) -> bytes:
-    """The beginning of a request, its first line percent-encoded where it holds raw UTF-8.
-
-    The parser refuses such lines, but Ratus serves them and some clients send them. A line that is not
-    complete or is not UTF-8 stays as it is, and is refused. What follows the line is never touched, so the
-    request ends where the parser, and any proxy before it, sees its end.
-    """
-    end = data.find(b"\n", len(data) - len(data.lstrip(b"\r\n"))) + 1
-    line = data[:end]
-    if line.isascii():
-        return data
-    try:
-        line.decode("utf-8")
-    except UnicodeDecodeError:
-        return data
-    return _OUTSIDE_ASCII.sub(lambda match: b"%%%02X" % match[0][0], line) + data[end:]
 
 
 def split_target(method: str, target: bytes) -> Target:

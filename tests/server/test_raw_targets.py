@@ -5,10 +5,9 @@ from __future__ import annotations
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ratus.server.target import encode_raw_target
+from ratus.server import Guards
+from ratus.server.raw_targets import feed_raw
 from tests.server.support import Client, echo, running
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -63,14 +62,41 @@ def test_the_longest_name_is_served_however_much_follows_it() -> None:
         assert seen["body"] == 9000
 
 
-@given(st.binary())
-def test_only_the_first_line_is_encoded_and_only_if_it_is_utf_8(data: bytes) -> None:
-    encoded = encode_raw_target(data)
+@pytest.mark.parametrize("pieces", [1, 7])
+def test_a_raw_target_counts_as_much_as_an_encoded_one(pieces: int) -> None:
+    with running(echo, guards=Guards(header_bytes=3000)) as server:
+        for size, status in ((480, 200), (520, 431)):
+            raw = f"GET /{'é' * size} HTTP/1.1\r\nhost: a\r\n\r\n".encode()
+            for sent in (raw, quote(raw, safe=bytes(range(128))).encode()):
+                with Client(server.port) as client:
+                    step = -(-len(sent) // pieces)
+                    for start in range(0, len(sent), step):
+                        client.send(sent[start : start + step])
+                    assert client.answer().status == status
 
-    start = len(data) - len(data.lstrip(b"\r\n"))
-    line, end, rest = data[start:].partition(b"\n")
-    try:
-        expected = quote(line.decode(), safe=bytes(range(128))).encode() if end else line
-    except UnicodeDecodeError:
-        expected = line
-    assert encoded == data[:start] + expected + end + rest
+
+class Counting:
+    """A parser that is in the middle of a message, whatever it is fed."""
+
+    def __init__(self, missing: int) -> None:
+        self._missing = missing
+        self.fed: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        self.fed.append(data)
+
+    def within_target(self) -> bool:
+        return False
+
+    def missing(self) -> int:
+        return self._missing
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("missing", [0, 100_000_000])
+def test_bytes_that_look_like_many_targets_are_fed_in_few_parts(missing: int, begun: bool) -> None:
+    data = "GET /é".encode() * 100_000
+    reader = Counting(missing)
+    assert feed_raw(reader, data, begun) == b""
+    assert b"".join(reader.fed) == data
+    assert len(reader.fed) == 2
