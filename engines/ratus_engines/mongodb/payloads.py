@@ -1,14 +1,18 @@
 """Payloads and results: JSON text as BSON values, and back, so that a Go Ratus can read them too.
 
-Strings, structure, the order of members, 64-bit integers and doubles are the same on both sides. A value that
-BSON cannot hold as it was sent is stored as an object with one member, `TEXT_NAME`, whose value is the JSON
-text itself. These values are not plain:
+Strings, structure, the order of members, 64-bit integers and doubles are the same on both sides: such a value
+is plain. Any other is stored as the JSON text itself, as it was sent, in binary data of a subtype of its own
+(`TEXT_SUBTYPE`). That is a value
 
-- An object in which a name stands twice, and a name with a NUL: BSON and its drivers have no place for them.
-- A name with U+E000 (a character that Unicode leaves to private use): `TEXT_NAME` begins with it.
-- The integer ``-0``: BSON would lose its sign.
+- that BSON cannot hold as it was sent: an object in which a name stands twice, a name with a NUL, the integer
+  ``-0`` (BSON would lose its sign);
+- in which a name has U+E000 (a character that Unicode leaves to private use): version 0.1 wrote escapes that
+  begin with it, and those are still read;
+- whose conversion would hold the event loop: a list or an object with more in it than `MOST_VALUES`,
+  `MOST_ESCAPES` or `MOST_STRUCTURE`. A string is quick, however long it is.
 
-Version 0.1 wrote such names with escapes that begin with U+E000, and those are still read.
+No client can make such binary data by JSON, neither here nor with a Go Ratus, so it is trusted and given out
+as it is.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Any
 
 import bson
 import msgspec
+from bson.binary import Binary
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
@@ -30,11 +35,29 @@ from ratus.times import MAX_TIME, MIN_TIME, format_time
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 
+TEXT_SUBTYPE = 0xE0
+"""Of binary data that is a JSON text: one of those that BSON leaves to its users."""
+
+MOST_VALUES = 20_000
+"""Values in a plain list or object, it and those within counted. Each takes up to a microsecond one way."""
+
+MOST_ESCAPES = 50_000
+"""Backslashes in a plain list or object. Each takes up to 0.2 microseconds."""
+
+MOST_STRUCTURE = 256 * 1024
+"""Bytes of a plain list or object that are not in strings: digits and white space, above all."""
+
+MOST_BYTES = 2 * 1024 * 1024
+"""Bytes of a plain list or object. Each takes up to ten nanoseconds."""
+
+MOST_ADDED = 16 * MOST_VALUES
+"""Bytes that a value takes more as BSON than as JSON, at the most: `[0.0,0.0]` takes 11 for each."""
+
+# A shorter value is plain in every respect: a value within takes two bytes, with its comma or bracket.
+_SHORT = 2 * MOST_VALUES
+
 _ESCAPE = "\ue000"
 _ESCAPED = _ESCAPE.encode()
-
-TEXT_NAME = _ESCAPE + "json"
-"""The only member of an object that holds a JSON text."""
 
 # How a name that is not plain may look in JSON text.
 _UNUSUAL = re.compile(rb"\\u(?:0000|[eE]000)")
@@ -43,8 +66,8 @@ _UNUSUAL = re.compile(rb"\\u(?:0000|[eE]000)")
 # stored as a text, whatever is in it.
 _CLOSELY = 256 * 1024
 
-_BACKSLASH, _QUOTE = rb"\\", b'"'
-_ESCAPED_QUOTES = (rb"\u0022", rb"\"")
+_BACKSLASH, _ESCAPED_BACKSLASH = b"\\", rb"\\"
+_QUOTE, _ESCAPED_QUOTE, _QUOTE_BY_NUMBER = b'"', rb"\"", rb"\u0022"
 
 # Outside of strings: a zero with a sign, without a point and an exponent.
 _NEGATIVE_ZERO = re.compile(rb"-0(?<![eE]-0)(?![0-9.eE])")
@@ -52,7 +75,8 @@ _NEGATIVE_ZERO = re.compile(rb"-0(?<![eE]-0)(?![0-9.eE])")
 # What may be an integer over 64 bits, or a number like 1e300, each of which takes msgspec ten microseconds;
 # with each digit as a zero.
 _AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
-_HARD_NUMBERS = (b"0" * 19, b"e000", b"e+000", b"e-000")
+_LONG_DIGITS = b"0" * 19
+_HARD_NUMBERS = (_LONG_DIGITS, b"e000", b"e+000", b"e-000")
 _LONG_INTEGER = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
 _MOST_DIGITS = 19
 
@@ -65,39 +89,73 @@ _decode = msgspec.json.Decoder().decode
 def to_bson(data: bytes, member: str) -> Any:
     """The value of a valid JSON text as the driver takes it.
 
-    Raises `BadRequest` naming the place in ``member`` for an integer beyond 64 bits.
+    Raises `BadRequest` naming the place in ``member`` for an integer beyond 64 bits. A value that takes long
+    to convert is not looked at for that, and keeps such an integer.
     """
+    if data[:1] == _QUOTE:
+        return _decode(data)
+    # Where numbers are looked for. A short value is not taken apart for that, unless one may be found.
+    outside = data if len(data) <= _SHORT else _cheap_outside(data)
+    if outside is None:
+        return _as_text(data)
     decode: Callable[[bytes], Any] = _decode
-    zeros = data.translate(_AS_ZEROS)
+    zeros = outside.translate(_AS_ZEROS)
     if any(number in zeros for number in _HARD_NUMBERS):
         decode = json.loads
-        _check_integers(data, member)
-    if b"-0" in data and _NEGATIVE_ZERO.search(data) and _NEGATIVE_ZERO.search(_outside_strings(data)):
-        return _as_text(data)
-    if (_ESCAPED in data or (b"\\u" in data and _UNUSUAL.search(data))) and not _has_plain_names(data):
+        if _LONG_DIGITS in zeros:
+            outside = _outside_strings(outside)
+            _check_integers(data, outside, member)
+    if b"-0" in outside and _NEGATIVE_ZERO.search(outside):
+        outside = _outside_strings(outside)
+        if _NEGATIVE_ZERO.search(outside):
+            return _as_text(data)
+    if _may_have_unusual_names(data) and not _has_plain_names(data):
         return _as_text(data)
     value = decode(data)
     # A name that stood twice is gone now, and its quotes with it.
-    if _QUOTE in data and _quotes(data) != _encode(value).count(_QUOTE):
+    if b"{" in outside and _quotes(data) != _encode(value).count(_QUOTE):
         return _as_text(data)
     return value
 
 
-def _as_text(data: bytes) -> dict[str, str]:
-    return {TEXT_NAME: data.decode()}
+def _as_text(data: bytes) -> Binary:
+    return Binary(data, TEXT_SUBTYPE)
+
+
+def _cheap_outside(data: bytes) -> bytes | None:
+    """As `_outside_strings`, of a list or an object; ``None`` where the value takes long to convert."""
+    if len(data) > MOST_BYTES or data.count(_BACKSLASH) > MOST_ESCAPES:
+        return None
+    quotes = data.count(_QUOTE)
+    if quotes > 2 * MOST_VALUES and quotes - data.count(_ESCAPED_QUOTE) > 2 * MOST_VALUES:
+        return None
+    outside = _outside_strings(data)
+    if len(outside) > MOST_STRUCTURE:
+        return None
+    values = len(outside) - len(outside.translate(None, b",[{")) + 1
+    return outside if values <= MOST_VALUES else None
 
 
 def _quotes(data: bytes) -> int:
     """The quotes of a JSON text in which every quote within a string is written as ``\\"``."""
-    if b"\\u0022" in data:
-        data = data.replace(_BACKSLASH, b"").replace(*_ESCAPED_QUOTES)
+    if _BACKSLASH in data and _QUOTE_BY_NUMBER in data:
+        data = data.replace(_ESCAPED_BACKSLASH, b"").replace(_QUOTE_BY_NUMBER, _ESCAPED_QUOTE)
     return data.count(_QUOTE)
 
 
 def _outside_strings(data: bytes) -> bytes:
     """A JSON text with an empty string for each string."""
     # Between an opening and a closing quote everything is text; an escaped quote opens and closes nothing.
-    return b'""'.join(data.replace(_BACKSLASH, b"").replace(rb"\"", b"").split(_QUOTE)[::2])
+    if _BACKSLASH in data:
+        data = data.replace(_ESCAPED_BACKSLASH, b"").replace(_ESCAPED_QUOTE, b"")
+    return b'""'.join(data.split(_QUOTE)[::2])
+
+
+def _may_have_unusual_names(data: bytes) -> bool:
+    """Whether a NUL or U+E000 stands anywhere."""
+    return (not data.isascii() and _ESCAPED in data) or (
+        _BACKSLASH in data and b"\\u" in data and _UNUSUAL.search(data) is not None
+    )
 
 
 def _has_plain_names(data: bytes) -> bool:
@@ -115,8 +173,8 @@ def _has_plain_names(data: bytes) -> bool:
     return plain
 
 
-def _check_integers(data: bytes, member: str) -> None:
-    for found in _LONG_INTEGER.finditer(_outside_strings(data)):
+def _check_integers(data: bytes, outside: bytes, member: str) -> None:
+    for found in _LONG_INTEGER.finditer(outside):
         digits = found[0].lstrip(b"-")
         if len(digits) > _MOST_DIGITS or not MIN_INTEGER <= int(found[0]) <= MAX_INTEGER:
             place = _long_integer(json.loads(data), member) if len(data) <= _CLOSELY else None
@@ -166,7 +224,7 @@ class _EscapedMembers(_Members):
     __slots__ = ()
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if _ESCAPE in name and name != TEXT_NAME:
+        if _ESCAPE in name:
             name = _Name(_UNESCAPE.sub(lambda match: _MEANINGS.get(match[1], match[0]), name))
         super().__setitem__(name, value)
 
@@ -206,14 +264,8 @@ def to_json(value: Any) -> bytes:
     """
     if isinstance(value, RawBSONDocument):
         value = decoded(value)
-    if isinstance(value, dict) and len(value) == 1 and isinstance(text := value.get(TEXT_NAME), str):
-        data = text.encode()
-        try:
-            _decode(data)
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            pass  # another program wrote it
-        else:
-            return data
+    if isinstance(value, Binary) and value.subtype == TEXT_SUBTYPE:
+        return bytes(value)
     return _encode(value)
 
 
@@ -224,7 +276,8 @@ def _foreign(value: Any) -> Any:
     if isinstance(value, int):
         return int(value)  # a 64-bit integer
     if isinstance(value, bytes):
-        return bytes(value)  # binary data with a subtype: base64, as without
+        # Binary data with a subtype: base64, as without. A JSON text within is another program's.
+        return bytes(value)
     if isinstance(value, DatetimeMS):
         time = int(value) * 1_000
         return format_time(time) if MIN_TIME <= time <= MAX_TIME else str(int(value))

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from hypothesis import strategies as st
+from ratus_engines.mongodb.payloads import MOST_VALUES
 
 # From 4 KiB on the driver hands out views of a document, not copies.
 SIZES = (0, 4_000, 4_060, 4_096, 5_000, 70_000)
@@ -122,6 +123,17 @@ def padded(text: str, size: int, place: int) -> bytes:
 # ``null`` as a whole means that there is none.
 payloads = st.builds(
     padded, values.filter(lambda text: text != "null"), st.sampled_from(SIZES), st.integers(0, 3)
+)
+
+# What is large to `ratus_engines.mongodb.payloads`, so low that small texts are on either side of it.
+limits = st.just({"MOST_VALUES": MOST_VALUES}) | st.fixed_dictionaries(
+    {
+        "_SHORT": st.sampled_from([0, 8, 40]),
+        "MOST_VALUES": st.integers(1, 12),
+        "MOST_ESCAPES": st.sampled_from([0, 2, 1_000]),
+        "MOST_STRUCTURE": st.sampled_from([4, 12, 5_000]),
+        "MOST_BYTES": st.sampled_from([12, 40, 6_000]),
+    }
 )
 
 

@@ -6,16 +6,19 @@ import asyncio
 import copy
 import tempfile
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from ratus_engines.mongodb import payloads as conversion
 
 from ratus.engine import Engine
 from ratus.errors import RatusError
 from ratus.records import ACTIVE, PENDING, Claim, CommitRecord, TaskQuery, TaskRecord
 from ratus.testing import START
 from tests.engines.contract.engines import ENGINES
-from tests.engines.mongodb.jsontexts import exact, payloads
+from tests.engines.mongodb.jsontexts import exact, limits, payloads
 
 HOUR = 3_600 * 1_000_000
 
@@ -87,15 +90,30 @@ async def of_engine(name: str, texts: list[bytes]) -> list[bytes | None]:
 
 
 @settings(
-    max_examples=10,
+    max_examples=12,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(st.lists(payloads, min_size=1, max_size=8))
-def test_what_comes_back_is_what_the_memory_engine_gives(texts: list[bytes]) -> None:
+@given(st.lists(payloads, min_size=1, max_size=8), limits)
+def test_what_comes_back_is_what_the_memory_engine_gives(texts: list[bytes], limits: dict[str, Any]) -> None:
     wanted = asyncio.run(of_engine("memdb", texts))
-    found = asyncio.run(of_engine("mongodb", texts))
+    with mock.patch.multiple(conversion, **limits):
+        found = asyncio.run(of_engine("mongodb", texts))
+    assert list(map(exact, found)) == list(map(exact, wanted))
+
+
+LARGE = [
+    b"[" + b",".join([b"1e308"] * 30_000) + b"]",
+    b"[" + b",".join([b'{"$ref":"c","$id":-0}'] * 10_000) + b"]",
+    b'{"a":"' + b"\\n" * 60_000 + b'"}',
+    b'"' + b",\\n[" * 60_000 + b'"',
+]
+
+
+def test_large_values_come_back_by_every_way() -> None:
+    found = asyncio.run(of_engine("mongodb", LARGE))
+    wanted = asyncio.run(of_engine("memdb", LARGE))
     assert list(map(exact, found)) == list(map(exact, wanted))
 
 

@@ -27,7 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
 # The database sees that the task would grow too large, the driver sees it, the engine refuses the value.
 VALUES: dict[str, tuple[bytes, type[RatusError]]] = {
     "grows too large": (HALF, PayloadTooLarge),
-    "is too large by itself": (b"[" + b",".join([b"1"] * 1_600_000) + b"]", PayloadTooLarge),
+    "is too large by itself": (b'"' + b"x" * (17 * 1024 * 1024) + b'"', PayloadTooLarge),
     "a longer integer": (b"[9223372036854775808]", BadRequest),
 }
 

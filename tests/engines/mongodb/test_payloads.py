@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import bson
 import pytest
@@ -10,12 +11,21 @@ from bson import Binary, Code, DatetimeMS, Decimal128, Int64, MaxKey, MinKey, Re
 from bson.raw_bson import RawBSONDocument
 from hypothesis import example, given, settings
 from ratus_engines.mongodb import documents
-from ratus_engines.mongodb.payloads import TEXT_NAME, to_bson
+from ratus_engines.mongodb import payloads as conversion
+from ratus_engines.mongodb.payloads import (
+    MOST_ADDED,
+    MOST_BYTES,
+    MOST_ESCAPES,
+    MOST_STRUCTURE,
+    MOST_VALUES,
+    TEXT_SUBTYPE,
+    to_bson,
+)
 
 from ratus.errors import BadRequest
 from ratus.records import TaskRecord
 from ratus.testing import START
-from tests.engines.mongodb.jsontexts import exact, payloads
+from tests.engines.mongodb.jsontexts import exact, limits, payloads
 
 PAD = "x" * 5_000
 
@@ -25,6 +35,10 @@ def stored(payload: Any) -> RawBSONDocument:
     return RawBSONDocument(bson.encode({"_id": "1", "topic": "t", "payload": payload}), documents.RAW)
 
 
+def is_plain(data: bytes) -> bool:
+    return not isinstance(to_bson(data, "payload"), Binary)
+
+
 def through_bson(data: bytes) -> bytes | None:
     task = TaskRecord("1", "t", START, START, payload=data, result=data)
     found = documents.record(RawBSONDocument(documents.encoded(task).raw, documents.RAW))
@@ -32,12 +46,13 @@ def through_bson(data: bytes) -> bytes | None:
     return found.payload
 
 
-@settings(max_examples=500, deadline=None)
-@given(payloads)
-@example(b'{"a":0,"a":0,"b":"\\u0022\\u0022"}')
-@example(b'{"q":{"$ref":"c","$id":"i","b":1},"pad":"' + PAD.encode() + b'"}')
-def test_every_text_means_the_same_afterwards(data: bytes) -> None:
-    assert exact(through_bson(data)) == exact(data)
+@settings(max_examples=1_000, deadline=None)
+@given(payloads, limits)
+@example(b'{"a":0,"a":0,"b":"\\u0022\\u0022"}', {"_SHORT": 0})
+@example(b'{"q":{"$ref":"c","$id":"i","b":1},"pad":"' + PAD.encode() + b'"}', {"_SHORT": 0})
+def test_every_text_means_the_same_afterwards(data: bytes, limits: dict[str, Any]) -> None:
+    with mock.patch.multiple(conversion, **limits):
+        assert exact(through_bson(data)) == exact(data)
 
 
 @pytest.mark.parametrize("pad", [b"", b'"' + b"x" * 4_096 + b'",'])
@@ -52,21 +67,95 @@ def test_every_text_means_the_same_afterwards(data: bytes) -> None:
     ],
 )
 def test_what_bson_can_hold_is_plain_bson_for_other_programs(text: bytes, pad: bytes) -> None:
-    assert TEXT_NAME not in str(to_bson(b"[" + pad + text + b"]", "payload"))
+    assert is_plain(b"[" + pad + text + b"]")
 
 
 @pytest.mark.parametrize(
     "text", [b'{"a":0,"a":1}', b'{"\\u0000":1}', b'{"\xee\x80\x80":1}', b'[{"b":{"\\uE000":1}}]', b"[-0]"]
 )
 def test_what_bson_cannot_hold_is_stored_as_its_text(text: bytes) -> None:
-    assert to_bson(text, "payload") == {TEXT_NAME: text.decode()}
+    assert to_bson(text, "payload") == Binary(text, TEXT_SUBTYPE)
     assert through_bson(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "[1", "{}{}", '"\\ud800"', "[" * 5_000 + "]" * 5_000])
-def test_a_text_of_another_program_that_is_no_json_is_shown_as_it_is_stored(text: str) -> None:
-    found = documents.record(stored({TEXT_NAME: text})).payload
-    assert exact(found) == ("object", ((TEXT_NAME, text),))
+def test_binary_data_within_a_value_is_never_a_text() -> None:
+    """A text is the whole of a payload or a result; such data within one is another program's."""
+    found = documents.record(stored({"a": [Binary(b"{}", TEXT_SUBTYPE)]})).payload
+    assert found == b'{"a":["e30="]}'
+
+
+def of_values(count: int) -> bytes:
+    """A list with so many values, the list counted."""
+    return b"[" + b",".join([b"0"] * (count - 1)) + b"]"
+
+
+def spaced(size: int) -> bytes:
+    """A list whose text takes so many bytes, nearly all of them white space."""
+    return b"[" + b" " * (size - 3) + b"0]"
+
+
+AROUND = {
+    "values": (of_values, MOST_VALUES),
+    "objects": (lambda count: b"[" + b",".join([b'{"a":0}'] * (count // 2)) + b"]", MOST_VALUES),
+    "strings": (lambda count: b"[" + b",".join([b'"[,\\"{"'] * (count - 1)) + b"]", MOST_VALUES),
+    "escapes": (lambda count: b'["' + b"\\n" * count + b'"]', MOST_ESCAPES),
+    "structure": (spaced, MOST_STRUCTURE),
+    "bytes": (lambda size: b'["' + b"," * (size - 4) + b'"]', MOST_BYTES),
+}
+
+
+@pytest.mark.parametrize("kind", AROUND)
+def test_a_list_that_takes_long_to_convert_is_stored_as_its_text(kind: str) -> None:
+    make, most = AROUND[kind]
+    plain, text = make(most - 1), make(most + 2)
+    assert is_plain(plain)
+    assert exact(through_bson(plain)) == exact(plain)
+    assert to_bson(text, "payload") == Binary(text, TEXT_SUBTYPE)
+    assert through_bson(text) == text
+    deeper = b'{"a":' + text + b"}"
+    assert through_bson(deeper) == deeper
+
+
+@pytest.mark.parametrize(
+    "part",
+    [b"a", b",", b"[", b'\\"', b"\\\\", b"\\n", b"\\u0000", b"-0 ", b"1e308,", b"9" * 30, "\ue000".encode()],
+)
+def test_a_long_string_is_plain_whatever_is_in_it(part: bytes) -> None:
+    text = b'"' + part * (MOST_BYTES * 2 // len(part)) + b'"'
+    assert is_plain(text)
+    assert exact(through_bson(text)) == exact(text)
+
+
+@pytest.mark.parametrize("part", [b",", b"[", b'\\"' + b"x" * 30, b"-0 ", b"1e308,", b"9" * 30])
+def test_what_is_within_strings_is_no_value(part: bytes) -> None:
+    text = b'{"a":"' + part * (1_000_000 // len(part)) + b'","b":1}'
+    assert is_plain(text)
+    assert exact(through_bson(text)) == exact(text)
+
+
+@pytest.mark.parametrize("item", [b'{"a":0,"a":1}', b'{"\\u0000":1}', b"-0", '{"\ue000":1}'.encode()])
+@pytest.mark.parametrize("pad", [b'"' + b"-0.1 " * 200_000 + b'"', b"0" + b",0" * 19_000])
+def test_what_bson_cannot_hold_is_found_in_large_values(item: bytes, pad: bytes) -> None:
+    for text in (b"[%b,%b]" % (pad, item), b"[%b,%b]" % (item, pad)):
+        assert not is_plain(text)
+        assert through_bson(text) == text
+
+
+def test_what_is_stored_as_its_text_keeps_its_integers() -> None:
+    integer = b"9223372036854775808"
+    plain = b"[" + integer + b",0" * (MOST_VALUES - 2) + b"]"
+    with pytest.raises(BadRequest, match=r'"result\.0": MongoDB'):
+        to_bson(plain, "result")
+    text = b"[" + integer + b",0" * MOST_VALUES + b"]"
+    assert through_bson(text) == text
+
+
+@pytest.mark.parametrize("item", [b"0", b"0.0", b"true", b"[]", b"{}", b'""', b"2147483648"])
+def test_bson_takes_little_more_than_json(item: bytes) -> None:
+    """A commit of less than the limit by this much is not measured before it is written."""
+    text = b"[" + b",".join([item] * ((MOST_VALUES - 1) // (2 if item in {b"[]", b"{}"} else 1))) + b"]"
+    assert is_plain(text)
+    assert len(bson.encode({"p": to_bson(text, "payload")})) < len(text) + MOST_ADDED
 
 
 @pytest.mark.parametrize("pad", ["", PAD])
@@ -103,7 +192,7 @@ def test_the_longest_integers_are_refused(around: bytes, sign: bytes, digits: in
 
 
 def test_a_refusal_of_a_large_value_names_the_member_alone() -> None:
-    data = b"[" + b"1," * 200_000 + b"9223372036854775808]"
+    data = b'["' + b"x" * 300_000 + b'",9223372036854775808]'
     with pytest.raises(BadRequest, match='"result": MongoDB'):
         to_bson(data, "result")
 
@@ -120,10 +209,11 @@ def test_a_refusal_of_a_large_value_names_the_member_alone() -> None:
         b'"$ref":{"$ref":0,"$id":0}',
     ],
 )
-def test_hundred_thousand_equal_names_take_no_longer_than_others(item: bytes) -> None:
-    """With a search for a free name among those that were escaped before, this takes an hour."""
-    data = b"{" + b",".join([item] * 100_000) + b"}"
-    assert through_bson(data) == data
+def test_many_equal_names_take_no_longer_than_others(item: bytes) -> None:
+    """With a search for a free name among those that were escaped before, the first takes an hour."""
+    for count in (100_000, 6_000):
+        data = b"{" + b",".join([item] * count) + b"}"
+        assert through_bson(data) == data
 
 
 @pytest.mark.parametrize("item", [b"1e308", b"5e-324", b"1.5E+300"])
