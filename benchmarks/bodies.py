@@ -21,8 +21,8 @@ from benchmarks.adversaries import ADVERSARIES, ITEMS, Adversary
 from benchmarks.benchmark import Row, Rows, Scale, Tables
 from benchmarks.processes import SERVER_CORE
 from benchmarks.progress import step
-from ratus import config, memory
-from ratus.app import build
+from ratus.runtime import config, gc_tuning
+from ratus.runtime.app import build
 from ratus.testing import ManualClock
 
 SIZES = {Scale.SMOKE: 64 * 1024, Scale.QUICK: 1024 * 1024, Scale.FULL: 4 * 1024 * 1024}
@@ -113,7 +113,7 @@ async def _case(adversary: Adversary, size: int) -> Row:
 
 
 async def _main(size: int) -> Rows:
-    memory.keep_collections_short()  # as the server's command does
+    gc_tuning.keep_collections_short()  # as the server's command does
     return [await _case(adversary, size) for adversary in ADVERSARIES]
 
 

@@ -23,8 +23,8 @@ from benchmarks import processes
 from benchmarks.benchmark import Row, Scale, Tables
 from benchmarks.processes import SERVER_CORE
 from benchmarks.progress import step
+from ratus.core.records import Claim, CommitRecord, TaskRecord
 from ratus.engine import Engine
-from ratus.records import Claim, CommitRecord, TaskRecord
 
 NOW = 1_800_000_000_000_000
 HOUR = 3_600_000_000

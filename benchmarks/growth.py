@@ -24,8 +24,8 @@ from benchmarks import processes, services
 from benchmarks.benchmark import Row, Rows, Scale, Tables
 from benchmarks.processes import SERVER_CORE
 from benchmarks.progress import step
+from ratus.core.records import Claim, CommitRecord, TaskQuery, TaskRecord
 from ratus.engine import Engine
-from ratus.records import Claim, CommitRecord, TaskQuery, TaskRecord
 
 NOW = 1_800_000_000_000_000
 HOUR = 3_600_000_000

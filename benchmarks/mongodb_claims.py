@@ -29,7 +29,7 @@ from benchmarks.processes import SERVER_CORE
 from benchmarks.progress import step
 from benchmarks.statistic import median
 from benchmarks.table import show
-from ratus.records import Claim, TaskRecord
+from ratus.core.records import Claim, TaskRecord
 
 if TYPE_CHECKING:
     from ratus_engines.mongodb.engine import MongodbEngine

@@ -22,8 +22,8 @@ from types import FrameType
 from typing import Any
 
 from ratus.api import large
-from ratus.api.reading import TASK_MEMBERS
-from ratus.errors import BadRequest, PayloadTooLarge
+from ratus.api.parsing import TASK_MEMBERS
+from ratus.core.errors import BadRequest, PayloadTooLarge
 
 SIZE = 48 * 1024
 """Bytes of a body that is tried: a few slices."""

@@ -21,7 +21,7 @@ from benchmarks.engines import HOUR, NOW, tasks
 from benchmarks.processes import SERVER_CORE
 from benchmarks.progress import step
 from benchmarks.statistic import percentile
-from ratus.records import Claim, TaskRecord
+from ratus.core.records import Claim, TaskRecord
 
 SIZES = {
     Scale.SMOKE: (300,),

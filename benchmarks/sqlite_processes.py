@@ -21,7 +21,7 @@ from ratus_engines.sqlite.engine import SqliteEngine
 from benchmarks import processes
 from benchmarks.benchmark import Row, Rows, Scale, Tables
 from benchmarks.progress import step
-from ratus.records import TaskRecord
+from ratus.core.records import TaskRecord
 
 NOW = 1_800_000_000_000_000
 CALLERS = 64

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         TimeLike,
         Worker,
     )
-    from ratus.errors import (
+    from ratus.core.errors import (
         BadRequest,
         Conflict,
         Forbidden,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         TransportError,
         Unauthorized,
     )
-    from ratus.models import (
+    from ratus.core.models import (
         Commit,
         CommitItem,
         CommitResult,
@@ -99,7 +99,7 @@ __all__ = [
     "__version__",
 ]
 
-_PLACES: Final = ("ratus.errors", "ratus.models", "ratus.client")
+_PLACES: Final = ("ratus.core.errors", "ratus.core.models", "ratus.client")
 
 
 def __getattr__(name: str) -> Any:

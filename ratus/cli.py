@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
-from ratus import __version__, config, logs
+from ratus import __version__
 from ratus.commands import CLIENT_COMMANDS, client_command
 from ratus.commands.backup import backup
-from ratus.errors import StartupError
-from ratus.plugins import Catalogue, PluginError
-from ratus.quoting import quoted
+from ratus.core.errors import StartupError
+from ratus.core.quoting import quoted
+from ratus.engine.discovery import Catalogue, PluginError
+from ratus.runtime import config, logs
 
 # As shells count: 2 for a command that was given wrongly, 128 and the number of the signal that ended it.
 EXIT_FAILURE: Final = 1
@@ -117,13 +118,13 @@ COMMANDS: Final[dict[str, Command]] = {
 
 def _run(settings: config.Settings) -> int:
     # Imported here because a help text or a usage error should not wait for the whole server to load.
-    from ratus import memory
-    from ratus.app import build, limits
+    from ratus.runtime import gc_tuning
+    from ratus.runtime.app import build, limits
     from ratus.server.lifecycle import run
     from ratus.server.listener import is_loopback
 
     try:
-        app, service = build(settings, tidy=memory.Tidy())
+        app, service = build(settings, tidy=gc_tuning.Tidy())
     except (PluginError, ValueError, OSError) as error:
         # A setting that turned out to be wrong when it was used: the reason is enough for the operator.
         _logger.error("%s", error)
@@ -133,7 +134,7 @@ def _run(settings: config.Settings) -> int:
         _logger.error("%s", error)
         return EXIT_FAILURE
     if service.engine.traits.immediate:  # it has its tasks in memory
-        memory.keep_collections_short()
+        gc_tuning.keep_collections_short()
     logs.catch_stray_errors()
     about = f"(engine {settings.engine}, version {__version__})"
 

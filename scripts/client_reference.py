@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 import ratus
-from ratus.errors import RatusError
+from ratus.core.errors import RatusError
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs/client.md"
 MARK: Final = "<!-- Below: made by scripts/client_reference.py from the docstrings. -->\n"

@@ -26,9 +26,9 @@ from typing import Final
 from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.sqlite.engine import SqliteEngine
 
+from ratus.core.errors import RatusError
+from ratus.core.records import Claim, CommitRecord, TaskRecord
 from ratus.engine import Engine
-from ratus.errors import RatusError
-from ratus.records import Claim, CommitRecord, TaskRecord
 
 NOW: Final = 1_700_000_000_000_000
 HOUR: Final = 3_600_000_000

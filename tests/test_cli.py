@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from ratus import __version__, cli, config, logs, memory
-from ratus.errors import StartupError
-from ratus.options import Option
-from ratus.plugins import Catalogue, MissingDriver, Plugin, UnknownEngine, UnusablePlugin
-from ratus.server.guards import Guards
+from ratus import __version__, cli
+from ratus.core.errors import StartupError
+from ratus.core.options import Option
+from ratus.engine.discovery import Catalogue, MissingDriver, Plugin, UnknownEngine, UnusablePlugin
+from ratus.runtime import config, gc_tuning, logs
+from ratus.server.connection_limits import Guards
 
 ROOT = Path(__file__).parent.parent
 
@@ -80,8 +81,10 @@ class Server:
         self.tokens: tuple[str, ...] = ()
         self.collections_are_short = False
         monkeypatch.setattr(logs, "catch_stray_errors", lambda: None)
-        monkeypatch.setitem(sys.modules, "ratus.app", SimpleNamespace(build=self.build, limits=limits))
-        monkeypatch.setattr(memory, "keep_collections_short", self.keep_collections_short)
+        monkeypatch.setitem(
+            sys.modules, "ratus.runtime.app", SimpleNamespace(build=self.build, limits=limits)
+        )
+        monkeypatch.setattr(gc_tuning, "keep_collections_short", self.keep_collections_short)
         monkeypatch.setitem(sys.modules, "ratus.server.lifecycle", SimpleNamespace(run=self.run))
 
     def keep_collections_short(self) -> None:
@@ -92,7 +95,7 @@ class Server:
     ) -> tuple[SimpleNamespace, SimpleNamespace]:
         if self.build_error:
             raise self.build_error
-        assert isinstance(tidy, memory.Tidy)
+        assert isinstance(tidy, gc_tuning.Tidy)
         engine = SimpleNamespace(traits=SimpleNamespace(immediate=self.immediate))
         return (
             SimpleNamespace(name="app", tokens=self.tokens),

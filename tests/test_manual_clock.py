@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ratus.clock import Clock
+from ratus.core.clock import Clock
 from ratus.testing import START, ManualClock
 
 pytestmark = pytest.mark.anyio

@@ -26,7 +26,7 @@ from ratus_engines.memdb.engine import MemdbEngine
 from benchmarks import traffic
 from benchmarks.pacer import request
 from ratus import cli
-from ratus.records import Claim, CommitRecord, TaskRecord
+from ratus.core.records import Claim, CommitRecord, TaskRecord
 
 WARM = 200
 """Operations before counting: the interpreter specialises code that is warm."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hmac import compare_digest
 
 from ratus.api.routes import ADMIN, SCOPES
-from ratus.errors import Forbidden, Unauthorized, UnknownToken
+from ratus.core.errors import Forbidden, Unauthorized, UnknownToken
 
 SHORT = 16
 """A token with fewer characters than this may be guessed."""

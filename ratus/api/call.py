@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from ratus.api.query import Query
-from ratus.records import TaskRecord
+from ratus.core.records import TaskRecord
 from ratus.server.connection import Connection
 
 VARY = (b"vary", b"Accept-Encoding")

@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 import msgspec
 
 from ratus.api.walking import MAX_DEPTH, MAX_DIGITS
-from ratus.durations import parse_duration
-from ratus.errors import BadRequest, PayloadTooLarge
-from ratus.quoting import quoted
-from ratus.times import parse_time
+from ratus.core.durations import parse_duration
+from ratus.core.errors import BadRequest, PayloadTooLarge
+from ratus.core.quoting import quoted
+from ratus.core.times import parse_time
 
 _LONGEST_SEARCH = 256 * 1024
 """How long a text may be in which the member with a lone surrogate is looked for, in bytes."""

@@ -10,7 +10,7 @@ import base64
 import binascii
 import zlib
 
-from ratus.errors import BadRequest
+from ratus.core.errors import BadRequest
 
 
 def make_cursor(position: str, topic: str) -> str:

@@ -15,19 +15,19 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Receive, Scope, Send
 
-from ratus.api import writing
+from ratus.api import serializing
 from ratus.api.auth import Tokens
 from ratus.api.call import VARY, Answer, Call, ClientGone, connection_of, takes_gzip
 from ratus.api.failed_tokens import FailedTokens
 from ratus.api.handlers import Handlers
 from ratus.api.large import SMALL, is_large
 from ratus.api.origins import READING, is_foreign
+from ratus.api.parsing import check_length
 from ratus.api.query import NO_QUERY, Query, decode_segment
-from ratus.api.reading import check_length
+from ratus.api.router import Match, RouteTable
 from ratus.api.routes import ROUTES
-from ratus.api.table import Match, RouteTable
-from ratus.clock import Clock
-from ratus.errors import (
+from ratus.core.clock import Clock
+from ratus.core.errors import (
     BadRequest,
     Forbidden,
     InternalError,
@@ -38,8 +38,8 @@ from ratus.errors import (
     Unauthorized,
     UnknownToken,
 )
-from ratus.logs import fields
 from ratus.metrics import Metrics
+from ratus.runtime.logs import fields
 from ratus.server.answers import retry_after
 from ratus.server.connection import Connection
 
@@ -211,7 +211,7 @@ class Api:
                 f"a page of this origin may not send such a request, for its {refused}; --cors-origins lets "
                 "origins in, this answer's headers have the methods and headers that are allowed"
             )
-            answer = Answer(problem.status, writing.error(problem), headers=headers)
+            answer = Answer(problem.status, serializing.error(problem), headers=headers)
         await _send(answer, scope["method"], _headers_of(scope), send, connection_of(scope))
         self._note(scope, None, "other", answer.status, started)
 
@@ -321,7 +321,7 @@ def _refusal(error: RatusError, method: str) -> Answer:
         headers = ((b"www-authenticate", b"Bearer"),)
     elif isinstance(error, Overloaded):
         headers = retry_after(error)
-    return Answer(error.status, writing.error(error), headers=headers)
+    return Answer(error.status, serializing.error(error), headers=headers)
 
 
 def _answer_at_once(answer: Answer, connection: Connection) -> bool:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from ratus.api import docs, openapi, writing
+from ratus.api import docs, openapi, serializing
 from ratus.api.call import VARY, Answer, Call, ClientGone
 from ratus.api.cursors import make_cursor
-from ratus.api.reading import Poll, Reader
-from ratus.clock import SECOND, Clock
+from ratus.api.parsing import Poll, Reader
+from ratus.core.clock import SECOND, Clock
+from ratus.core.errors import Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.core.records import ACTIVE, Claim, TaskQuery, TaskRecord, TopicInfo
 from ratus.engine import LARGE_BATCH, Engine
-from ratus.errors import Conflict, NotFound, RatusError, ServiceUnavailable
 from ratus.metrics import CONTENT_TYPE, Metrics
-from ratus.records import ACTIVE, Claim, TaskQuery, TaskRecord, TopicInfo
-from ratus.waiting import WaitingRoom, Want
+from ratus.runtime.long_polls import WaitingRoom, Want
 
 # Tasks of a batch that are counted and written at a time: one millisecond or two.
 _SLICE = LARGE_BATCH
@@ -52,10 +52,10 @@ class Handlers:
 
     async def list_topics(self, call: Call) -> Answer:
         limit, offset = self._read.page(call.query)
-        return Answer(200, writing.topics(await self._engine.list_topics(limit, offset)))
+        return Answer(200, serializing.topics(await self._engine.list_topics(limit, offset)))
 
     async def delete_topics(self, call: Call) -> Answer:
-        return Answer(200, writing.deleted(await self._engine.delete_topics()))
+        return Answer(200, serializing.deleted(await self._engine.delete_topics()))
 
     async def get_topic(self, call: Call) -> Answer:
         return await self._topic(call)
@@ -70,13 +70,13 @@ class Handlers:
         info = await self._engine.get_topic(call.topic, call.now)
         if info is None:
             if known:  # it was resumed and has no task: what was asked for is done
-                return Answer(200, writing.topic(TopicInfo(call.topic)))
+                return Answer(200, serializing.topic(TopicInfo(call.topic)))
             raise NotFound()
         self._metrics.admit_topic(info.name)
-        return Answer(200, writing.topic(info))
+        return Answer(200, serializing.topic(info))
 
     async def delete_topic(self, call: Call) -> Answer:
-        return Answer(200, writing.deleted(await self._engine.delete_topic(call.topic)))
+        return Answer(200, serializing.deleted(await self._engine.delete_topic(call.topic)))
 
     # ---- tasks -------------------------------------------------------------------------------------
 
@@ -87,27 +87,27 @@ class Handlers:
         cursor = None
         if page.next is not None and "after" in call.query:
             cursor = make_cursor(page.next, call.topic)
-        return Answer(200, writing.tasks(page.tasks, cursor))
+        return Answer(200, serializing.tasks(page.tasks, cursor))
 
     async def insert_tasks(self, call: Call) -> Answer:
         tasks = await self._read.tasks(call.body, call.topic, call.now)
         created = await self._engine.insert(tasks, call.now)
         await self._count_produced([task for task, new in zip(tasks, created, strict=True) if new])
         count = sum(created)
-        return Answer(201 if count else 200, writing.updated(count, 0))
+        return Answer(201 if count else 200, serializing.updated(count, 0))
 
     async def upsert_tasks(self, call: Call) -> Answer:
         tasks = await self._read.tasks(call.body, call.topic, call.now)
         created = await self._engine.upsert(tasks, call.now)
         await self._count_produced(tasks)
         count = sum(created)
-        return Answer(201 if count else 200, writing.updated(count, len(created) - count))
+        return Answer(201 if count else 200, serializing.updated(count, len(created) - count))
 
     async def patch_tasks(self, call: Call) -> Answer:
         commits = await self._read.commits(call.body, call.now)
         results = await self._engine.commit(commits, call.now)
         ids = [commit.id for commit in commits]
-        answer, count = writing.Committed(), self._count_committed
+        answer, count = serializing.Committed(), self._count_committed
         for start in range(0, len(results), _SLICE):
             some = results[start : start + _SLICE]
             for result in some:
@@ -119,7 +119,7 @@ class Handlers:
         return Answer(200, answer.body())
 
     async def delete_tasks(self, call: Call) -> Answer:
-        return Answer(200, writing.deleted(await self._engine.delete_tasks(call.topic)))
+        return Answer(200, serializing.deleted(await self._engine.delete_tasks(call.topic)))
 
     async def get_task(self, call: Call) -> Answer:
         wait = self._read.wait(call.query)
@@ -131,7 +131,7 @@ class Handlers:
         if task is None:
             raise NotFound()
         self._metrics.admit_topic(task.topic)
-        return Answer(200, writing.task(task))
+        return Answer(200, serializing.task(task))
 
     async def insert_task(self, call: Call) -> Answer:
         task = self._read.task(call.body, call.topic, call.task_id, call.now)
@@ -139,13 +139,13 @@ class Handlers:
         if not created:
             raise Conflict("a task with the same ID already exists")
         self._metrics.produced(task.topic, task.producer)
-        return Answer(201, writing.updated(1, 0))
+        return Answer(201, serializing.updated(1, 0))
 
     async def upsert_task(self, call: Call) -> Answer:
         task = self._read.task(call.body, call.topic, call.task_id, call.now)
         (created,) = await self._engine.upsert([task], call.now)
         self._metrics.produced(task.topic, task.producer)
-        return Answer(201, writing.updated(1, 0)) if created else Answer(200, writing.updated(0, 1))
+        return Answer(201, serializing.updated(1, 0)) if created else Answer(200, serializing.updated(0, 1))
 
     async def patch_task(self, call: Call) -> Answer:
         commit = self._read.commit(call.body, call.task_id, call.now)
@@ -153,10 +153,10 @@ class Handlers:
         if isinstance(result, RatusError):
             raise result
         self._count_committed(result)
-        return Answer(200, writing.task(result))
+        return Answer(200, serializing.task(result))
 
     async def delete_task(self, call: Call) -> Answer:
-        return Answer(200, writing.deleted(await self._engine.delete_task(call.task_id)))
+        return Answer(200, serializing.deleted(await self._engine.delete_task(call.task_id)))
 
     # ---- promises ----------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class Handlers:
         page = await self._engine.list_tasks(TaskQuery(call.topic, limit, offset, state=ACTIVE))
         if page.tasks:
             self._metrics.admit_topic(call.topic)
-        return Answer(200, writing.promises(page.tasks))
+        return Answer(200, serializing.promises(page.tasks))
 
     async def poll(self, call: Call) -> Answer:
         poll = self._read.poll(call.body, call.query, call.topic, "", call.now)
@@ -177,14 +177,14 @@ class Handlers:
         return await self._claim_due(call, self._read.poll(call.body, call.query, None, "", call.now))
 
     async def delete_promises(self, call: Call) -> Answer:
-        return Answer(200, writing.deleted(await self._engine.release_topic(call.topic, call.now)))
+        return Answer(200, serializing.deleted(await self._engine.release_topic(call.topic, call.now)))
 
     async def get_promise(self, call: Call) -> Answer:
         task = await self._engine.get(call.task_id)
         if task is None or task.state != ACTIVE:
             raise NotFound()
         self._metrics.admit_topic(task.topic)
-        return Answer(200, writing.promise(task))
+        return Answer(200, serializing.promise(task))
 
     async def insert_promise(self, call: Call) -> Answer:
         poll = self._read.poll(call.body, call.query, call.topic, call.task_id, call.now)
@@ -197,7 +197,7 @@ class Handlers:
     async def extend_promise(self, call: Call) -> Answer:
         extension = self._read.extension(call.body, call.query, call.task_id, call.now)
         task = await self._engine.extend(call.task_id, extension.nonce, extension.deadline, call.now)
-        return Answer(200, writing.promise(task))
+        return Answer(200, serializing.promise(task))
 
     async def delete_promise(self, call: Call) -> Answer:
         nonce = call.query.text("nonce")
@@ -206,7 +206,7 @@ class Handlers:
             task = await self._engine.get(call.task_id)
             if task is not None and task.nonce != nonce:
                 raise Conflict("the task may have been modified by others")
-        return Answer(200, writing.deleted(released))
+        return Answer(200, serializing.deleted(released))
 
     async def _claim_due(self, call: Call, poll: Poll) -> Answer:
         """Claim what is due, or wait for it. Who waits stands behind those who waited before."""
@@ -224,7 +224,7 @@ class Handlers:
             raise NotFound()
         for task in tasks:
             self._count_consumed(task)
-        body = writing.task(tasks[0]) if poll.limit is None else writing.tasks(tasks)
+        body = serializing.task(tasks[0]) if poll.limit is None else serializing.tasks(tasks)
         return Answer(200, body, claimed=tuple(tasks))
 
     async def _claim_one(self, call: Call, poll: Poll, *, force: bool) -> Answer:
@@ -233,7 +233,7 @@ class Handlers:
         claim = Claim(poll.topics, poll.deadline_at(call.now), poll.consumer)
         task = await self._engine.claim_task(poll.task_id, claim, call.now, force=force)
         self._count_consumed(task)
-        return Answer(200, writing.task(task), claimed=(task,))
+        return Answer(200, serializing.task(task), claimed=(task,))
 
     # ---- what is counted ---------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ class Handlers:
         health = await self._engine.health()
         if not health.ready:
             raise ServiceUnavailable(health.detail)
-        return Answer(200, writing.health(health.detail))
+        return Answer(200, serializing.health(health.detail))
 
     async def get_metrics(self, call: Call) -> Answer:
         return Answer(200, content_type=CONTENT_TYPE.encode(), stream=self._scrape())

@@ -17,9 +17,9 @@ import msgspec
 from ratus.api import codec
 from ratus.api.codec import Members, Opened
 from ratus.api.walking import AHEAD, JSON, PAYLOAD, SMALL_ITEMS, STEP, Walk, Work
-from ratus.errors import BadRequest, PayloadTooLarge
-from ratus.limits import MAX_TOPICS
-from ratus.records import RetryPolicy
+from ratus.core.errors import BadRequest, PayloadTooLarge
+from ratus.core.limits import MAX_TOPICS
+from ratus.core.records import RetryPolicy
 
 SMALL: Final = 8 * 1024
 """Up to here a body is read at once, whatever it holds: at most about fifteen milliseconds."""

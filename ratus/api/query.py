@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-from ratus.errors import BadRequest
-from ratus.quoting import quoted
+from ratus.core.errors import BadRequest
+from ratus.core.quoting import quoted
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)

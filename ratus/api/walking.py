@@ -15,7 +15,7 @@ import re
 from collections.abc import Generator
 from typing import Final, NoReturn, TypeVar
 
-from ratus.errors import BadRequest
+from ratus.core.errors import BadRequest
 
 MAX_DEPTH: Final = 170
 MAX_DIGITS: Final = 4300

@@ -16,9 +16,9 @@ from ratus.client.async_client import AsyncClient
 from ratus.client.client import Client
 from ratus.client.delivery import AsyncDelivery, Delivery
 from ratus.client.inputs import DurationLike, TimeLike
-from ratus.client.worker.coroutines import AsyncWorker
-from ratus.client.worker.options import AsyncHandler, Handler
-from ratus.client.worker.threads import Worker
+from ratus.worker.coroutines import AsyncWorker
+from ratus.worker.options import AsyncHandler, Handler
+from ratus.worker.threads import Worker
 
 __all__ = [
     "AsyncClient",

@@ -8,11 +8,11 @@ from typing import Final, TypeVar
 import msgspec
 from pydantic import ValidationError
 
-from ratus import errors
 from ratus.client.claims import Claimed, ClaimedList, CommitStatus, CommitStatuses
 from ratus.client.http1 import Answer
-from ratus.errors import MethodNotAllowed, RatusError, ServiceUnavailable, TransportError
-from ratus.models import (
+from ratus.core import errors
+from ratus.core.errors import MethodNotAllowed, RatusError, ServiceUnavailable, TransportError
+from ratus.core.models import (
     CommitResult,
     CommitResults,
     Deleted,

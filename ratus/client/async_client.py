@@ -20,10 +20,10 @@ from ratus.client.delivery import AsyncDelivery, lease_of
 from ratus.client.inputs import DurationLike, TimeLike, Topics, seconds
 from ratus.client.requests import BATCH_ITEMS, Batch, Request
 from ratus.client.retrying import Attempts
-from ratus.client.worker.coroutines import AsyncWorker
-from ratus.client.worker.options import DEFAULT_PREFETCH, AsyncHandler
-from ratus.errors import BadRequest, Conflict, NotFound, RatusError
-from ratus.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError
+from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+from ratus.worker.coroutines import AsyncWorker
+from ratus.worker.options import DEFAULT_PREFETCH, AsyncHandler
 
 T = TypeVar("T")
 

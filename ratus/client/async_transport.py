@@ -12,7 +12,7 @@ from ratus.client.connecting import Addresses
 from ratus.client.http1 import Answer, AnswerReader
 from ratus.client.retrying import ClientClosed
 from ratus.client.sync_transport import IDLE_SECONDS, MAX_IDLE, reason
-from ratus.errors import TransportError
+from ratus.core.errors import TransportError
 
 MAX_CONNECTIONS: Final = 100
 """Requests in flight at once, beside those that wait on purpose: a thousand coroutines that insert a task

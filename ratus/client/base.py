@@ -14,8 +14,8 @@ from ratus.client.http1 import Answer, Requests
 from ratus.client.inputs import DurationLike, seconds
 from ratus.client.requests import Request
 from ratus.client.retrying import Attempts, Backoff
-from ratus.errors import Conflict, NotFound, RatusError, TaskFailed
-from ratus.models import Task, TaskState
+from ratus.core.errors import Conflict, NotFound, RatusError, TaskFailed
+from ratus.core.models import Task, TaskState
 
 T = TypeVar("T")
 

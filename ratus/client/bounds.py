@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ratus.errors import BadRequest, PayloadTooLarge, RatusError
+from ratus.core.errors import BadRequest, PayloadTooLarge, RatusError
 
 LONGEST_WAIT: Final = 20.0
 """Seconds that one request waits: proxies often end requests after 30 or 60."""

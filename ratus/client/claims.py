@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ratus.models import Task
+from ratus.core.models import Task
 
 _ABSENT: Final = msgspec.Raw(b"")
 

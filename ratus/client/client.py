@@ -20,10 +20,10 @@ from ratus.client.inputs import DurationLike, TimeLike, Topics, seconds
 from ratus.client.requests import BATCH_ITEMS, Batch, Request
 from ratus.client.retrying import Attempts
 from ratus.client.sync_transport import Interrupt, SyncTransport
-from ratus.client.worker.options import DEFAULT_PREFETCH, Handler
-from ratus.client.worker.threads import Worker
-from ratus.errors import BadRequest, Conflict, NotFound, RatusError
-from ratus.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError
+from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+from ratus.worker.options import DEFAULT_PREFETCH, Handler
+from ratus.worker.threads import Worker
 
 T = TypeVar("T")
 

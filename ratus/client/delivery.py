@@ -28,9 +28,9 @@ from ratus.client.inputs import (
     time_text,
 )
 from ratus.client.requests import Request
-from ratus.errors import Conflict, NotFound, RatusError
-from ratus.models import Commit, Promise, Task, TaskState
-from ratus.times import parse_time
+from ratus.core.errors import Conflict, NotFound, RatusError
+from ratus.core.models import Commit, Promise, Task, TaskState
+from ratus.core.times import parse_time
 
 if TYPE_CHECKING:
     from ratus.client.async_client import AsyncClient

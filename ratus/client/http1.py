@@ -12,7 +12,7 @@ from typing import Final
 import httptools
 
 from ratus.client.address import Address
-from ratus.errors import TransportError
+from ratus.core.errors import TransportError
 
 # 31: a gzip header, as HTTP's "gzip" has.
 _GZIP_WINDOW: Final = 31

@@ -8,12 +8,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from ratus.durations import format_duration, parse_duration
-from ratus.models import WireModel
-from ratus.models.json_values import convert, to_json
-from ratus.models.members import DurationLike as DurationLike
-from ratus.models.members import TimeLike as TimeLike
-from ratus.times import format_time, parse_time
+from ratus.core.durations import format_duration, parse_duration
+from ratus.core.models import WireModel
+from ratus.core.models.fields import DurationLike as DurationLike
+from ratus.core.models.fields import TimeLike as TimeLike
+from ratus.core.models.json_values import convert, to_json
+from ratus.core.times import format_time, parse_time
 
 Model = TypeVar("Model", bound=WireModel)
 

@@ -29,7 +29,7 @@ from ratus.client.inputs import (
 )
 from ratus.client.inputs import topic_names as names_of
 from ratus.client.retrying import Repeat
-from ratus.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from enum import Enum
 from random import random
 from typing import Final
 
-from ratus.errors import RatusError, ServiceUnavailable, TransportError
+from ratus.core.errors import RatusError, ServiceUnavailable, TransportError
 
 FIRST_PAUSE: Final = 0.1
 """Seconds before the first repetition: a server that is restarted takes a few tenths."""

@@ -15,7 +15,7 @@ from ratus.client.address import Address
 from ratus.client.connecting import Addresses
 from ratus.client.http1 import Answer, AnswerReader
 from ratus.client.retrying import ClientClosed
-from ratus.errors import TransportError
+from ratus.core.errors import TransportError
 
 _RECEIVED: Final = 256 * 1024
 """Bytes asked for at once: a batch of a few hundred tasks."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from ratus import config
-from ratus.errors import StartupError
-from ratus.options import SERVER_GROUPS, Group
-from ratus.plugins import Catalogue, PluginError
-from ratus.quoting import quoted
+from ratus.core.errors import StartupError
+from ratus.core.options import SERVER_GROUPS, Group
+from ratus.core.quoting import quoted
+from ratus.engine.discovery import Catalogue, PluginError
+from ratus.runtime import config
 
 _USAGE: Final = "ratus backup --engine ENGINE [--flag VALUE ...] PATH"
 

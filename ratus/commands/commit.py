@@ -18,9 +18,9 @@ from ratus.commands.remote import (
     read_state,
     run,
 )
-from ratus.errors import NotFound
-from ratus.models import Commit
-from ratus.quoting import quoted
+from ratus.core.errors import NotFound
+from ratus.core.models import Commit
+from ratus.core.quoting import quoted
 
 _DESCRIPTION: Final = """\
 Commits a task: completed, unless told otherwise. With the nonce that the claim was

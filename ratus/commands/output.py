@@ -11,8 +11,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
-from ratus.logs import printable
-from ratus.models import Task, Topic
+from ratus.core.models import Task, Topic
+from ratus.runtime.logs import printable
 
 _WIDEST: Final = 40
 """Characters of a cell; payloads can be long, and the JSON output has them whole."""

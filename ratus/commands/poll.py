@@ -9,8 +9,8 @@ from typing import Final
 from ratus.client import Client, Delivery
 from ratus.commands.output import json_line, wants_table
 from ratus.commands.remote import EXIT_NOTHING, Parser, Problem, forget_output, given_value, run
-from ratus.errors import RatusError
-from ratus.quoting import quoted
+from ratus.core.errors import RatusError
+from ratus.core.quoting import quoted
 
 _DESCRIPTION: Final = """\
 Claims the next task that is due and shows it. Of several topics, one is only looked

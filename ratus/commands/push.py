@@ -26,8 +26,8 @@ from ratus.commands.remote import (
     run,
     standard_input,
 )
-from ratus.errors import RatusError
-from ratus.models import Retry, Task
+from ratus.core.errors import RatusError
+from ratus.core.models import Retry, Task
 
 _DESCRIPTION: Final = """\
 Pushes tasks into a topic: one, from --id and --payload; or without both as many as

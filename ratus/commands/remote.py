@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, Final, NoReturn
 
 from ratus.client import Client
 from ratus.client.address import DEFAULT_URL
-from ratus.errors import Forbidden, RatusError, Unauthorized
-from ratus.logs import printable
-from ratus.models import TaskState
-from ratus.models.json_values import MAX_DEPTH
-from ratus.quoting import quoted
+from ratus.core.errors import Forbidden, RatusError, Unauthorized
+from ratus.core.models import TaskState
+from ratus.core.models.json_values import MAX_DEPTH
+from ratus.core.quoting import quoted
+from ratus.runtime.logs import printable
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2

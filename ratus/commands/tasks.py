@@ -11,7 +11,7 @@ from typing import Final
 from ratus.client import Client
 from ratus.commands.output import show_tasks, wants_table
 from ratus.commands.remote import STATES, Parser, UsageProblem, read_state, run
-from ratus.models import TaskState
+from ratus.core.models import TaskState
 
 _DESCRIPTION: Final = """\
 Lists the tasks of a topic in order of creation. As JSON, each is on a line of its

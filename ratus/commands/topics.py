@@ -10,8 +10,8 @@ from typing import Final
 from ratus.client import Client
 from ratus.commands.output import json_line, topic_table, wants_table
 from ratus.commands.remote import Parser, UsageProblem, run
-from ratus.errors import BadRequest, NotFound
-from ratus.models import Topic
+from ratus.core.errors import BadRequest, NotFound
+from ratus.core.models import Topic
 
 _DESCRIPTION: Final = "Lists the topics, and how many tasks each of them has in which state."
 

@@ -14,9 +14,9 @@ from ratus.client.inputs import seconds
 from ratus.commands.output import json_line, topic_table, wants_table
 from ratus.commands.remote import EXIT_FAILURE, Parser, UsageProblem, given_value, run
 from ratus.commands.topics import counted_topics, topic_names
-from ratus.errors import ServiceUnavailable, TransportError
-from ratus.logs import printable
-from ratus.models import Topic
+from ratus.core.errors import ServiceUnavailable, TransportError
+from ratus.core.models import Topic
+from ratus.runtime.logs import printable
 
 _DESCRIPTION: Final = """\
 Shows how many tasks each topic has in which state, again and again, and how many

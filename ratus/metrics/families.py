@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from ratus.core.transitions import Event
 from ratus.metrics.exposition import escape_label_value, format_count, format_value, header, histogram_samples
 from ratus.metrics.series import (
     RESERVED,
@@ -21,7 +22,6 @@ from ratus.metrics.series import (
     OperationSeries,
     TopicSeries,
 )
-from ratus.transitions import Event
 
 REQUEST_DURATION = "ratus_request_duration_seconds"
 CHORE_DURATION = "ratus_chore_duration_seconds"

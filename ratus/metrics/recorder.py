@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 
 from ratus import __version__
+from ratus.core.transitions import Event
 from ratus.metrics.exposition import header, in_slices, sample
 from ratus.metrics.families import NAMES, family_texts
 from ratus.metrics.series import (
@@ -30,7 +31,6 @@ from ratus.metrics.series import (
     OperationSeries,
     TopicSeries,
 )
-from ratus.transitions import Event
 
 logger = logging.getLogger(__name__)
 

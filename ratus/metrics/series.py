@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from ratus.transitions import Event
+from ratus.core.transitions import Event
 
 OTHER = "other"
 """What a label value counts as when it came after all places were taken."""

@@ -14,9 +14,10 @@ from contextvars import Context
 from time import monotonic
 from typing import Any
 
-from ratus.clock import SECOND, Clock
+from ratus.core.clock import SECOND, Clock
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import TopicInfo
 from ratus.engine import Engine, Health
-from ratus.errors import ServiceUnavailable
 from ratus.metrics.exposition import escape_label_value, format_count, format_value, header, in_slices
 from ratus.metrics.families import (
     FIGURES_AGE,
@@ -28,7 +29,6 @@ from ratus.metrics.families import (
 )
 from ratus.metrics.recorder import Metrics
 from ratus.metrics.series import OTHER
-from ratus.records import TopicInfo
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from inspect import iscoroutinefunction
 from time import perf_counter
 from typing import Any, TypeVar
 
+from ratus.core.errors import RatusError
 from ratus.engine import Engine
-from ratus.errors import RatusError
 from ratus.metrics.recorder import Metrics
 from ratus.metrics.series import OperationSeries
 

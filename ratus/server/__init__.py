@@ -7,7 +7,7 @@ connection; ``Connection`` is what the application may learn about its peer.
 from __future__ import annotations
 
 from ratus.server.connection import Connection
-from ratus.server.guards import Guards
+from ratus.server.connection_limits import Guards
 from ratus.server.lifecycle import Service, run
 
 __all__ = ["Connection", "Guards", "Service", "run"]

@@ -6,7 +6,7 @@ import json
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from ratus.errors import Overloaded, RatusError
+from ratus.core.errors import Overloaded, RatusError
 
 
 def error_body(error: RatusError) -> bytes:

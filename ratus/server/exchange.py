@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from ratus.errors import InternalError, RatusError
+from ratus.core.errors import InternalError, RatusError
 from ratus.server.answers import error_body, error_headers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope
 
-    from ratus.server.guards import Guards
+    from ratus.server.connection_limits import Guards
     from ratus.server.protocol import GuardedProtocol
 
 logger = logging.getLogger("ratus")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ratus.errors import BadRequest, HeadersTooLarge, NotSupported, RatusError
-from ratus.server.guards import Guards
+from ratus.core.errors import BadRequest, HeadersTooLarge, NotSupported, RatusError
+from ratus.server.connection_limits import Guards
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Protocol
 import uvloop
 from uvicorn.config import Config
 
-from ratus.errors import StartupError
-from ratus.server.guards import Guards
+from ratus.core.errors import StartupError
+from ratus.server.connection_limits import Guards
 from ratus.server.listener import authority, bind_sockets, cannot_listen, tls_context
 from ratus.server.load import Load
 from ratus.server.protocol import GuardedProtocol

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import ssl
 
-from ratus.errors import StartupError
+from ratus.core.errors import StartupError
 
 # What the operator can do about the usual reasons why an address cannot be had.
 REMEDIES = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ratus.errors import Overloaded
-from ratus.server.guards import Guards
+from ratus.core.errors import Overloaded
+from ratus.server.connection_limits import Guards
 
 # Connections beyond the limits that wait to say what they want, in case it is a probe. Each kubelet and each
 # load balancer needs one for a moment.

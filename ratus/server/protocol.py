@@ -23,7 +23,7 @@ from typing import NoReturn
 import httptools
 from uvicorn.config import Config
 
-from ratus.errors import BadRequest, InternalError, RatusError, RequestTimeout
+from ratus.core.errors import BadRequest, InternalError, RatusError, RequestTimeout
 from ratus.server.answers import last_answer
 from ratus.server.exchange import Exchange
 from ratus.server.heads import ambiguity, head_size, too_large

@@ -13,8 +13,8 @@ from uvicorn.server import ServerState
 from ratus.server.load import Load
 
 if TYPE_CHECKING:
+    from ratus.server.connection_limits import Guards
     from ratus.server.exchange import Exchange
-    from ratus.server.guards import Guards
     from ratus.server.protocol import GuardedProtocol
 
 # So many answers are written at once after one that was the only one of its turn of the loop. Then one is

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from ratus.errors import BadRequest
+from ratus.core.errors import BadRequest
 
 # A path of printable characters alone: neither a query nor a fragment.
 _PLAIN = re.compile(rb"/[!-\"$->@-~]*")

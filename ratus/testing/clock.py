@@ -39,7 +39,7 @@ class ManualTimer:
 
 
 class ManualClock:
-    """A `ratus.clock.Clock` that moves only by `advance` and `step`.
+    """A `ratus.core.clock.Clock` that moves only by `advance` and `step`.
 
     Times are microseconds, of the wall clock since 1970-01-01 UTC. Both clocks say the same until the wall
     clock is set by `step`.

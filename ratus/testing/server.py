@@ -19,12 +19,12 @@ from typing import Any, Final, Self
 
 import uvloop
 
-from ratus import config
-from ratus.app import build
 from ratus.client import AsyncClient, Client, DurationLike
 from ratus.client.inputs import microseconds
-from ratus.clock import Clock, SystemClock
+from ratus.core.clock import Clock, SystemClock
 from ratus.engine import Engine
+from ratus.runtime import config
+from ratus.runtime.app import build
 from ratus.server.lifecycle import Lifecycle
 from ratus.server.listener import bind_sockets, tls_context
 from ratus.testing.clock import ManualClock

@@ -9,8 +9,8 @@ from typing import Any
 
 from starlette.types import Message, Scope
 
-from ratus import config
-from ratus.app import build
+from ratus.runtime import config
+from ratus.runtime.app import build
 from ratus.testing import ManualClock
 
 SECOND = 1_000_000

@@ -11,10 +11,10 @@ from typing import Any
 
 from starlette.types import Message, Scope
 
-from ratus import config
-from ratus.app import build
+from ratus.core.times import format_time
+from ratus.runtime import config
+from ratus.runtime.app import build
 from ratus.testing import ManualClock
-from ratus.times import format_time
 
 # Milliseconds: every engine keeps times at least so exactly.
 START = 1_800_000_000_000_000

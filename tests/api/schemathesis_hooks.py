@@ -14,7 +14,7 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis.core.parameters import ParameterLocation
 
-from ratus.times import parse_time
+from ratus.core.times import parse_time
 
 # Deadlines and expiries must lie ahead. Offsets and fractions are drawn too.
 TIMES = st.builds(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratus.api import writing
-from ratus.errors import NotFound
-from ratus.records import MAX_PAGE_BYTES, RetryPolicy, TaskRecord
+from ratus.api import serializing
+from ratus.core.errors import NotFound
+from ratus.core.records import MAX_PAGE_BYTES, RetryPolicy, TaskRecord
 from tests.api.clocked import Clocked
 
 LARGE = 3 * 2**20
@@ -82,7 +82,7 @@ def test_the_weight_is_hardly_less_than_what_is_written(texts: list[str], value:
     task.retry = RetryPolicy(2**31 - 1, "exponential", 2**53, 2**53, 0.123456789)
     task.error, task.outcome, task.expires = texts[5], "expired", now
     task.payload = task.result = None if value is None else b'"' + value.hex().encode() + b'"'
-    written = len(writing.task(task))
+    written = len(serializing.task(task))
     assert task.weight() >= written - 6 * 1000
     if sum(map(len, texts)) > 1000:
         assert task.weight() >= written - 200
@@ -91,7 +91,7 @@ def test_the_weight_is_hardly_less_than_what_is_written(texts: list[str], value:
 def test_refusals_have_no_weight() -> None:
     ids = [f"{n}" for n in range(3)]
     large = TaskRecord("2", "t", 0, 0, payload=b'"' + b"x" * MAX_PAGE_BYTES + b'"')
-    answer = writing.Committed()
+    answer = serializing.Committed()
     answer.add(ids[:1], [NotFound()])
     answer.add(ids[1:], [NotFound(), large])
     assert answer.body().count(b'"task"') == 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ratus.api.reading import TASK_MEMBERS
+from ratus.api.parsing import TASK_MEMBERS
 from tests.servers import Api, assert_error
 
 PAST, FUTURE = "2001-02-03T04:05:06Z", "2999-01-01T00:00:00Z"

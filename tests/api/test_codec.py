@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ratus.api import codec
-from ratus.errors import BadRequest, PayloadTooLarge
+from ratus.core.errors import BadRequest, PayloadTooLarge
 from tests.api.test_payloads import JSON_TEXTS, SPACES, meaning
 
 MANY = 100_000

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from typing import cast
 
-from ratus import config
-from ratus.app import build
+from ratus.runtime import config
+from ratus.runtime.app import build
 from tests.api import crowd
 from tests.metrics.scraping import values_of
 from tests.server.support import SilentService, running

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ratus.api import codec
-from ratus.api.reading import Reader
-from ratus.config import parse
-from ratus.errors import RatusError
+from ratus.api.parsing import Reader
+from ratus.core.errors import RatusError
+from ratus.runtime.config import parse
 
 READER = Reader(parse([], {}))
 NOW = 1_800_000_000_000_000

@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ratus.api import codec, large
-from ratus.api.reading import RETRY_MEMBERS, TASK_MEMBERS
-from ratus.errors import BadRequest, PayloadTooLarge
+from ratus.api.parsing import RETRY_MEMBERS, TASK_MEMBERS
+from ratus.core.errors import BadRequest, PayloadTooLarge
 from tests.api.test_bodies import MALFORMED, UNBEARABLE
 from tests.api.test_payloads import JSON_TEXTS, SPACES
 

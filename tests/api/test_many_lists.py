@@ -11,7 +11,7 @@ import pytest
 from ratus.api.call import Answer, Call, Unwatched
 from ratus.api.dispatch import _LARGE, _in_turn
 from ratus.api.query import NO_QUERY
-from ratus.errors import Overloaded
+from ratus.core.errors import Overloaded
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ratus.api.reading import COMMIT_MEMBERS, PROMISE_MEMBERS, RETRY_MEMBERS, TASK_MEMBERS
+from ratus.api.parsing import COMMIT_MEMBERS, PROMISE_MEMBERS, RETRY_MEMBERS, TASK_MEMBERS
 from tests.servers import Api, Server, segment
 
 MEMBERS = sorted(TASK_MEMBERS | COMMIT_MEMBERS | PROMISE_MEMBERS | RETRY_MEMBERS | {"data", "paused"})

@@ -15,12 +15,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratus import __version__, models
+from ratus import __version__
 from ratus.api import openapi
 from ratus.api.openapi.emitter import to_yaml
 from ratus.api.openapi.operations import OPERATIONS
 from ratus.api.routes import ROUTES
-from ratus.models import WireModel
+from ratus.core import models
+from ratus.core.models import WireModel
 
 TOP = Path(__file__).parents[2]
 DOCUMENT = openapi.build(__version__)

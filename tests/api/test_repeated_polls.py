@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratus.api import reading
+from ratus.api import parsing
+from ratus.api.parsing import Poll, Reader
 from ratus.api.query import NO_QUERY, Query
-from ratus.api.reading import Poll, Reader
-from ratus.config import parse
-from ratus.errors import BadRequest
+from ratus.core.errors import BadRequest
+from ratus.runtime.config import parse
 
 SETTINGS = parse([], {})
 NOW = 1_800_000_000_000_000
@@ -63,7 +63,7 @@ def test_a_poll_is_read_as_if_it_were_the_first(
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_KEPT_WISHES", 10)
+    monkeypatch.setattr(parsing, "_KEPT_WISHES", 10)
     reader = Reader(SETTINGS)
     for number in range(100):
         assert reader.poll(b'{"consumer":"%d"}' % number, NO_QUERY, "t", "", NOW).consumer == str(number)

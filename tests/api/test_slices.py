@@ -17,10 +17,10 @@ import pytest
 
 from benchmarks.adversaries import ADVERSARIES, Adversary
 from benchmarks.bodies import prepare, send
-from ratus import config
 from ratus.api import large, walking
-from ratus.app import build
-from ratus.errors import BadRequest, PayloadTooLarge
+from ratus.core.errors import BadRequest, PayloadTooLarge
+from ratus.runtime import config
+from ratus.runtime.app import build
 from ratus.testing import ManualClock
 
 # Large enough for many slices.

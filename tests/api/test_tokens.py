@@ -10,7 +10,7 @@ import pytest
 
 from ratus.api.auth import Tokens
 from ratus.api.routes import ROUTES, Route
-from ratus.errors import Forbidden
+from ratus.core.errors import Forbidden
 from tests.servers import Api, Server, assert_error, launch, serving
 
 SCOPES = ("produce", "consume", "read", "admin")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ratus.client.address import Address
 from ratus.client.http1 import AnswerReader, Requests
-from ratus.errors import TransportError
+from ratus.core.errors import TransportError
 
 WITH_LENGTH = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"

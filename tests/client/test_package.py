@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import ratus
-from ratus import client, errors, models
+from ratus import client
+from ratus.core import errors, models
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,12 +46,19 @@ def loaded_by(code: str) -> set[str]:
 
 def test_importing_the_package_loads_nothing() -> None:
     loaded = loaded_by("import ratus")
-    assert not loaded & {"pydantic", "msgspec", "httptools", "asyncio", "ratus.client", "ratus.models"}
+    assert not loaded & {"pydantic", "msgspec", "httptools", "asyncio", "ratus.client", "ratus.core.models"}
 
 
 def test_the_client_loads_nothing_of_the_server() -> None:
     loaded = loaded_by("from ratus import Client, AsyncClient, Task")
-    servers = ("ratus.api", "ratus.server", "ratus.app", "ratus.engine", "ratus.config", "ratus_engines")
+    servers = (
+        "ratus.api",
+        "ratus.server",
+        "ratus.runtime.app",
+        "ratus.engine",
+        "ratus.runtime.config",
+        "ratus_engines",
+    )
     strangers = {"uvicorn", "starlette", "prometheus_client", "uvloop"}
     assert not [name for name in loaded if name.startswith(servers)]
     assert not loaded & strangers

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ratus import Client, Commit, CommitItem, Promise, Retry, Task
 from ratus.client import answers
-from ratus.models import Extension, Poll, PollRequest, TopicPatch, WireModel
+from ratus.core.models import Extension, Poll, PollRequest, TopicPatch, WireModel
 from ratus.testing import RatusServer
 from tests.client.support import ScriptedServer, answer, connect
 

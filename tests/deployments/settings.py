@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ratus import config
-from ratus.durations import parse_duration
+from ratus.core.durations import parse_duration
+from ratus.runtime import config
 
 OPTIONS = [o for group in config.groups(config.catalogue().plugins.values()) for o in group.options]
 VARIABLES = {option.environment for option in OPTIONS}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ratus.server.guards import Guards
+from ratus.server.connection_limits import Guards
 from tests.deployments.engine import BUILD_PATIENCE, MONGODB, RATUS, Engine
 from tests.deployments.settings import VARIABLES, seconds
 from tests.deployments.tools import DEPLOYMENTS, need

@@ -18,8 +18,9 @@ import pytest
 import yaml
 from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonitor
 
-from ratus import __version__, config
-from ratus.server.guards import Guards
+from ratus import __version__
+from ratus.runtime import config
+from ratus.server.connection_limits import Guards
 from tests.deployments.settings import VARIABLES, seconds
 from tests.deployments.tools import DEPLOYMENTS, ROOT, need
 from tests.documents.pages import blocks

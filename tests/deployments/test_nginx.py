@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ratus.options import SERVER_GROUPS
+from ratus.core.options import SERVER_GROUPS
 from tests.deployments.settings import OPTIONS, seconds
 from tests.deployments.tools import DEPLOYMENTS, need
 from tests.servers import (

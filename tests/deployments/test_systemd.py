@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ratus import config
 from ratus.cli import EXIT_USAGE
-from ratus.server.guards import Guards
+from ratus.runtime import config
+from ratus.server.connection_limits import Guards
 from tests.deployments.settings import VARIABLES, seconds
 from tests.deployments.tools import DEPLOYMENTS, need
 

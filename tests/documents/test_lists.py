@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from ratus import config
+from ratus.runtime import config
 from tests.documents.pages import GENERATED, NAMES, ROOT, blocks_of, prose, read
 
 EXAMPLE = "examples/engine/ratus_engine_journal/__init__.py"

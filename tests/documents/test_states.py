@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
-from ratus import transitions
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
-from ratus.transitions import Change, RetryDefaults
+from ratus.core import transitions
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.transitions import Change, RetryDefaults
 from scripts import state_diagram
 from tests.documents.pages import read
 

@@ -7,9 +7,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from ratus.core.transitions import Event
 from ratus.metrics import OTHER, Metrics, recorder
 from ratus.metrics.series import BoundedLabel
-from ratus.transitions import Event
 from tests.metrics.scraping import scrape, values_of
 
 ENDPOINT = "/v1/topics/:topic"

@@ -11,8 +11,8 @@ from prometheus_client import Histogram as LibraryHistogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from ratus import __version__
+from ratus.core.transitions import Event
 from ratus.metrics import OTHER, Metrics
-from ratus.transitions import Event
 from tests.metrics.scraping import samples_of, scrape, values_of
 
 ENDPOINT = "/v1/topics/:topic/tasks/:id"

@@ -11,11 +11,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from ratus_engines.memdb.engine import MemdbEngine
 
-from ratus.clock import MINUTE, SECOND
+from ratus.core.clock import MINUTE, SECOND
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, TaskRecord, TopicInfo
 from ratus.engine import Health
-from ratus.errors import ServiceUnavailable
 from ratus.metrics import OTHER, Metrics, Survey, scrape, survey
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, TaskRecord, TopicInfo
 from ratus.testing import ManualClock
 from tests.metrics.scraping import values_of
 

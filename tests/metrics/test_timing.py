@@ -7,11 +7,11 @@ import asyncio
 import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 
+from ratus.core.errors import Conflict, NotFound, ServiceUnavailable
+from ratus.core.records import Claim, TaskRecord
 from ratus.engine import Engine
-from ratus.errors import Conflict, NotFound, ServiceUnavailable
 from ratus.metrics import Metrics, measure
 from ratus.metrics.timing import OPERATIONS
-from ratus.records import Claim, TaskRecord
 from tests.metrics.scraping import values_of
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,8 @@ import httptools
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ratus import config
-from ratus.app import build
+from ratus.runtime import config
+from ratus.runtime.app import build
 from ratus.server import Guards
 from ratus.server.exchange import Exchange
 from ratus.server.protocol import GuardedProtocol

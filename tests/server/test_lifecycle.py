@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ratus.errors import StartupError
+from ratus.core.errors import StartupError
 from ratus.server import Guards, run
 from ratus.server.lifecycle import Lifecycle
 from ratus.server.listener import tls_context

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ratus.errors import StartupError
+from ratus.core.errors import StartupError
 from ratus.server.listener import authority, bind_sockets, cannot_listen, tls_context
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratus.errors import BadRequest
+from ratus.core.errors import BadRequest
 from ratus.server.target import split_target
 
 

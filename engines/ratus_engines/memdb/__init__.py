@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ratus.plugins import Option, Plugin
+from ratus.engine import Option, Plugin
 
 if TYPE_CHECKING:
     from ratus.engine import Engine

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ratus.records import TaskRecord
+from ratus.core.records import TaskRecord
 
 # A dictionary that is full moves everything in it at once, also one of constant size from which as much is
 # deleted as is added: 25 to 55 ms with a million tasks. One of a thousand parts takes some 30 microseconds.

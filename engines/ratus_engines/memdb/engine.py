@@ -14,10 +14,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from ratus import transitions
-from ratus.engine import CLAIM_CHORES, LARGE_BATCH, Engine, Figure, Health, Traits
-from ratus.errors import Conflict, NotFound, RatusError, ServiceUnavailable
-from ratus.records import (
+from ratus.core import transitions
+from ratus.core.errors import Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.core.records import (
     ACTIVE,
     COMPLETED,
     MAX_PAGE_BYTES,
@@ -29,7 +28,8 @@ from ratus.records import (
     TaskRecord,
     TopicInfo,
 )
-from ratus.transitions import Change, RetryDefaults
+from ratus.core.transitions import Change, RetryDefaults
+from ratus.engine import CLAIM_CHORES, LARGE_BATCH, Engine, Figure, Health, Traits
 from ratus_engines.memdb.by_id import ById
 from ratus_engines.memdb.listing import SLICE, list_page
 from ratus_engines.memdb.ordered import ByCreation, ByTime

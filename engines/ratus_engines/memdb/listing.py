@@ -6,8 +6,8 @@ import asyncio
 import itertools
 from collections.abc import Mapping
 
-from ratus.errors import BadRequest
-from ratus.records import MAX_PAGE_BYTES, TaskPage, TaskQuery, TaskRecord
+from ratus.core.errors import BadRequest
+from ratus.core.records import MAX_PAGE_BYTES, TaskPage, TaskQuery, TaskRecord
 from ratus_engines.memdb.by_id import ById
 from ratus_engines.memdb.topics import Topic
 

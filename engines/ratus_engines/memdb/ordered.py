@@ -15,7 +15,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from operator import attrgetter
 
-from ratus.records import TaskRecord
+from ratus.core.records import TaskRecord
 from ratus_engines.memdb.untracked import untrack
 
 # Large enough that a million keys have few chunks, small enough that moving half a chunk is cheap.

@@ -24,9 +24,9 @@ from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from ratus.core.errors import StartupError
+from ratus.core.records import RetryPolicy, TaskRecord
 from ratus.engine import Figure
-from ratus.errors import StartupError
-from ratus.records import RetryPolicy, TaskRecord
 from ratus_engines import private_files
 
 logger = logging.getLogger("ratus.memdb")

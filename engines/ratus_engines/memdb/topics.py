@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ratus.records import ACTIVE, COMPLETED, PENDING, TaskRecord, TopicInfo
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, TaskRecord, TopicInfo
 from ratus_engines.memdb.ordered import ByCreation, ByTime
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from ratus.records import TaskRecord
+from ratus.core.records import TaskRecord
 
 
 def _find_untrack() -> Callable[[list[TaskRecord]], None]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from ratus.plugins import MissingDriver, Option, Plugin
+from ratus.engine import MissingDriver, Option, Plugin
 
 if TYPE_CHECKING:
     from ratus.engine import Engine

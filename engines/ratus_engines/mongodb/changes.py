@@ -13,11 +13,11 @@ from typing import Any
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure, WriteConcernError
 
-from ratus import transitions
+from ratus.core import transitions
+from ratus.core.errors import BadRequest, RatusError, ServiceUnavailable
+from ratus.core.records import TaskRecord
+from ratus.core.transitions import Change
 from ratus.engine import Observer
-from ratus.errors import BadRequest, RatusError, ServiceUnavailable
-from ratus.records import TaskRecord
-from ratus.transitions import Change
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, guard, member, record, update
 from ratus_engines.mongodb.due import Due

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ratus.core.records import MAX_PAGE_BYTES, Claim, TaskRecord
 from ratus.engine import CLAIM_CHORES
-from ratus.records import MAX_PAGE_BYTES, Claim, TaskRecord
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.combining import Combiner
 from ratus_engines.mongodb.deployment import Deployment

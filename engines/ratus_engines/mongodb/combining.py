@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from bson.errors import InvalidDocument
 from pymongo.errors import PyMongoError
 
-from ratus.records import Claim, TaskRecord
+from ratus.core.records import Claim, TaskRecord
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background
 from ratus_engines.mongodb.due import Due

@@ -14,10 +14,10 @@ from typing import Any
 from bson.errors import InvalidDocument
 from pymongo.errors import PyMongoError
 
-from ratus import transitions
-from ratus.errors import BadRequest, Conflict, NotFound, PayloadTooLarge, RatusError
-from ratus.records import CommitRecord, TaskRecord
-from ratus.transitions import Change, RetryDefaults
+from ratus.core import transitions
+from ratus.core.errors import BadRequest, Conflict, NotFound, PayloadTooLarge, RatusError
+from ratus.core.records import CommitRecord, TaskRecord
+from ratus.core.transitions import Change, RetryDefaults
 from ratus_engines.mongodb.changes import BATCH, Changes
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import check_room, record

@@ -15,8 +15,8 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from ratus.errors import ServiceUnavailable
-from ratus.records import ARCHIVED, PENDING, TopicInfo
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import ARCHIVED, PENDING, TopicInfo
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background, stop
 from ratus_engines.mongodb.documents import Document, record

@@ -23,8 +23,8 @@ from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
+from ratus.core.errors import ServiceUnavailable
 from ratus.engine import Health
-from ratus.errors import ServiceUnavailable
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.documents import RAW
 from ratus_engines.mongodb.errors import is_missing_hint, reason, translate

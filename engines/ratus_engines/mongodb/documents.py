@@ -28,12 +28,12 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 
-from ratus import transitions
-from ratus.errors import BadRequest, PayloadTooLarge
-from ratus.quoting import quoted
-from ratus.records import RetryPolicy, TaskRecord
-from ratus.times import MAX_TIME, MIN_TIME
-from ratus.transitions import BACKOFFS, Change
+from ratus.core import transitions
+from ratus.core.errors import BadRequest, PayloadTooLarge
+from ratus.core.quoting import quoted
+from ratus.core.records import RetryPolicy, TaskRecord
+from ratus.core.times import MAX_TIME, MIN_TIME
+from ratus.core.transitions import BACKOFFS, Change
 from ratus_engines.mongodb.payloads import MOST_ADDED, decoded, to_bson, to_json
 from ratus_engines.mongodb.raw import RawDocument
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ratus.records import ACTIVE, PENDING
+from ratus.core.records import ACTIVE, PENDING
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.documents import Document, date, record
 

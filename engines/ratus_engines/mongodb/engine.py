@@ -6,10 +6,9 @@ import asyncio
 import copy
 from collections.abc import Callable, Collection, Sequence
 
-from ratus import transitions
-from ratus.engine import Engine, Health, Traits
-from ratus.errors import Conflict, NotFound, RatusError, ServiceUnavailable
-from ratus.records import (
+from ratus.core import transitions
+from ratus.core.errors import Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.core.records import (
     PENDING,
     Claim,
     CommitRecord,
@@ -18,7 +17,8 @@ from ratus.records import (
     TaskRecord,
     TopicInfo,
 )
-from ratus.transitions import Change, Event, RetryDefaults
+from ratus.core.transitions import Change, Event, RetryDefaults
+from ratus.engine import Engine, Health, Traits
 from ratus_engines.mongodb import lists, surveys
 from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.claims import Claims

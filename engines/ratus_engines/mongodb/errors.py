@@ -18,7 +18,7 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from ratus.errors import InternalError, PayloadTooLarge, RatusError, ServiceUnavailable
+from ratus.core.errors import InternalError, PayloadTooLarge, RatusError, ServiceUnavailable
 
 logger = logging.getLogger("ratus.engines.mongodb")
 

@@ -26,7 +26,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 from pymongo.operations import IndexModel
 
-from ratus.records import ACTIVE, COMPLETED, PENDING
+from ratus.core.records import ACTIVE, COMPLETED, PENDING
 from ratus_engines.mongodb.errors import is_passing, reason
 
 logger = logging.getLogger("ratus.engines.mongodb")

@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Collection
 from typing import Any
 
-from ratus.errors import BadRequest
-from ratus.records import ARCHIVED, MAX_PAGE_BYTES, TaskPage, TaskQuery, TaskRecord
+from ratus.core.errors import BadRequest
+from ratus.core.records import ARCHIVED, MAX_PAGE_BYTES, TaskPage, TaskQuery, TaskRecord
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import member, record

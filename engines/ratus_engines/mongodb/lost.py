@@ -15,8 +15,8 @@ import pymongo
 from msgspec import Struct
 from pymongo.errors import PyMongoError
 
-from ratus import transitions
-from ratus.records import ACTIVE, TaskRecord
+from ratus.core import transitions
+from ratus.core.records import ACTIVE, TaskRecord
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.deployment import LIMIT, Deployment, background, stop

@@ -29,9 +29,9 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
 
-from ratus.errors import BadRequest
-from ratus.quoting import quoted
-from ratus.times import MAX_TIME, MIN_TIME, format_time
+from ratus.core.errors import BadRequest
+from ratus.core.quoting import quoted
+from ratus.core.times import MAX_TIME, MIN_TIME, format_time
 
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 

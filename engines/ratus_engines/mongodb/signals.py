@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from ratus.core.records import ACTIVE, PENDING, TaskRecord
 from ratus.engine import Listener
-from ratus.records import ACTIVE, PENDING, TaskRecord
 
 # An id and a state, or `DELETED`.
 _Event = tuple[str, int]

@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from msgspec import Struct
 from pymongo import ReturnDocument
 
-from ratus import transitions
-from ratus.records import Claim, TaskRecord
-from ratus.transitions import Change
+from ratus.core import transitions
+from ratus.core.records import Claim, TaskRecord
+from ratus.core.transitions import Change
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
 from ratus_engines.mongodb.deployment import Deployment

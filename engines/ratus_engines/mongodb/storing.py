@@ -9,10 +9,10 @@ from typing import Any
 from pymongo import InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
-from ratus import transitions
-from ratus.errors import InternalError, RatusError, ServiceUnavailable
-from ratus.quoting import quoted
-from ratus.records import ACTIVE, TaskRecord
+from ratus.core import transitions
+from ratus.core.errors import InternalError, RatusError, ServiceUnavailable
+from ratus.core.quoting import quoted
+from ratus.core.records import ACTIVE, TaskRecord
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import encoded, replacement

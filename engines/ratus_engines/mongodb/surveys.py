@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
-from ratus.records import ARCHIVED, PENDING, TopicInfo
+from ratus.core.records import ARCHIVED, PENDING, TopicInfo
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import Document, record

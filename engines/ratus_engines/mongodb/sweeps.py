@@ -9,11 +9,11 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-from ratus import transitions
-from ratus.errors import PayloadTooLarge
-from ratus.quoting import quoted
-from ratus.records import ACTIVE, COMPLETED, DEFAULT_TIMEOUT, PENDING, TaskRecord
-from ratus.transitions import Change, RetryDefaults
+from ratus.core import transitions
+from ratus.core.errors import PayloadTooLarge
+from ratus.core.quoting import quoted
+from ratus.core.records import ACTIVE, COMPLETED, DEFAULT_TIMEOUT, PENDING, TaskRecord
+from ratus.core.transitions import Change, RetryDefaults
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import BATCH, Changes
 from ratus_engines.mongodb.deployment import Deployment

@@ -15,9 +15,9 @@ import asyncio
 import math
 import time
 
-from ratus.errors import RatusError
-from ratus.records import ACTIVE, PENDING
-from ratus.times import MIN_TIME
+from ratus.core.errors import RatusError
+from ratus.core.records import ACTIVE, PENDING
+from ratus.core.times import MIN_TIME
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background, stop
 from ratus_engines.mongodb.documents import date, record

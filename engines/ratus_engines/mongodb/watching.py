@@ -14,7 +14,7 @@ from typing import Any
 import pymongo
 from pymongo.errors import OperationFailure, PyMongoError
 
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING
 from ratus_engines.mongodb.deployment import LIMIT, Deployment, background, stop
 from ratus_engines.mongodb.errors import is_passing, reason
 from ratus_engines.mongodb.signals import DELETED, Signals

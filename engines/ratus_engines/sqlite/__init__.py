@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ratus.plugins import Option, Plugin
+from ratus.engine import Option, Plugin
 
 if TYPE_CHECKING:
     from ratus.engine import Engine

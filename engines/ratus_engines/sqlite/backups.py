@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from ratus.errors import StartupError
+from ratus.core.errors import StartupError
 from ratus_engines import private_files
 from ratus_engines.sqlite import schema
 from ratus_engines.sqlite.connections import check_library, connect_reader

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ratus import transitions
+from ratus.core import transitions
+from ratus.core.records import MAX_PAGE_BYTES, Claim, TaskRecord
+from ratus.core.transitions import Nonces, RetryDefaults
 from ratus.engine import CLAIM_CHORES
-from ratus.records import MAX_PAGE_BYTES, Claim, TaskRecord
-from ratus.transitions import Nonces, RetryDefaults
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.rows import task_of
 from ratus_engines.sqlite.transaction import Topic, Transaction

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ratus.errors import ServiceUnavailable, StartupError
+from ratus.core.errors import ServiceUnavailable, StartupError
 from ratus_engines import private_files
 from ratus_engines.sqlite import schema
 from ratus_engines.sqlite.errors import is_busy

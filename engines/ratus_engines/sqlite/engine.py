@@ -12,9 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ratus.engine import Engine, Health, Traits
-from ratus.errors import BadRequest, RatusError, ServiceUnavailable
-from ratus.records import (
+from ratus.core.errors import BadRequest, RatusError, ServiceUnavailable
+from ratus.core.records import (
     MAX_PAGE_BYTES,
     Claim,
     CommitRecord,
@@ -23,7 +22,8 @@ from ratus.records import (
     TaskRecord,
     TopicInfo,
 )
-from ratus.transitions import RetryDefaults
+from ratus.core.transitions import RetryDefaults
+from ratus.engine import Engine, Health, Traits
 from ratus_engines.sqlite import queries
 from ratus_engines.sqlite.connections import check_library
 from ratus_engines.sqlite.notices import Notices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from ratus.errors import PayloadTooLarge, ServiceUnavailable, StartupError
+from ratus.core.errors import PayloadTooLarge, ServiceUnavailable, StartupError
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 

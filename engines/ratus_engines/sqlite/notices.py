@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ratus.transitions import Event
+from ratus.core.transitions import Event
 
 
 class Notices:

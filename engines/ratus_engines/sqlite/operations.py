@@ -1,4 +1,4 @@
-"""What writers do: from a request to rows. State changes come from `ratus.transitions`.
+"""What writers do: from a request to rows. State changes come from `ratus.core.transitions`.
 
 An operation decides before it writes, so one that raises has changed nothing, and the others that share its
 transaction go on.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ratus import transitions
-from ratus.errors import Conflict, NotFound, RatusError
-from ratus.records import ACTIVE, PENDING, Claim, CommitRecord, TaskRecord
-from ratus.transitions import RetryDefaults
+from ratus.core import transitions
+from ratus.core.errors import Conflict, NotFound, RatusError
+from ratus.core.records import ACTIVE, PENDING, Claim, CommitRecord, TaskRecord
+from ratus.core.transitions import RetryDefaults
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.claims import Claims
 from ratus_engines.sqlite.rows import task_of

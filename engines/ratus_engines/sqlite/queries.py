@@ -7,7 +7,7 @@ import sqlite3
 
 from msgspec import Struct
 
-from ratus.records import MAX_PAGE_BYTES, PENDING, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.records import MAX_PAGE_BYTES, PENDING, TaskQuery, TaskRecord, TopicInfo
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.rows import task_of
 

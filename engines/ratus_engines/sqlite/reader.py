@@ -10,7 +10,7 @@ import logging
 import sqlite3
 from pathlib import Path
 
-from ratus.errors import RatusError, StartupError
+from ratus.core.errors import RatusError, StartupError
 from ratus_engines.sqlite.connections import connect_reader
 from ratus_engines.sqlite.errors import as_answer, explain
 from ratus_engines.sqlite.notices import Notices

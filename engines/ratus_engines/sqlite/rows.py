@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ratus.records import RetryPolicy, TaskRecord
+from ratus.core.records import RetryPolicy, TaskRecord
 
 MEMBERS = TaskRecord.__struct_fields__
 """The members of a task in the order of the record, which is the order of every row here."""

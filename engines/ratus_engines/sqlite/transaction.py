@@ -11,9 +11,9 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ratus import transitions
-from ratus.records import ACTIVE, PENDING, TaskRecord
-from ratus.transitions import Change
+from ratus.core import transitions
+from ratus.core.records import ACTIVE, PENDING, TaskRecord
+from ratus.core.transitions import Change
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.notices import Notices
 from ratus_engines.sqlite.rows import COLUMNS, REPLACE, inserts, row_of, task_of

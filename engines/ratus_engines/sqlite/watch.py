@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ratus.errors import ServiceUnavailable
+from ratus.core.errors import ServiceUnavailable
 from ratus_engines.sqlite import queries
 from ratus_engines.sqlite.reader import Reader
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from ratus.errors import ServiceUnavailable
+from ratus.core.errors import ServiceUnavailable
 from ratus_engines.sqlite.errors import as_answer
 from ratus_engines.sqlite.notices import Notices
 

@@ -16,7 +16,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from ratus.errors import RatusError, ServiceUnavailable, StartupError
+from ratus.core.errors import RatusError, ServiceUnavailable, StartupError
 from ratus_engines.sqlite.connections import WriteLock, check_place, connect_writer
 from ratus_engines.sqlite.errors import as_answer, explain
 from ratus_engines.sqlite.files import OpenFiles

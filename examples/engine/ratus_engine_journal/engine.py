@@ -11,10 +11,9 @@ import copy
 import re
 from collections.abc import Callable, Sequence
 
-from ratus import transitions
-from ratus.engine import CLAIM_CHORES, Engine, Health, Traits
-from ratus.errors import BadRequest, Conflict, NotFound, RatusError, ServiceUnavailable
-from ratus.records import (
+from ratus.core import transitions
+from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.core.records import (
     ACTIVE,
     COMPLETED,
     MAX_PAGE_BYTES,
@@ -26,7 +25,8 @@ from ratus.records import (
     TaskRecord,
     TopicInfo,
 )
-from ratus.transitions import Change, Event, RetryDefaults
+from ratus.core.transitions import Change, Event, RetryDefaults
+from ratus.engine import CLAIM_CHORES, Engine, Health, Traits
 from ratus_engine_journal.journal import Journal, Line
 
 

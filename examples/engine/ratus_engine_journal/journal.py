@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from ratus.errors import ServiceUnavailable, StartupError
-from ratus.records import TaskRecord
+from ratus.core.errors import ServiceUnavailable, StartupError
+from ratus.core.records import TaskRecord
 
 
 class Line(msgspec.Struct, omit_defaults=True):

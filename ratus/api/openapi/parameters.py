@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ratus.api.openapi.schemas import parameter_schema
-from ratus.models import Extension, Poll, Task, WireModel
+from ratus.core.models import Extension, Poll, Task, WireModel
 
 _PATH: Final[dict[str, dict[str, Any]]] = {
     "topic": {

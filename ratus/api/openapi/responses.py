@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ratus import errors
 from ratus.api.openapi.schemas import reference as schema_reference
+from ratus.core import errors
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final
 
-from ratus.models import (
+from ratus.core.models import (
     Commit,
     CommitItem,
     CommitResult,

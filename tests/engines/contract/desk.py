@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ratus.core.errors import RatusError
+from ratus.core.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.transitions import Event
 from ratus.engine import Engine
-from ratus.errors import RatusError
-from ratus.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
 from ratus.testing import START
-from ratus.transitions import Event
 from tests.engines.contract.engines import Make
 
 # Times in the suite are whole milliseconds, which every engine keeps.

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any
 
+from ratus.core.errors import RatusError
+from ratus.core.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.transitions import RetryDefaults
 from ratus.engine import Engine
-from ratus.errors import RatusError
-from ratus.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
 from ratus.testing import START
-from ratus.transitions import RetryDefaults
 from tests.engines.contract.desk import Eye, fixed, members, value
 from tests.engines.contract.engines import Make
 from tests.engines.contract.model import Model, Task

@@ -8,10 +8,10 @@ import string
 
 import pytest
 
+from ratus.core.errors import RatusError
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, MAX_PAGE_BYTES, PENDING, Claim
+from ratus.core.transitions import DEADLINE_EXCEEDED
 from ratus.engine import CLAIM_CHORES
-from ratus.errors import RatusError
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, MAX_PAGE_BYTES, PENDING, Claim
-from ratus.transitions import DEADLINE_EXCEEDED
 from tests.engines.contract.desk import HOUR, MILLISECOND, MINUTE, SECOND, Desk, members
 
 pytestmark = pytest.mark.anyio

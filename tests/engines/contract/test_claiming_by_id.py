@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ratus.errors import Conflict, NotFound
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, FAILED, PENDING
-from ratus.transitions import DEADLINE_EXCEEDED
+from ratus.core.errors import Conflict, NotFound
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, FAILED, PENDING
+from ratus.core.transitions import DEADLINE_EXCEEDED
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, members
 
 pytestmark = pytest.mark.anyio

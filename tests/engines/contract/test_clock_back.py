@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ratus.records import COMPLETED, PENDING, RetryPolicy
+from ratus.core.records import COMPLETED, PENDING, RetryPolicy
 from tests.engines.contract.desk import HOUR, MILLISECOND, MINUTE, SECOND, Desk, members
 
 pytestmark = pytest.mark.anyio

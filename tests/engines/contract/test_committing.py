@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from ratus.engine import LARGE_BATCH
-from ratus.errors import Conflict, NotFound, RatusError
-from ratus.records import (
+from ratus.core.errors import Conflict, NotFound, RatusError
+from ratus.core.records import (
     ACTIVE,
     ARCHIVED,
     COMPLETED,
@@ -19,6 +18,7 @@ from ratus.records import (
     CommitRecord,
     TaskRecord,
 )
+from ratus.engine import LARGE_BATCH
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, members
 
 pytestmark = pytest.mark.anyio

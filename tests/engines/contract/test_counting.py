@@ -8,8 +8,17 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ratus.errors import Conflict
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TopicInfo
+from ratus.core.errors import Conflict
+from ratus.core.records import (
+    ACTIVE,
+    ARCHIVED,
+    COMPLETED,
+    PENDING,
+    Claim,
+    CommitRecord,
+    RetryPolicy,
+    TopicInfo,
+)
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, Eye
 
 pytestmark = pytest.mark.anyio

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ratus.errors import Conflict, NotFound
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING
+from ratus.core.errors import Conflict, NotFound
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING
 from tests.engines.contract.desk import HOUR, SECOND, Desk
 
 pytestmark = pytest.mark.anyio

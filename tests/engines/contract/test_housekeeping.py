@@ -7,9 +7,9 @@ from collections.abc import Awaitable
 
 import pytest
 
-from ratus.errors import Conflict
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, PENDING, Claim, TaskRecord
-from ratus.transitions import DEADLINE_EXCEEDED
+from ratus.core.errors import Conflict
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, PENDING, Claim, TaskRecord
+from ratus.core.transitions import DEADLINE_EXCEEDED
 from tests.engines.contract.desk import HOUR, MILLISECOND, MINUTE, SECOND, Desk, members
 
 pytestmark = pytest.mark.anyio

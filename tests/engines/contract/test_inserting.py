@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ratus.errors import BadRequest
-from ratus.records import (
+from ratus.core.errors import BadRequest
+from ratus.core.records import (
     ACTIVE,
     ARCHIVED,
     COMPLETED,
@@ -18,7 +18,7 @@ from ratus.records import (
     RetryPolicy,
     TaskRecord,
 )
-from ratus.times import MAX_TIME, MIN_TIME
+from ratus.core.times import MAX_TIME, MIN_TIME
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, TIMES, Desk, members, value
 
 pytestmark = pytest.mark.anyio

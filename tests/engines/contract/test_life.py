@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ratus.engine import Engine
-from ratus.errors import NotFound, ServiceUnavailable
-from ratus.records import (
+from ratus.core.errors import NotFound, ServiceUnavailable
+from ratus.core.records import (
     ACTIVE,
     COMPLETED,
     FAILED,
@@ -23,6 +22,7 @@ from ratus.records import (
     TaskQuery,
     TaskRecord,
 )
+from ratus.engine import Engine
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, members
 
 pytestmark = pytest.mark.anyio

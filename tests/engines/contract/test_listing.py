@@ -6,8 +6,17 @@ from typing import Any
 
 import pytest
 
-from ratus.errors import BadRequest
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, FAILED, MAX_PAGE_BYTES, PENDING, TaskQuery
+from ratus.core.errors import BadRequest
+from ratus.core.records import (
+    ACTIVE,
+    ARCHIVED,
+    COMPLETED,
+    EXPIRED,
+    FAILED,
+    MAX_PAGE_BYTES,
+    PENDING,
+    TaskQuery,
+)
 from tests.engines.contract.desk import HOUR, SECOND, Desk, members
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, FAILED, PENDING, RetryPolicy
-from ratus.times import MAX_TIME
-from ratus.transitions import DEADLINE_EXCEEDED, RetryDefaults
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, FAILED, PENDING, RetryPolicy
+from ratus.core.times import MAX_TIME
+from ratus.core.transitions import DEADLINE_EXCEEDED, RetryDefaults
 from tests.engines.contract.desk import HOUR, MILLISECOND, MINUTE, SECOND, Desk, fixed
 
 pytestmark = pytest.mark.anyio

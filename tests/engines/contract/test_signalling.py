@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, Ear
 
 pytestmark = pytest.mark.anyio

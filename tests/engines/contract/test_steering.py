@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, TopicInfo
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, TopicInfo
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from ratus.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord
 from tests.engines.contract.desk import HOUR, Desk
 
 pytestmark = pytest.mark.anyio

@@ -12,8 +12,8 @@ import itertools
 import sys
 from pathlib import Path
 
-from ratus.errors import RatusError
-from ratus.records import Claim, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.errors import RatusError
+from ratus.core.records import Claim, CommitRecord, RetryPolicy, TaskRecord
 from ratus.testing import START
 from tests.engines.contract.engines import ENGINES
 

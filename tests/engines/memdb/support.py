@@ -8,7 +8,7 @@ from typing import Any
 
 from ratus_engines.memdb.engine import MemdbEngine
 
-from ratus.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord
+from ratus.core.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord
 from ratus.testing import START
 
 MINUTE = 60_000_000

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ratus_engines.memdb.by_id import PARTS, ById
 
-from ratus.records import TaskRecord
+from ratus.core.records import TaskRecord
 
 
 def task(task_id: str) -> TaskRecord:

@@ -17,8 +17,8 @@ import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.memdb.snapshot import FORMAT, FRAME, MEMBERS, Header
 
-from ratus.errors import StartupError
-from ratus.records import RetryPolicy, TaskRecord
+from ratus.core.errors import StartupError
+from ratus.core.records import RetryPolicy, TaskRecord
 from ratus.testing import START
 from tests.engines.memdb.support import opened, small, task, tasks_of
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import CommitRecord, TaskRecord
 from ratus.engine import LARGE_BATCH
-from ratus.errors import ServiceUnavailable
-from ratus.records import CommitRecord, TaskRecord
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 
-from ratus.errors import StartupError
-from ratus.records import TaskRecord
+from ratus.core.errors import StartupError
+from ratus.core.records import TaskRecord
 from ratus.testing import START
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ from ratus_engines.memdb import listing
 from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.memdb.listing import SLICE
 
-from ratus.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, TaskQuery
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, TaskQuery
 from ratus.testing import START
 from tests.engines.memdb.support import MINUTE, opened, task, tasks_of
 

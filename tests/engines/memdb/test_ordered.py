@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ratus_engines.memdb import ordered
 from ratus_engines.memdb.ordered import ByCreation, ByTime
 
-from ratus.records import TaskRecord
+from ratus.core.records import TaskRecord
 
 # A few chunks of few tasks are as good as many of many.
 CHUNKS = st.integers(1, 5)

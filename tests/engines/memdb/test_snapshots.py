@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.memdb.snapshot import FORMAT, FRAME, FRAME_BYTES
 
-from ratus.errors import StartupError
-from ratus.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.errors import StartupError
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.times import MAX_TIME, MIN_TIME
 from ratus.testing import START
-from ratus.times import MAX_TIME, MIN_TIME
 from tests.engines.memdb.support import MINUTE, files, kill_all, opened, small, task, tasks_of, version
 
 pytestmark = pytest.mark.anyio
@@ -337,7 +337,7 @@ async def test_a_crash_in_the_middle_of_a_save_costs_no_snapshot(path: Path) -> 
     program = (
         "import asyncio, itertools, sys\n"
         "from ratus_engines.memdb.engine import MemdbEngine\n"
-        "from ratus.records import TaskRecord\n"
+        "from ratus.core.records import TaskRecord\n"
         "async def main():\n"
         "    engine = MemdbEngine(snapshot_path=sys.argv[1], snapshot_interval=1)\n"
         "    await engine.open(0)\n"

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from ratus_engines.mongodb import payloads as conversion
 
+from ratus.core.errors import RatusError
+from ratus.core.records import ACTIVE, PENDING, Claim, CommitRecord, TaskQuery, TaskRecord
 from ratus.engine import Engine
-from ratus.errors import RatusError
-from ratus.records import ACTIVE, PENDING, Claim, CommitRecord, TaskQuery, TaskRecord
 from ratus.testing import START
 from tests.engines.contract.engines import ENGINES
 from tests.engines.mongodb.jsontexts import exact, limits, payloads

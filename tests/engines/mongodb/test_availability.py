@@ -13,7 +13,7 @@ import pytest
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.errors import ServiceUnavailable
+from ratus.core.errors import ServiceUnavailable
 from ratus.testing import START
 from tests.engines.contract.desk import Desk
 from tests.engines.contract.engines import absent

@@ -11,7 +11,15 @@ from bson.decimal128 import Decimal128
 from bson.objectid import ObjectId
 from pymongo import ReturnDocument
 
-from ratus.records import ACTIVE, COMPLETED, DEFAULT_TIMEOUT, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.records import (
+    ACTIVE,
+    COMPLETED,
+    DEFAULT_TIMEOUT,
+    PENDING,
+    CommitRecord,
+    RetryPolicy,
+    TaskRecord,
+)
 from tests.engines.contract.desk import HOUR, SECOND, Desk, value
 from tests.engines.mongodb import servers
 

@@ -10,8 +10,8 @@ from pymongo.errors import DocumentTooLarge, OperationFailure
 from ratus_engines.mongodb.engine import MongodbEngine
 from ratus_engines.mongodb.steps import Aim, Steps
 
-from ratus.errors import PayloadTooLarge
-from ratus.records import ACTIVE, COMPLETED, Claim, TaskRecord
+from ratus.core.errors import PayloadTooLarge
+from ratus.core.records import ACTIVE, COMPLETED, Claim, TaskRecord
 from tests.engines.contract.desk import HOUR, Desk
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.records import Claim, RetryPolicy, TopicInfo
+from ratus.core.records import Claim, RetryPolicy, TopicInfo
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.records import Claim, CommitRecord, TaskRecord
+from ratus.core.records import Claim, CommitRecord, TaskRecord
 from tests.engines.contract.desk import MILLISECOND, SECOND, Desk
 
 pytestmark = pytest.mark.anyio

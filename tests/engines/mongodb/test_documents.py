@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from ratus_engines.mongodb import documents
 from ratus_engines.mongodb.payloads import to_bson, to_json
 
-from ratus import transitions
-from ratus.errors import BadRequest, PayloadTooLarge
-from ratus.records import RetryPolicy, TaskRecord
+from ratus.core import transitions
+from ratus.core.errors import BadRequest, PayloadTooLarge
+from ratus.core.records import RetryPolicy, TaskRecord
 from ratus.testing import START
 from tests.engines.contract.desk import MILLISECOND, TIMES, members, value
 

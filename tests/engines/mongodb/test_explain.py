@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ratus.errors import RatusError
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, Claim, CommitRecord
+from ratus.core.errors import RatusError
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, Claim, CommitRecord
 from tests.engines.contract.desk import HOUR, MILLISECOND, SECOND, Desk
 from tests.engines.contract.test_life import CALLS
 from tests.engines.mongodb import servers

@@ -18,8 +18,8 @@ import pytest
 from pymongo import common
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.errors import Conflict, RatusError, ServiceUnavailable
-from ratus.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.errors import Conflict, RatusError, ServiceUnavailable
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
 from ratus.testing import START
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk
 from tests.engines.contract.engines import absent

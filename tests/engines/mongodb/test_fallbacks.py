@@ -11,8 +11,8 @@ import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 from ratus_engines.mongodb.fallbacks import POLL
 
-from ratus.errors import InternalError
-from ratus.records import ACTIVE, COMPLETED, PENDING, Claim
+from ratus.core.errors import InternalError
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim
 from tests.engines.contract.desk import HOUR, Desk
 from tests.engines.contract.machine import Machine
 from tests.engines.mongodb.proxy import Command, Fate, Proxy, name_of, refusal

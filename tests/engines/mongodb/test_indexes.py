@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.errors import ServiceUnavailable
-from ratus.records import COMPLETED
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import COMPLETED
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk
 from tests.engines.contract.engines import absent
 from tests.engines.contract.machine import Machine

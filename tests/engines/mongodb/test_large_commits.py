@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ratus.errors import BadRequest, PayloadTooLarge, RatusError
-from ratus.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, CommitRecord, TaskRecord
+from ratus.core.errors import BadRequest, PayloadTooLarge, RatusError
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, CommitRecord, TaskRecord
 from tests.engines.contract.desk import HOUR, Desk
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.errors import ServiceUnavailable
-from ratus.records import ACTIVE, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
 from tests.engines.contract.desk import HOUR, Desk, Eye
 from tests.engines.mongodb import servers
 from tests.engines.mongodb.proxy import Command, Fate, Proxy, is_claim, name_of, proxy, times

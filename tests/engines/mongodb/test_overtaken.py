@@ -14,7 +14,7 @@ from bson.datetime_ms import DatetimeMS
 from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.records import ACTIVE, ARCHIVED, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.records import ACTIVE, ARCHIVED, PENDING, CommitRecord, RetryPolicy, TaskRecord
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, members
 
 pytestmark = pytest.mark.anyio

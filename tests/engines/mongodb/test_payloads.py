@@ -22,8 +22,8 @@ from ratus_engines.mongodb.payloads import (
     to_bson,
 )
 
-from ratus.errors import BadRequest
-from ratus.records import TaskRecord
+from ratus.core.errors import BadRequest
+from ratus.core.records import TaskRecord
 from ratus.testing import START
 from tests.engines.mongodb.jsontexts import exact, limits, payloads
 

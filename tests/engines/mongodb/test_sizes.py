@@ -8,8 +8,8 @@ import bson
 import pytest
 from ratus_engines.mongodb.documents import MAX_DOCUMENT, encoded
 
-from ratus.errors import BadRequest, Conflict, InternalError, NotFound, PayloadTooLarge, RatusError
-from ratus.records import ACTIVE, ARCHIVED, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.errors import BadRequest, Conflict, InternalError, NotFound, PayloadTooLarge, RatusError
+from ratus.core.records import ACTIVE, ARCHIVED, PENDING, CommitRecord, RetryPolicy, TaskRecord
 from tests.engines.contract.desk import HOUR, Desk
 from tests.engines.mongodb import servers
 from tests.engines.mongodb.proxy import Fate, Proxy, name_of

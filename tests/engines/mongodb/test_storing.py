@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ratus.errors import BadRequest, InternalError, PayloadTooLarge
+from ratus.core.errors import BadRequest, InternalError, PayloadTooLarge
 from tests.engines.contract.desk import Desk
 from tests.engines.mongodb import servers
 from tests.engines.mongodb.proxy import Fate, Proxy, name_of

@@ -10,10 +10,10 @@ import pytest
 from pymongo.errors import AutoReconnect
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.clock import SystemClock
-from ratus.records import ARCHIVED, PENDING, Claim, CommitRecord, TaskRecord
+from ratus.core.clock import SystemClock
+from ratus.core.records import ARCHIVED, PENDING, Claim, CommitRecord, TaskRecord
+from ratus.runtime.long_polls import WaitingRoom, Want
 from ratus.testing import START
-from ratus.waiting import WaitingRoom, Want
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, Ear
 from tests.engines.mongodb import servers
 

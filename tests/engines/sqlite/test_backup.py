@@ -14,8 +14,8 @@ from ratus_engines.sqlite import backups
 from ratus_engines.sqlite.engine import SqliteEngine
 
 from ratus import cli
-from ratus.errors import StartupError
-from ratus.records import TaskQuery, TaskRecord
+from ratus.core.errors import StartupError
+from ratus.core.records import TaskQuery, TaskRecord
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
 from tests.engines.sqlite.crowd import Client, Ledger

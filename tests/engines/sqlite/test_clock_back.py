@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from ratus_engines.sqlite.engine import SqliteEngine
 
-from ratus.clock import MINUTE, SECOND
-from ratus.errors import ServiceUnavailable
-from ratus.records import Claim, TaskRecord
+from ratus.core.clock import MINUTE, SECOND
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import Claim, TaskRecord
 from ratus.testing import START, ManualClock
 from tests.engines.sqlite.conftest import Open
 from tests.engines.sqlite.test_trouble import break_it
-from tests.hall import Hall
+from tests.runtime.hall import Hall
 
 pytestmark = pytest.mark.anyio
 

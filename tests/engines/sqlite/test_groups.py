@@ -18,8 +18,17 @@ from hypothesis import strategies as st
 from ratus_engines.sqlite import worker
 from ratus_engines.sqlite.engine import SqliteEngine
 
-from ratus.errors import PayloadTooLarge, RatusError, ServiceUnavailable
-from ratus.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord
+from ratus.core.errors import PayloadTooLarge, RatusError, ServiceUnavailable
+from ratus.core.records import (
+    ACTIVE,
+    COMPLETED,
+    PENDING,
+    Claim,
+    CommitRecord,
+    RetryPolicy,
+    TaskQuery,
+    TaskRecord,
+)
 from ratus.testing import START
 from tests.engines.contract.desk import Ear, Eye
 from tests.engines.sqlite.conftest import Open

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from ratus_engines.sqlite.engine import SqliteEngine
 
-from ratus.errors import ServiceUnavailable
-from ratus.records import TaskRecord
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import TaskRecord
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
 from tests.servers import Api, assert_error, serving

@@ -13,8 +13,8 @@ import pytest
 from ratus_engines.sqlite import connections, schema
 from ratus_engines.sqlite.engine import SqliteEngine
 
-from ratus.errors import StartupError
-from ratus.records import TaskRecord
+from ratus.core.errors import StartupError
+from ratus.core.records import TaskRecord
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
 from tests.servers import launch

@@ -13,11 +13,11 @@ import pytest
 from ratus_engines.sqlite import watch
 from ratus_engines.sqlite.engine import SqliteEngine
 
-from ratus.clock import SystemClock
-from ratus.errors import ServiceUnavailable
-from ratus.records import ACTIVE, PENDING, Claim, CommitRecord, TaskRecord
+from ratus.core.clock import SystemClock
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import ACTIVE, PENDING, Claim, CommitRecord, TaskRecord
+from ratus.runtime.long_polls import WaitingRoom, Want
 from ratus.testing import START
-from ratus.waiting import WaitingRoom, Want
 from tests.engines.sqlite.conftest import Open
 from tests.engines.sqlite.crowd import Caller
 from tests.servers import serving

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ratus_engines.sqlite import claims, operations, queries, statements, transaction
 
-from ratus.records import ACTIVE, COMPLETED, MAX_PAGE_BYTES, Claim, TaskQuery, TaskRecord
+from ratus.core.records import ACTIVE, COMPLETED, MAX_PAGE_BYTES, Claim, TaskQuery, TaskRecord
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ratus_engines.sqlite import engine as module
 
-from ratus.records import COMPLETED, TaskRecord
+from ratus.core.records import COMPLETED, TaskRecord
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
 

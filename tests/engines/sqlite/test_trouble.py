@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from ratus_engines.sqlite.engine import SqliteEngine
 
+from ratus.core.errors import ServiceUnavailable
+from ratus.core.records import Claim, CommitRecord, TaskRecord
 from ratus.engine import Health
-from ratus.errors import ServiceUnavailable
-from ratus.records import Claim, CommitRecord, TaskRecord
 from ratus.testing import START
 from tests.engines.contract.desk import Ear
 from tests.engines.sqlite.conftest import Open

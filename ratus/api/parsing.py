@@ -1,0 +1,510 @@
+"""Requests become complete records: defaults filled in, relative times made absolute, bounds checked.
+
+The clock was read once, at the edge; ``now`` is that time. Everything wrong is a `BadRequest` that names
+the member, and nothing has been changed by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from ratus.api import codec
+from ratus.api.codec import Members
+from ratus.api.cursors import read_cursor
+from ratus.api.large import Turns, opened
+from ratus.api.query import NO_QUERY, Query
+from ratus.api.walking import Work
+from ratus.core.durations import format_duration
+from ratus.core.errors import BadRequest
+from ratus.core.limits import MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_PRIORITY, MAX_TOPICS, MIN_PRIORITY
+from ratus.core.quoting import quoted
+from ratus.core.records import (
+    DEFAULT_TIMEOUT,
+    EXPIRED,
+    FAILED,
+    MAX_PAGE_BYTES,
+    PENDING,
+    CommitRecord,
+    RetryPolicy,
+    TaskQuery,
+    TaskRecord,
+    written_bytes,
+)
+from ratus.core.times import MAX_TIME, MIN_TIME
+from ratus.core.transitions import BACKOFFS, shorten_error
+from ratus.runtime.config import Settings
+
+# Up to here a consumer adds to an answer no more than its tasks do.
+_LONG_CONSUMER = 1000
+
+# A consumer polls with the same body again and again, so what was read of short ones is kept: a megabyte.
+_SHORT_WISH = 256
+_KEPT_WISHES = 1024
+
+# Items of a large batch that are read at a time: a millisecond or two.
+_SLICE = 200
+
+# So many characters are no more than `MAX_NAME_BYTES` in UTF-8.
+_SURELY_SHORT = MAX_NAME_BYTES // 4
+
+OUTCOMES = (FAILED, EXPIRED)
+
+Given = TypeVar("Given")
+Item = TypeVar("Item")
+_Reader = Callable[[Members, str], Any]
+
+
+class Wish(Struct, frozen=True):
+    """What a consumer asks for, wherever it asks: until ``deadline``, or else ``timeout`` from the claim on.
+
+    ``limit`` is ``None`` where one task is wanted as itself and not as a list. ``wait`` is microseconds.
+    """
+
+    task_id: str
+    consumer: str
+    timeout: int
+    deadline: int | None
+    wait: int
+    limit: int | None
+
+
+class Poll(Wish, frozen=True):
+    """What a consumer asks for, and of which topics."""
+
+    topics: tuple[str, ...]
+
+    def deadline_at(self, now: int) -> int:
+        """When a claim made now lapses."""
+        return self.deadline if self.deadline is not None else now + self.timeout
+
+
+class Extension(Struct, frozen=True):
+    """A claim's new deadline; an empty nonce forces."""
+
+    nonce: str
+    deadline: int
+
+
+def check_name(name: str, what: str) -> str:
+    """An id or a topic: any Unicode text of 1 to 1,024 bytes."""
+    if 0 < len(name) <= _SURELY_SHORT:  # nearly all of them, without a further call
+        return name
+    if not name:
+        raise BadRequest(f"{what} must not be empty")
+    return check_length(name, what)
+
+
+def check_length(name: str, what: str) -> str:
+    """An id or a topic of a path: as `check_name`, but it may be empty."""
+    if len(name) > _SURELY_SHORT and len(name.encode()) > MAX_NAME_BYTES:
+        raise BadRequest(f"{what} must not be longer than {MAX_NAME_BYTES} bytes")
+    return name
+
+
+def _after(base: int, duration: int, name: str) -> int:
+    time = base + duration
+    if not MIN_TIME <= time <= MAX_TIME:
+        raise BadRequest(f"{name}: {format_duration(duration)} from then is outside the years 0 to 9999")
+    return time
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads requests within the limits of the settings."""
+
+    settings: Settings
+    _turns: Turns = field(default_factory=Turns)
+    _wishes: dict[bytes, tuple[Wish, Members]] = field(default_factory=dict)
+
+    async def opened(self, operation: str, body: bytes) -> bytes:
+        """A large body of a request, checked and taken apart in slices; the other methods take it as any."""
+        wanted = _WANTED.get(operation, frozenset())
+        most = self.settings.max_batch_size if operation in _BATCHES else None
+        return await self._turns.take(opened(body, wanted, most))
+
+    # ---- tasks -------------------------------------------------------------------------------------
+
+    def task(self, body: bytes, topic: str, task_id: str, now: int) -> TaskRecord:
+        """The task in a body; the body's topic beats the path's, an id given twice must be the same."""
+        members = codec.read_object(body)
+        if members is None:
+            if not body.strip():
+                raise BadRequest("missing request body")
+            members = {}
+        return self._task(members, topic, task_id, now)
+
+    async def tasks(self, body: bytes, topic: str, now: int) -> list[TaskRecord]:
+        """The tasks in the ``data`` of a body."""
+        return await self._each(body, lambda members: self._task(members, topic, "", now))
+
+    async def _each(self, body: bytes, read: Callable[[Members], Item]) -> list[Item]:
+        """The items in the ``data`` of a body, each read."""
+        if isinstance(body, codec.Opened):
+            return await self._turns.take(self._slices(body.items, read))
+        if not body.strip():
+            raise BadRequest("missing request body")
+        return self._all(codec.read_items(body, self.settings.max_batch_size), read)
+
+    def _slices(self, items: Sequence[Given], read: Callable[[Given], Item]) -> Work[list[Item]]:
+        """Each item read, so many at a time."""
+        done: list[Item] = []
+        for start in range(0, len(items), _SLICE):
+            done += self._all(items[start : start + _SLICE], read, start)
+            yield
+        return done
+
+    def _all(self, items: Iterable[Given], read: Callable[[Given], Item], first: int = 0) -> list[Item]:
+        """Each item read; an error says which one it is about."""
+        done: list[Item] = []
+        try:
+            for item in items:
+                done.append(read(item))  # noqa: PERF401  # an error needs to know how far we came
+        except BadRequest as error:
+            raise BadRequest(f"data: item {first + len(done)}: {error.detail}") from None
+        return done
+
+    def _task(self, members: Members, topic: str, task_id: str, now: int) -> TaskRecord:
+        given = codec.text_of(members, "_id")
+        if given and task_id and given != task_id:
+            raise BadRequest("task ID is inconsistent with the path parameter")
+        task_id = check_name(given or task_id, "task ID")
+        topic = check_name(codec.text_of(members, "topic") or topic, "topic")
+        scheduled = _scheduled(members, now)
+        record = TaskRecord(task_id, topic, now, now if scheduled is None else scheduled)
+        _fill(record, members, _TASK_READERS)
+        if record.expires is None and "ttl" in members:
+            ttl = codec.duration_of(members, "ttl")
+            if ttl is not None:
+                if ttl <= 0:
+                    raise BadRequest("ttl: it must be longer than 0s")
+                record.expires = _after(now, ttl, "ttl")
+        if record.expires is not None and record.expires <= now and record.state == PENDING:
+            raise BadRequest("expires: the task has expired already; give a time after now, or none")
+        return record
+
+    # ---- commits -----------------------------------------------------------------------------------
+
+    def commit(self, body: bytes, task_id: str, now: int) -> CommitRecord:
+        """The commit in a body, which may be empty: completed, by force."""
+        nonce = codec.read_nonce(body)
+        if nonce is not None:
+            return CommitRecord(task_id, nonce)
+        members = codec.read_object(body) or {}
+        given = codec.text_of(members, "_id")
+        if given and given != task_id:
+            raise BadRequest("task ID is inconsistent with the path parameter")
+        return _commit(members, task_id, now)
+
+    async def commits(self, body: bytes, now: int) -> list[CommitRecord]:
+        """The commits in the ``data`` of a body."""
+        fenced = codec.read_fenced(body, self.settings.max_batch_size)
+        if fenced is not None:
+            return self._all(fenced, lambda item: CommitRecord(check_name(item.id, "task ID"), item.nonce))
+
+        def read(members: Members) -> CommitRecord:
+            return _commit(members, check_name(codec.text_of(members, "_id") or "", "task ID"), now)
+
+        return await self._each(body, read)
+
+    # ---- promises ----------------------------------------------------------------------------------
+
+    def poll(self, body: bytes, query: Query, topic: str | None, task_id: str, now: int) -> Poll:
+        """What a consumer asks for, in the body or the query; the query wins.
+
+        ``topic`` is the path's; ``None`` where the topics are in the body.
+        """
+        if query is NO_QUERY and len(body) <= _SHORT_WISH:
+            found = self._wishes.get(body)
+            if found is None:
+                found = self._wish(body, query)
+                if len(self._wishes) >= _KEPT_WISHES:
+                    self._wishes.clear()
+                self._wishes[body] = found
+        else:
+            found = self._wish(body, query)
+        wish, members = found
+        if task_id and wish.task_id and wish.task_id != task_id:
+            raise BadRequest("promise ID is inconsistent with the path parameter")
+        if wish.deadline is None:
+            _after(now, wish.timeout, "timeout")
+        elif wish.deadline <= now:
+            raise BadRequest("deadline: it must be after now")
+        return Poll(
+            task_id or wish.task_id,
+            wish.consumer,
+            wish.timeout,
+            wish.deadline,
+            wish.wait,
+            wish.limit,
+            (topic,) if topic is not None else _topics(members),
+        )
+
+    def _wish(self, body: bytes, query: Query) -> tuple[Wish, Members]:
+        """The part of a poll that is the same whenever and wherever it is asked, and the body's members."""
+        members = codec.read_object(body) or {}
+        given = query.text("_id") or codec.text_of(members, "_id") or ""
+        deadline, timeout = self._deadline(members, query)
+        consumer = query.text("consumer")
+        if consumer is None:
+            consumer = codec.text_of(members, "consumer") or ""
+        wait, limit = self.wait(query, members), self._limit(members, query, consumer)
+        return Wish(given, consumer, timeout, deadline, wait, limit), members
+
+    def extension(self, body: bytes, query: Query, task_id: str, now: int) -> Extension:
+        """A claim's new deadline, by default ten minutes from now."""
+        members = codec.read_object(body) or {}
+        given = query.text("_id") or codec.text_of(members, "_id")
+        if given and given != task_id:
+            raise BadRequest("promise ID is inconsistent with the path parameter")
+        deadline, timeout = self._deadline(members, query)
+        if deadline is None:
+            deadline = _after(now, timeout, "timeout")
+        elif deadline <= now:
+            raise BadRequest("deadline: it must be after now")
+        return Extension(query.text("nonce") or codec.text_of(members, "nonce") or "", deadline)
+
+    def _deadline(self, members: Members, query: Query) -> tuple[int | None, int]:
+        """The deadline if one is given (the timeout is then not even looked at), and the timeout."""
+        text = query.text("deadline")
+        deadline = codec.time_of(members, "deadline") if text is None else codec.time_from(text, "deadline")
+        if deadline is not None:
+            return deadline, DEFAULT_TIMEOUT
+        text = query.text("timeout")
+        timeout = (
+            codec.duration_of(members, "timeout") if text is None else codec.duration_from(text, "timeout")
+        )
+        if timeout is None:
+            return None, DEFAULT_TIMEOUT
+        if timeout <= 0:
+            raise BadRequest("timeout: it must be longer than 0s")
+        return None, timeout
+
+    def wait(self, query: Query, members: Members | None = None) -> int:
+        """How long to wait for an answer, in microseconds; 0: not at all."""
+        text = query.text("wait")
+        wait = codec.duration_from(text, "wait") if text is not None else None
+        if wait is None:
+            wait = codec.duration_of(members, "wait") if members else None
+        if wait is None:
+            return 0
+        longest = self.settings.promise_max_wait
+        if not 0 <= wait <= longest:
+            raise BadRequest(f"wait: it must be from 0s to {format_duration(longest)}")
+        return wait
+
+    def _limit(self, members: Members, query: Query, consumer: str) -> int | None:
+        """How many tasks to claim. A long consumer gets fewer, since it will stand in each of them."""
+        limit = query.integer("limit")
+        if limit is None:
+            limit = codec.integer_of(members, "limit")
+        highest = self.settings.promise_max_limit
+        if limit is not None and not 1 <= limit <= highest:
+            raise BadRequest(f"limit: it must be from 1 to {highest}")
+        if limit is not None and len(consumer) > _LONG_CONSUMER:
+            limit = min(limit, max(1, MAX_PAGE_BYTES // written_bytes(consumer)))
+        return limit
+
+    # ---- lists and topics --------------------------------------------------------------------------
+
+    def page(self, query: Query) -> tuple[int, int]:
+        """Limit and offset of a list."""
+        settings = self.settings
+        limit = query.integer("limit") or min(10, settings.pagination_max_limit)
+        offset = query.integer("offset") or 0
+        if limit < 0:
+            raise BadRequest("limit must not be negative")
+        if offset < 0:
+            raise BadRequest("offset must not be negative")
+        if limit > settings.pagination_max_limit:
+            raise BadRequest(f"exceeded maximum allowed limit of {settings.pagination_max_limit}")
+        if offset > settings.pagination_max_offset:
+            raise BadRequest(f"exceeded maximum allowed offset of {settings.pagination_max_offset}")
+        return limit, offset
+
+    def task_query(self, query: Query, topic: str) -> TaskQuery:
+        """Which tasks to list. Where ``after`` stands, even empty, the list is walked by cursor."""
+        limit, offset = self.page(query)
+        if not query:
+            return TaskQuery(topic, limit)
+        cursor = query.text("after")
+        if offset and "after" in query:
+            raise BadRequest("give after or offset, not both")
+        state = query.integer("state")
+        if state is not None and not 0 <= state <= 3:
+            raise BadRequest("state: use 0 (pending), 1 (active), 2 (completed) or 3 (archived)")
+        outcome = query.text("outcome")
+        if outcome is not None and outcome not in OUTCOMES:
+            raise BadRequest(f"outcome: use {' or '.join(OUTCOMES)}")
+        return TaskQuery(
+            topic,
+            limit,
+            offset,
+            None if cursor is None else read_cursor(cursor, topic),
+            state,
+            outcome,
+            query.text("producer"),
+            query.text("consumer"),
+        )
+
+    def paused(self, body: bytes, topic: str) -> bool | None:
+        """Whether the topic is to be paused, the one setting it has; ``None``: as it is."""
+        paused: bool | None = codec.boolean_of(codec.read_object(body) or {}, "paused")
+        if paused is not None:
+            check_name(topic, "topic")
+        return paused
+
+
+# ---- readers of a member --------------------------------------------------------------------------
+
+
+def _fill(record: Struct, members: Members, readers: Mapping[str, tuple[_Reader, str]]) -> None:
+    """Read the members that are there into a record; those without a reader mean nothing."""
+    for name in members:
+        found = readers.get(name)
+        if found is not None:
+            read, member = found
+            value = read(members, name)
+            if value is not None:
+                setattr(record, member, value)
+
+
+def _commit(members: Members, task_id: str, now: int) -> CommitRecord:
+    record = CommitRecord(task_id)
+    _fill(record, members, _COMMIT_READERS)
+    if "scheduled" in members or "defer" in members:
+        record.scheduled = _scheduled(members, now)
+    return record
+
+
+def _scheduled(members: Members, now: int) -> int | None:
+    """The time in ``scheduled``, or else ``defer`` from now; the loser is not even looked at."""
+    scheduled = codec.time_of(members, "scheduled") if "scheduled" in members else None
+    if scheduled is None and "defer" in members:
+        defer = codec.duration_of(members, "defer")
+        if defer is not None:
+            scheduled = _after(now, defer, "defer")
+    return scheduled
+
+
+def _state_of(members: Members, name: str) -> int | None:
+    state = codec.integer_of(members, name)
+    if state is not None and not 0 <= state <= 3:
+        raise BadRequest(
+            f"state: {_shown(state)} is unknown; use 0 (pending), 1 (active), 2 (completed) or 3 (archived)"
+        )
+    return state
+
+
+def _bounded(low: int, high: int) -> Callable[[Members, str], int | None]:
+    def read(members: Members, name: str) -> int | None:
+        value = codec.integer_of(members, name)
+        if value is not None and not low <= value <= high:
+            raise BadRequest(f"{name}: {_shown(value)} is not from {low} to {high}")
+        return value
+
+    return read
+
+
+def _shown(value: int) -> str:
+    """A number for a message; a client may send one of thousands of digits."""
+    return str(value) if abs(value) < 10**18 else "this number"
+
+
+def _topic_of(members: Members, name: str) -> str | None:
+    topic: str | None = codec.text_of(members, name)
+    return check_name(topic, name) if topic else None
+
+
+def _outcome_of(members: Members, name: str) -> str | None:
+    outcome = codec.text_of(members, name)
+    if outcome and outcome not in OUTCOMES:
+        raise BadRequest(f"{name}: {quoted(outcome)} is unknown; use {' or '.join(OUTCOMES)}")
+    return outcome
+
+
+def _error_of(members: Members, name: str) -> str | None:
+    error = codec.text_of(members, name)
+    return None if error is None else shorten_error(error)
+
+
+def _retry_of(members: Members, name: str) -> RetryPolicy | None:
+    policy = codec.object_of(members, name)
+    if policy is None:
+        return None
+    backoff = codec.text_of(policy, "backoff")
+    if backoff is not None and backoff not in BACKOFFS:
+        raise BadRequest(f"retry: backoff: {quoted(backoff)} is unknown; use {', '.join(BACKOFFS)}")
+    delays: dict[str, int | None] = {}
+    for member in ("delay", "max_delay"):
+        delay = delays[member] = codec.duration_of(policy, member)
+        if delay is not None and delay < 0:
+            raise BadRequest(f"retry: {member}: it must not be negative")
+    jitter = codec.number_of(policy, "jitter")
+    if jitter is not None and not 0 <= jitter <= 1:
+        raise BadRequest("retry: jitter: it must be from 0 to 1")
+    attempts = _attempts_of(policy, "max_attempts")
+    return RetryPolicy(attempts, backoff, delays["delay"], delays["max_delay"], jitter)
+
+
+def _topics(members: Members) -> tuple[str, ...]:
+    topics = codec.texts_of(members, "topics")
+    if not topics:
+        raise BadRequest('topics: name one or more, such as {"topics": ["urgent", "bulk"]}')
+    if len(topics) > MAX_TOPICS:
+        raise BadRequest(f"topics: at most {MAX_TOPICS}, not {len(topics)}")
+    for topic in topics:
+        check_name(topic, "topic")
+    return tuple(dict.fromkeys(topics))
+
+
+_attempts_of = _bounded(0, MAX_ATTEMPTS)
+
+# How a member of a task is read, and the member of the record it becomes. The rest (ids, topic, scheduled and
+# what is relative) needs more than the member itself.
+_TASK_READERS: dict[str, tuple[_Reader, str]] = {
+    "state": (_state_of, "state"),
+    "nonce": (codec.text_of, "nonce"),
+    "producer": (codec.text_of, "producer"),
+    "consumer": (codec.text_of, "consumer"),
+    "produced": (codec.time_of, "produced"),
+    "consumed": (codec.time_of, "consumed"),
+    "deadline": (codec.time_of, "deadline"),
+    "committed": (codec.time_of, "committed"),
+    "payload": (codec.value_of, "payload"),
+    "priority": (_bounded(MIN_PRIORITY, MAX_PRIORITY), "priority"),
+    "attempts": (_attempts_of, "attempts"),
+    "retry": (_retry_of, "retry"),
+    "error": (_error_of, "error"),
+    "result": (codec.value_of, "result"),
+    "outcome": (_outcome_of, "outcome"),
+    "expires": (codec.time_of, "expires"),
+}
+
+_COMMIT_READERS: dict[str, tuple[_Reader, str]] = {
+    "nonce": (codec.text_of, "nonce"),
+    "topic": (_topic_of, "topic"),
+    "state": (_state_of, "state"),
+    "payload": (codec.value_of, "payload"),
+    "error": (_error_of, "error"),
+    "result": (codec.value_of, "result"),
+}
+
+TASK_MEMBERS = frozenset(_TASK_READERS) | {"_id", "topic", "scheduled", "defer", "ttl"}
+COMMIT_MEMBERS = frozenset(_COMMIT_READERS) | {"_id", "scheduled", "defer"}
+PROMISE_MEMBERS = frozenset(["_id", "nonce", "consumer", "deadline", "timeout", "wait", "limit", "topics"])
+RETRY_MEMBERS = frozenset(RetryPolicy.__struct_fields__)
+
+# What operations read of a large body. A batch is read in the ``data`` of its body.
+_BATCHES = frozenset({"insert_tasks", "upsert_tasks", "patch_tasks"})
+_WANTED = {
+    **dict.fromkeys(("insert_tasks", "upsert_tasks", "insert_task", "upsert_task"), TASK_MEMBERS),
+    **dict.fromkeys(("patch_tasks", "patch_task"), COMMIT_MEMBERS),
+    **dict.fromkeys(
+        ("poll", "poll_topics", "insert_promise", "upsert_promise", "extend_promise"), PROMISE_MEMBERS
+    ),
+    "patch_topic": frozenset({"paused"}),
+}

@@ -1,0 +1,1 @@
+"""The rules, without input or output: records, what commands do to them, limits, times, errors."""

@@ -1,0 +1,44 @@
+"""Tasks, promises, commits and topics as they travel between client and server.
+
+Every model reads what the server writes and writes what the server reads: `Task.model_validate(answer)` and
+`task.to_wire()`. Times are aware `datetime`s, durations `timedelta`s; both may also be given as text. The
+server itself answers from compact records, so these models cost it nothing.
+"""
+
+from __future__ import annotations
+
+from ratus.core.limits import MAX_PRIORITY, MIN_PRIORITY
+from ratus.core.models.answers import Deleted, Error, ErrorDetail, Updated
+from ratus.core.models.commits import Commit, CommitItem, CommitResult, CommitResults, Commits
+from ratus.core.models.fields import WireModel
+from ratus.core.models.promises import Extension, Poll, PollRequest, Promise, Promises
+from ratus.core.models.tasks import Retry, Task, Tasks, TaskState
+from ratus.core.models.topics import Topic, TopicPatch, Topics, TopicStates
+
+__all__ = [
+    "MAX_PRIORITY",
+    "MIN_PRIORITY",
+    "Commit",
+    "CommitItem",
+    "CommitResult",
+    "CommitResults",
+    "Commits",
+    "Deleted",
+    "Error",
+    "ErrorDetail",
+    "Extension",
+    "Poll",
+    "PollRequest",
+    "Promise",
+    "Promises",
+    "Retry",
+    "Task",
+    "TaskState",
+    "Tasks",
+    "Topic",
+    "TopicPatch",
+    "TopicStates",
+    "Topics",
+    "Updated",
+    "WireModel",
+]

@@ -1,0 +1,175 @@
+"""What engines store and what callers hand them: compact records, not wire models.
+
+Times are integers of microseconds since 1970-01-01 UTC, payloads and results are JSON text as bytes. The
+records are msgspec structs that the garbage collector does not track: a million tasks in memory must not
+make it stop the world. So no record may ever be part of a reference cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec import Struct
+
+# Lists and batches of claims end early at this size, and a batch of commits shows no more tasks from there
+# on, so that one answer cannot fill the memory.
+MAX_PAGE_BYTES = 16 * 1024 * 1024
+
+# A claim that names neither a timeout nor a deadline lapses after ten minutes.
+DEFAULT_TIMEOUT = 600 * 1_000_000
+
+
+# The states of a task as plain integers: comparing a member of `ratus.core.models.TaskState` costs five times
+# as much.
+PENDING, ACTIVE, COMPLETED, ARCHIVED = 0, 1, 2, 3
+
+FAILED = "failed"
+EXPIRED = "expired"
+
+
+class RetryPolicy(Struct, frozen=True, gc=False):
+    """How often and how soon a failed task is tried again. ``None``: the server's default.
+
+    ``delay`` and ``max_delay`` are microseconds; ``backoff`` is ``constant``, ``linear`` or ``exponential``.
+    """
+
+    max_attempts: int | None = None
+    backoff: str | None = None
+    delay: int | None = None
+    max_delay: int | None = None
+    jitter: float | None = None
+
+
+# What a task takes in an answer beside its texts, payload and result: names of members, times, numbers.
+_FIXED_BYTES = 400
+_RETRY_BYTES = 150
+# Texts of so many characters are worth being measured in bytes.
+_LONG_TEXTS = 1000
+
+_encode = msgspec.json.Encoder().encode
+
+
+def written_bytes(text: str) -> int:
+    """The bytes that a text takes in an answer, where a character may take six."""
+    return len(_encode(text))
+
+
+class TaskRecord(Struct, gc=False):
+    """A task as an engine keeps it. Members mean what they mean on the wire; see docs/api.md."""
+
+    id: str
+    topic: str
+    produced: int
+    scheduled: int
+    state: int = PENDING
+    nonce: str = ""
+    producer: str = ""
+    consumer: str = ""
+    consumed: int | None = None
+    deadline: int | None = None
+    committed: int | None = None
+    payload: bytes | None = None
+    priority: int = 0
+    attempts: int = 0
+    retry: RetryPolicy | None = None
+    error: str = ""
+    result: bytes | None = None
+    outcome: str = ""
+    expires: int | None = None
+    # The deadline was set by the server because an active task was handed in without one. It lapses like
+    # any other but is not shown, since the owner never gave it.
+    implied: bool = False
+    # Place in the order of creation; given by the engine, kept until the task is deleted.
+    sequence: int = 0
+
+    def weight(self) -> int:
+        """About how many bytes the task takes in an answer; hardly less than it does."""
+        # Written out, not in a loop, as this is asked for each task of a list or a batch: 0.2 us.
+        size = (
+            len(self.id)
+            + len(self.topic)
+            + len(self.nonce)
+            + len(self.producer)
+            + len(self.consumer)
+            + len(self.error)
+        )
+        if size > _LONG_TEXTS:  # written down, a character takes up to six bytes
+            texts = (self.id, self.topic, self.nonce, self.producer, self.consumer, self.error)
+            size = sum(map(written_bytes, texts))
+        size += _FIXED_BYTES if self.retry is None else _FIXED_BYTES + _RETRY_BYTES
+        if self.payload is not None:
+            size += len(self.payload)
+        if self.result is not None:
+            size += len(self.result)
+        return size
+
+
+class CommitRecord(Struct, gc=False):
+    """A commit to one task, made absolute. ``None`` leaves a member as it is; an empty nonce forces."""
+
+    id: str
+    nonce: str = ""
+    topic: str = ""
+    state: int | None = None
+    scheduled: int | None = None
+    payload: bytes | None = None
+    error: str | None = None
+    result: bytes | None = None
+
+
+class Claim(Struct, frozen=True, gc=False):
+    """What a consumer wants: up to ``limit`` due tasks of these topics, in order of preference."""
+
+    topics: tuple[str, ...]
+    deadline: int
+    consumer: str = ""
+    limit: int = 1
+
+
+class TaskQuery(Struct, frozen=True, gc=False):
+    """Which tasks of a topic to list. A filter that is ``None`` lets everything through.
+
+    ``limit`` is the number of tasks at most; ``offset`` tasks are skipped first; ``after`` is a position
+    that an earlier page gave.
+    """
+
+    topic: str
+    limit: int
+    offset: int = 0
+    after: str | None = None
+    state: int | None = None
+    outcome: str | None = None
+    producer: str | None = None
+    consumer: str | None = None
+
+    def matches(self, task: TaskRecord) -> bool:
+        """Whether a task passes the filters (state, outcome, producer, consumer)."""
+        return (
+            (self.state is None or task.state == self.state)
+            and (self.outcome is None or task.outcome == self.outcome)
+            and (self.producer is None or task.producer == self.producer)
+            and (self.consumer is None or task.consumer == self.consumer)
+        )
+
+
+class TaskPage(Struct, frozen=True, gc=False):
+    """One page of a list. ``next`` is the position to continue from, ``None`` at the end."""
+
+    tasks: Sequence[TaskRecord]
+    next: str | None = None
+
+
+class TopicInfo(Struct, frozen=True, gc=False):
+    """What is known of a topic: tasks by state (0 to 3), tasks due, and the earliest due ``scheduled``."""
+
+    name: str
+    counts: tuple[int, int, int, int] = (0, 0, 0, 0)
+    due: int = 0
+    oldest: int | None = None
+    paused: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of tasks in any state."""
+        return sum(self.counts)

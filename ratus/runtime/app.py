@@ -1,0 +1,198 @@
+"""The composition root: settings, an engine and a clock become an application and its service."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from ratus import __version__
+from ratus.api.auth import SHORT, Tokens
+from ratus.api.dispatch import Api
+from ratus.api.handlers import Handlers
+from ratus.api.parsing import Reader
+from ratus.core.clock import SECOND, Clock, SystemClock
+from ratus.core.transitions import RetryDefaults
+from ratus.engine import Engine, discovery
+from ratus.metrics import Metrics, Survey, measure, scrape
+from ratus.runtime import logs
+from ratus.runtime.chores import Chores
+from ratus.runtime.clock_watch import ClockWatch
+from ratus.runtime.config import Settings
+from ratus.runtime.long_polls import WaitingRoom
+from ratus.runtime.service import Service
+from ratus.server.connection_limits import Guards
+
+logger = logging.getLogger("ratus")
+
+# Files that clients cannot use up: for snapshots, databases and their pools of connections, the log, probes.
+SPARE_FILES = 128
+
+PROBES = frozenset(prefix + path for prefix in (b"", b"/v1") for path in (b"/livez", b"/readyz", b"/healthz"))
+
+# A list of 12 MB takes 20 ms to be written down. Where the engine answers at once, one such list is made
+# between two turns of the event loop. A database takes its time, and others should not wait for a slow one.
+_LISTS_AT_ONCE = 1
+_LISTS_AT_ONCE_IN_A_DATABASE = 8
+
+
+def build(
+    settings: Settings,
+    *,
+    engine: Engine | None = None,
+    clock: Clock | None = None,
+    tidy: Callable[[], None] = lambda: None,
+) -> tuple[Api, Service]:
+    """The application and its service; nothing is opened yet.
+
+    ``tidy`` is called once everything is loaded, and with every round of chores. `ratus.runtime.gc_tuning`
+    has one for the command, which owns its process; another program's memory is not ours to keep in order.
+
+    Raises `discovery.PluginError` for an engine that cannot be had, and `ValueError` or `OSError` for tokens
+    that cannot be read.
+    """
+    clock = clock or SystemClock()
+    engine = engine or create_engine(settings)
+    tokens = read_tokens(settings)
+    metrics = Metrics(settings.metrics_max_label_values, engine=engine.traits.name)
+    measure(engine, metrics)
+    engine.observer = metrics
+    room = WaitingRoom(engine, clock)
+    clock_watch = ClockWatch(clock, room.clock_stepped)
+    survey = Survey(engine, clock, metrics, draining=lambda: handlers.draining)
+    _register(metrics, engine, clock, room, clock_watch)
+    handlers = Handlers(
+        engine=engine,
+        room=room,
+        reader=Reader(settings),
+        metrics=metrics,
+        clock=clock,
+        version=__version__,
+        scrape=lambda: scrape(metrics, survey),
+    )
+    api = Api(
+        handlers,
+        metrics=metrics,
+        clock=clock,
+        tokens=tokens,
+        give_back=room.give_back,
+        max_body_size=settings.max_body_size,
+        cors_origins=settings.cors_origins,
+        log_requests=settings.access_log,
+        lists_at_once=_LISTS_AT_ONCE if engine.traits.immediate else _LISTS_AT_ONCE_IN_A_DATABASE,
+    )
+    chores = Chores(
+        engine,
+        clock,
+        metrics,
+        interval=settings.chore_interval,
+        initial_delay=settings.chore_initial_delay,
+        initial_random=settings.chore_initial_random,
+        retention=settings.retention_period,
+        tidy=tidy,
+    )
+    service = Service(
+        engine=engine,
+        clock=clock,
+        room=room,
+        chores=chores,
+        handlers=handlers,
+        api=api,
+        metrics=metrics,
+        survey=survey,
+        clock_watch=clock_watch,
+        read_tokens=lambda: read_tokens(settings),
+        tidy=tidy,
+        shutdown_delay_seconds=settings.shutdown_delay / SECOND,
+        shutdown_timeout_seconds=settings.shutdown_timeout / SECOND,
+    )
+    return api, service
+
+
+def _register(
+    metrics: Metrics, engine: Engine, clock: Clock, room: WaitingRoom, clock_watch: ClockWatch
+) -> None:
+    """Have the metrics told that others keep. Raises `ValueError` where a figure of the engine cannot be."""
+    metrics.register(
+        "ratus_waiting_requests",
+        "gauge",
+        "Number of requests that wait for a task to claim (task), or for one to be done (result).",
+        lambda: [({"wants": "task"}, room.polls), ({"wants": "result"}, room.lookers)],
+    )
+    metrics.register(
+        "ratus_log_lines_dropped_total",
+        "counter",
+        "Number of log lines dropped since standard error was read too slowly.",
+        lambda: [({}, logs.dropped())],
+    )
+
+    metrics.register(
+        "ratus_clock_steps_total",
+        "counter",
+        "How often the clock of the machine was set while the server ran.",
+        lambda: [
+            ({"direction": "forward"}, clock_watch.forward),
+            ({"direction": "back"}, clock_watch.back),
+        ],
+    )
+
+    def value(name: str) -> list[tuple[dict[str, str], float]]:
+        return [({}, figure.value) for figure in engine.figures(clock.now()) if figure.name == name]
+
+    for figure in engine.figures(clock.now()):
+        metrics.register(f"ratus_{figure.name}", figure.kind, figure.help, partial(value, figure.name))
+
+
+def limits(settings: Settings) -> Guards:
+    """The limits of connections that the settings ask for."""
+    bodies = settings.max_bodies_in_flight
+    return Guards(
+        connections=_connections(settings.max_connections),
+        connections_per_address=settings.max_connections_per_address,
+        body_bytes=max(bodies, settings.max_body_size) if bodies else 0,
+        unread_bytes=settings.max_unread_answers,
+        body_rate=settings.min_body_rate,
+        probes=PROBES,
+    )
+
+
+def _connections(wanted: int) -> int:
+    """So many connections as are wanted (0: any number) and leave some of the files that may be open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return wanted
+    most = files - min(SPARE_FILES, files // 2)
+    return min(wanted, most) if wanted else most
+
+
+def create_engine(settings: Settings) -> Engine:
+    """The engine that the settings name. Raises `discovery.PluginError`."""
+    retry = RetryDefaults(settings.retry_max_attempts, settings.retry_delay, settings.retry_max_delay)
+    return discovery.load(settings.engine).create({**settings.engine_options, "retry": retry})
+
+
+def read_tokens(settings: Settings) -> Tokens:
+    """The tokens of the setting and of the file together. Raises `OSError` and `ValueError`."""
+    tokens = Tokens.parse(settings.auth_tokens, "--auth-tokens")
+    if settings.auth_tokens_file:
+        try:
+            text = Path(settings.auth_tokens_file).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"{settings.auth_tokens_file} is not a text file in UTF-8") from None
+        except OSError as error:
+            raise OSError(f"cannot read {settings.auth_tokens_file}: {error.strerror}") from error
+        tokens += Tokens.parse(text, settings.auth_tokens_file)
+    if not tokens and (settings.auth_tokens or settings.auth_tokens_file):
+        # An empty file must not open the door that somebody meant to lock.
+        raise ValueError("--auth-tokens and --auth-tokens-file hold no token; write one or give neither")
+    if tokens.short:
+        logger.warning(
+            "%d of %d tokens have fewer than %d characters and may be guessed; make longer ones, for example "
+            'with python3 -c "import secrets; print(secrets.token_urlsafe(32))"',
+            tokens.short,
+            len(tokens),
+            SHORT,
+        )
+    return tokens

@@ -1,0 +1,120 @@
+"""Background chores: take back lapsed claims, archive expired tasks, delete old completed ones, snapshot.
+
+One loop, one interval. A chore that fails is logged and tried again with the next round; the others still
+run. Nothing here is needed for correctness of a claim (a poll takes lapsed claims back itself); without
+chores nothing is purged and no snapshot is written while the server runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from ratus.core.clock import SECOND, Clock
+from ratus.core.errors import ServiceUnavailable
+from ratus.engine import Engine
+from ratus.metrics import Metrics
+from ratus.runtime.logs import fields
+
+logger = logging.getLogger("ratus.runtime.chores")
+
+# How often a process without chores does what concerns only itself.
+OWN_INTERVAL = 10 * SECOND
+
+# Seconds after which a round that does not stop is asked again.
+_PATIENCE = 5
+
+
+Chore = Callable[[int], Awaitable[object]]
+
+
+class Chores:
+    """Runs every chore once an interval, first after a delay. Times are microseconds."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        interval: int,
+        initial_delay: int = 0,
+        initial_random: bool = False,
+        retention: int,
+        random: Callable[[], float] = random.random,
+        tidy: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._metrics = metrics
+        self._interval = interval
+        self._tidy = tidy
+        self._delay = round(initial_delay * random()) if initial_random else initial_delay
+        self._chores: dict[str, Chore] = {
+            "recover": engine.recover,
+            "expire": engine.expire,
+            "purge": lambda now: engine.purge(now - retention),
+            "maintain": engine.maintain,
+        }
+        # What every process does for itself, also one that leaves the engine's chores to others.
+        self._own: dict[str, Chore] = {"metrics": self._drop_metrics, "memory": self._tidy_memory}
+        for name in (*self._chores, *self._own) if interval else self._own:
+            metrics.chore(name)  # told from the beginning, before it is done or fails
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin. With an interval of 0 this instance does no chores but those of its own process."""
+        self._task = asyncio.get_running_loop().create_task(self._loop())
+
+    async def stop(self) -> None:
+        """Stop, in the middle of a round if need be."""
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            # Before Python 3.12 a library's `wait_for` may swallow a cancellation: ask again.
+            task.cancel()
+            await asyncio.wait([task], timeout=_PATIENCE)
+
+    async def _loop(self) -> None:
+        await asyncio.sleep(self._delay / SECOND)
+        while True:
+            if self._interval:
+                await self.run()
+            await self._do(self._own)
+            await asyncio.sleep((self._interval or OWN_INTERVAL) / SECOND)
+
+    async def run(self) -> None:
+        """One round of the engine's chores."""
+        started = time.perf_counter()
+        await self._do(self._chores)
+        self._metrics.observe_chore(time.perf_counter() - started)
+
+    async def _do(self, chores: Mapping[str, Chore]) -> None:
+        for name, chore in chores.items():
+            series = self._metrics.chore(name)
+            try:
+                done = await chore(self._clock.now())
+            except ServiceUnavailable as error:
+                series.failures += 1
+                logger.warning("chore %s could not run: %s", name, error.detail)
+            except Exception:
+                series.failures += 1
+                logger.exception("chore %s failed; it is tried again with the next round", name)
+            else:
+                series.done_at = self._clock.now() / SECOND
+                if done:
+                    logger.debug("chore %s done", name, extra=fields(tasks=done))
+
+    async def _drop_metrics(self, now: int) -> None:
+        """Forget the metrics of topics that are gone."""
+        topics = self._metrics.topics()
+        missing = set(topics).difference(await self._engine.known_topics(topics) if topics else ())
+        for topic in missing:
+            # One that moved in the list while it was read may be there all the same.
+            if await self._engine.get_topic(topic, now) is None:
+                self._metrics.drop_topic(topic)
+
+    async def _tidy_memory(self, now: int) -> None:
+        self._tidy()

@@ -1,0 +1,516 @@
+"""Requests that wait: for a task to claim, or for a task to be done.
+
+The room keeps a queue of waiters for each topic, in order of arrival. It claims for the first one when the
+engine says that a task of the topic became available, or when the time comes at which the engine said that
+one falls due. Nothing is polled: a thousand idle waiters cost nothing.
+
+How long a request waits is measured by the monotonic clock: setting the machine's clock makes no wait longer
+or shorter. When a task falls due is a matter of the wall clock; `WaitingRoom.clock_stepped` is called when
+that clock was set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import Context
+from functools import partial
+from typing import Any
+
+from msgspec import Struct
+
+from ratus.core.clock import SECOND, Clock, Timer
+from ratus.core.errors import RatusError, ServiceUnavailable
+from ratus.core.records import ARCHIVED, COMPLETED, Claim, TaskRecord
+from ratus.engine import Engine
+
+logger = logging.getLogger("ratus")
+
+# Where a claim came back empty although its time had come (tasks had expired, or the clock was set), the
+# next try is not made at once.
+_PAUSE = SECOND // 20
+# Other servers on the same data may change it unseen: then waiting is looking now and then.
+_SHARED_PAUSE = SECOND // 2
+# Topics that somebody who just came is looked after before others have their turn.
+_TOPICS_AT_ONCE = 64
+# Waiters of a topic that are served at the same time, at the most.
+_WAITERS_AT_ONCE = 64
+
+
+class Want(Struct, frozen=True):
+    """What a waiter wants to claim. ``deadline``, or else ``timeout`` from the moment of the claim."""
+
+    topics: tuple[str, ...]
+    consumer: str
+    limit: int
+    timeout: int
+    deadline: int | None
+
+    def claim(self, topics: tuple[str, ...], now: int) -> Claim:
+        """The claim to make now in some of the topics."""
+        deadline = self.deadline if self.deadline is not None else now + self.timeout
+        return Claim(topics, deadline, self.consumer, self.limit)
+
+
+class _Waiter:
+    __slots__ = ("busy", "future", "missed", "rank", "want")
+
+    def __init__(self, want: Want) -> None:
+        self.want = want
+        self.rank = {topic: rank for rank, topic in enumerate(want.topics)}
+        self.future: asyncio.Future[list[TaskRecord]] = asyncio.get_running_loop().create_future()
+        self.busy = False
+        self.missed: set[str] = set()  # topics that could not be served because it was busy
+
+    def end(self) -> None:
+        """Stop waiting, empty-handed."""
+        if not self.future.done():
+            self.future.set_result([])
+
+
+class WaitingRoom:
+    """Where requests wait. It is the engine's `Listener`."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._queues: dict[str, dict[_Waiter, None]] = {}
+        # Topics that somebody serves just now; true when they became available again meanwhile.
+        self._serving: dict[str, bool] = {}
+        self._timers: dict[str, Timer] = {}
+        # Ends of waits at a time of the wall clock.
+        self._deadlines: set[_Alarm] = set()
+        self._settling: dict[str, set[asyncio.Future[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._told = False  # whether the engine tells what other servers make available
+        # In memory one claim after the other is as quick, and costs less.
+        self._at_once = 1 if engine.traits.immediate else _WAITERS_AT_ONCE
+        self.polls = 0
+        """How many requests wait for a task to claim."""
+        self.lookers = 0
+        """How many requests wait for a task to be done."""
+        engine.listener = self
+
+    def __len__(self) -> int:
+        """How many requests wait."""
+        waiters = {waiter for queue in self._queues.values() for waiter in queue}
+        return len(waiters) + sum(map(len, self._settling.values()))
+
+    def is_empty(self, topics: Iterable[str]) -> bool:
+        """Whether nobody waits for one of these topics."""
+        return self._queues.keys().isdisjoint(topics)
+
+    def close(self) -> None:
+        """End all waits with `ServiceUnavailable`; no request can wait any more.
+
+        The engine may still be claiming for a request whose wait has ended: see `join`.
+        """
+        self._closed = True
+        for topic in list(self._timers):
+            self._cancel_timer(topic)
+        for queue in list(self._queues.values()):
+            for waiter in queue:
+                if not waiter.future.done():
+                    waiter.future.set_exception(_stopping())
+        for futures in list(self._settling.values()):
+            for future in futures:
+                if not future.done():
+                    future.set_exception(_stopping())
+
+    async def join(self) -> None:
+        """After `close`: wait until every claim that was under way is answered or given back.
+
+        To be awaited before the engine is closed, or such a claim stays active until its deadline.
+        """
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def clock_stepped(self) -> None:
+        """The wall clock was set: look again at what falls due by it, and set the timers anew."""
+        for alarm in list(self._deadlines):
+            alarm.look()
+        if self._timers:
+            self._start(self._look_at_all(list(self._timers)))
+
+    async def _look_at_all(self, topics: list[str]) -> None:
+        for count, topic in enumerate(topics, 1):
+            self.available(topic)
+            if count % _TOPICS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    # ---- what the engine says ----------------------------------------------------------------------
+
+    def available(self, topic: str) -> None:
+        """A task of the topic is pending that was not before."""
+        if topic in self._queues and not self._closed:
+            self._wake(topic)
+
+    def settled(self, task_id: str) -> None:
+        """A task was completed, archived or deleted."""
+        for future in self._settling.get(task_id, ()):
+            if not future.done():
+                future.set_result(None)
+
+    def missed(self) -> None:
+        """Other servers may have changed anything without notice: look at all that is waited for."""
+        for futures in list(self._settling.values()):
+            for future in futures:
+                _finish(future)
+        for topic in list(self._queues):
+            self.available(topic)
+
+    # ---- waiting for a task to claim ---------------------------------------------------------------
+
+    async def wait(
+        self, want: Want, until: int, watch: Callable[[Callable[[], None] | None], None]
+    ) -> list[TaskRecord]:
+        """Claim as soon as something is due; empty when the time is over or the watched peer is gone.
+
+        ``until`` is a time of the monotonic clock (`Clock.monotonic`). A deadline that is wanted is one of
+        the wall clock; the wait ends before it, too: a claim must not lapse before it is made. ``watch``
+        takes a callback that is called when the wait is of no use any more. Raises `ServiceUnavailable` when
+        the server stops.
+        """
+        if self._closed:
+            raise _stopping()
+        waiter = _Waiter(want)
+        if not self._queues:
+            self._told = self._engine.watch(True)
+        first = []
+        for topic in want.topics:
+            queue = self._queues.setdefault(topic, {})
+            if not queue:
+                first.append(topic)
+            queue[waiter] = None
+        self._start(self._receive(waiter, first))
+        clock = self._clock
+        alarm = _Alarm(clock.monotonic, clock.call_at_monotonic, until, waiter.end)
+        deadline = None
+        if want.deadline is not None:
+            deadline = _Alarm(clock.now, clock.call_at, want.deadline - 1, waiter.end)
+            self._deadlines.add(deadline)
+        watch(waiter.end)
+        self.polls += 1
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            if waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
+                await self.give_back(waiter.future.result())
+            raise
+        finally:
+            self.polls -= 1
+            watch(None)
+            alarm.cancel()
+            if deadline is not None:
+                deadline.cancel()
+                self._deadlines.discard(deadline)
+            self._leave(waiter)
+
+    async def give_back(self, tasks: Iterable[TaskRecord]) -> None:
+        """Release claims that never reached their consumer, unless they are another consumer's by now.
+
+        Each is released by itself: one that fails leaves the others alone, and is tried once more at the end.
+        What fails then is logged, and lapses at its deadline.
+        """
+        claims = [(task.id, task.nonce) for task in tasks]
+        for last in (False, True):
+            failed = []
+            for start in range(0, len(claims), self._at_once):
+                some = claims[start : start + self._at_once]
+                errors = await asyncio.gather(*map(self._release, some))
+                failed += [claim for claim, error in zip(some, errors, strict=True) if error is not None]
+                if last and (error := next(filter(None, errors), None)) is not None:
+                    logger.warning("claims that no consumer got could not be released: %s", error)
+            if not failed:
+                return
+            claims = failed
+
+    async def _release(self, claim: tuple[str, str]) -> Exception | None:
+        """Release the claim of a task under a nonce; the error where that fails."""
+        task_id, nonce = claim
+        try:
+            await self._engine.release(task_id, self._clock.now(), nonce)
+        except Exception as error:
+            return error
+        return None
+
+    def _leave(self, waiter: _Waiter) -> None:
+        for topic in waiter.want.topics:
+            queue = self._queues.get(topic)
+            if queue is not None:
+                queue.pop(waiter, None)
+                if not queue:
+                    del self._queues[topic]
+                    self._cancel_timer(topic)
+                    if not self._queues:
+                        self._engine.watch(False)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        # It works for every request that waits, so it has the context of none.
+        task = asyncio.get_running_loop().create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _receive(self, waiter: _Waiter, topics: list[str]) -> None:
+        """Look once for somebody who just came, where nobody came before; then set the timers."""
+        looked = self._clock.now()
+        try:
+            done = bool(topics) and await self._claim_for(waiter, tuple(topics))
+            for count, topic in enumerate(topics, 1):
+                if done:
+                    self.available(topic)  # whoever came behind has not looked yet
+                elif topic not in self._serving and topic not in self._timers:
+                    await self._look_again(topic, looked)
+                if count % _TOPICS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        except Exception:
+            logger.exception("looking for tasks for a request that waits failed; trying again")
+            for topic in topics:
+                self._arm_after(topic, SECOND)
+
+    def _wake(self, topic: str) -> None:
+        if topic in self._serving:
+            self._serving[topic] = True
+        else:
+            self._serving[topic] = False
+            self._start(self._serve(topic))
+
+    async def _serve(self, topic: str) -> None:
+        """Claim for the waiters of a topic in their order, until nothing is due.
+
+        Mostly a single task has come, and only the first waiter is served. As long as there is more, twice as
+        many are served at the same time: an engine that asks a database takes little longer for many claims
+        than for one.
+        """
+        found = 0
+        try:
+            while topic in self._queues:
+                self._serving[topic] = False
+                looked = self._clock.now()
+                if await self._serve_first(topic, max(1, found)):
+                    found = min(2 * found or 1, self._at_once)
+                    continue
+                found = 0
+                if not self._serving[topic] and not await self._look_again(topic, looked):
+                    break
+        except Exception:
+            # A waiter that nobody serves would wait until its time is over: try again soon.
+            logger.exception("serving the requests that wait for tasks failed; trying again")
+            self._arm_after(topic, SECOND)
+        finally:
+            if self._serving.pop(topic):
+                self.available(topic)
+
+    async def _look_again(self, topic: str, looked: int) -> bool:
+        """Set the timer for when the next task falls due; true when that was since we last looked."""
+        due, pause = await self._next_due(topic)
+        now = self._clock.now()
+        if topic not in self._queues or self._closed:
+            return False
+        if due is not None and looked < due <= now:
+            self._wake(topic)
+            return True
+        if due is not None and due <= now:
+            due, pause = None, _PAUSE
+        if due is not None and (pause is None or due - now < pause):
+            self._arm(topic, due)
+        elif pause is not None:
+            self._arm_after(topic, pause)
+        return False
+
+    async def _serve_first(self, topic: str, count: int) -> bool:
+        """Claim for so many waiters that came first; whether it is worth going on."""
+        first = list(itertools.islice(self._queues.get(topic, ()), count))
+        if first and first[0].busy:
+            # Another of its topics is being served. Nobody overtakes it meanwhile.
+            first[0].missed.add(topic)
+            return False
+        claims = [
+            self._claim_for(waiter, self._topics_of(waiter, topic))
+            for waiter in itertools.takewhile(lambda waiter: not waiter.busy, first)
+        ]
+        if len(claims) > 1:
+            return all(await asyncio.gather(*claims))
+        return await claims[0] if claims else False
+
+    def _topics_of(self, waiter: _Waiter, topic: str) -> tuple[str, ...]:
+        """The topic that is being served, and what became available at the same time in others: that is taken
+        by preference, but not where somebody else came first."""
+        topics = [
+            other
+            for other in self._serving
+            if other in waiter.rank and (other == topic or self._first(other) is waiter)
+        ]
+        return tuple(sorted(topics, key=waiter.rank.__getitem__))
+
+    def _first(self, topic: str) -> _Waiter | None:
+        return next(iter(self._queues.get(topic, ())), None)
+
+    def _claim_for(self, waiter: _Waiter, topics: tuple[str, ...]) -> Coroutine[Any, Any, bool]:
+        """Claim in these topics; whether the waiter is done with. From now on it is busy."""
+        waiter.busy = True
+        return self._claim(waiter, topics)
+
+    async def _claim(self, waiter: _Waiter, topics: tuple[str, ...]) -> bool:
+        now = self._clock.now()
+        if waiter.want.deadline is not None and waiter.want.deadline <= now:
+            waiter.end()  # the clock was set: the claim would have lapsed before it is made
+        try:
+            tasks = (
+                [] if waiter.future.done() else await self._engine.claim(waiter.want.claim(topics, now), now)
+            )
+        except RatusError as error:
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
+            self._leave(waiter)
+            return True
+        finally:
+            waiter.busy = False
+            missed, waiter.missed = waiter.missed, set()
+            for topic in missed:
+                self.available(topic)
+        if tasks or waiter.future.done():
+            self._leave(waiter)
+        if waiter.future.done():  # gone while the engine was at work
+            await self.give_back(tasks)
+            return True
+        if tasks:
+            waiter.future.set_result(tasks)
+        return bool(tasks)
+
+    async def _next_due(self, topic: str) -> tuple[int | None, int | None]:
+        """When to look again, unless the engine says that something changed: at a time of the wall clock, or
+        after so many microseconds, whichever comes first."""
+        try:
+            due = await self._engine.next_due(topic)
+        except ServiceUnavailable:
+            return None, SECOND
+        return due, _SHARED_PAUSE if self._engine.traits.shared and not self._told else None
+
+    def _arm(self, topic: str, when: int) -> None:
+        """Look again at a time of the wall clock."""
+        self._cancel_timer(topic)
+        self._timers[topic] = self._clock.call_at(when, partial(self._ring, topic))
+
+    def _arm_after(self, topic: str, pause: int) -> None:
+        """Look again after so many microseconds, however the wall clock is set meanwhile."""
+        self._cancel_timer(topic)
+        if not self._closed:
+            when = self._clock.monotonic() + pause
+            self._timers[topic] = self._clock.call_at_monotonic(when, partial(self._ring, topic))
+
+    def _ring(self, topic: str) -> None:
+        self._timers.pop(topic, None)
+        self.available(topic)
+
+    def _cancel_timer(self, topic: str) -> None:
+        timer = self._timers.pop(topic, None)
+        if timer is not None:
+            timer.cancel()
+
+    # ---- waiting for a task to be done -------------------------------------------------------------
+
+    async def wait_settled(
+        self, task_id: str, until: int, watch: Callable[[Callable[[], None] | None], None]
+    ) -> TaskRecord | None:
+        """The task once it is completed or archived, or as it is when the time is over.
+
+        ``until`` is a time of the monotonic clock. ``None`` when there is no such task (any more). Raises
+        `ServiceUnavailable` when the server stops.
+        """
+        over = False
+
+        def end() -> None:
+            nonlocal over
+            over = True
+            if not future.done():
+                future.set_result(None)
+
+        looked = False
+        future = self._expect(task_id)
+        clock = self._clock
+        alarm = _Alarm(clock.monotonic, clock.call_at_monotonic, until, end)
+        timer: Timer | None = None
+        watch(end)
+        self.lookers += 1
+        try:
+            while True:
+                if self._closed:
+                    raise _stopping()
+                task = await self._engine.get(task_id)
+                if task is None or task.state in (COMPLETED, ARCHIVED) or over:
+                    return task
+                # A task that is not done although a notification came was read from a copy that lags behind.
+                if self._engine.traits.shared and (looked or not self._engine.follows()):
+                    if timer is not None:
+                        timer.cancel()
+                    when = clock.monotonic() + _SHARED_PAUSE
+                    timer = clock.call_at_monotonic(when, partial(_finish, future))
+                looked = True
+                await future
+                self._forget(task_id, future)
+                future = self._expect(task_id)
+        finally:
+            self.lookers -= 1
+            watch(None)
+            alarm.cancel()
+            if timer is not None:
+                timer.cancel()
+            self._forget(task_id, future)
+
+    def _expect(self, task_id: str) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._settling.setdefault(task_id, set()).add(future)
+        return future
+
+    def _forget(self, task_id: str, future: asyncio.Future[None]) -> None:
+        futures = self._settling.get(task_id)
+        if futures is not None:
+            futures.discard(future)
+            if not futures:
+                del self._settling[task_id]
+
+
+class _Alarm:
+    """Calls back once, at a time or after it, of the clock that ``read`` reads and ``call_at`` waits for.
+
+    A timer may come early: then the alarm looks at the clock and sets another one.
+    """
+
+    __slots__ = ("_call_at", "_callback", "_read", "_timer", "_when")
+
+    def __init__(
+        self,
+        read: Callable[[], int],
+        call_at: Callable[[int, Callable[[], None]], Timer],
+        when: int,
+        callback: Callable[[], None],
+    ) -> None:
+        self._read, self._call_at, self._when, self._callback = read, call_at, when, callback
+        self._timer = call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        if self._read() < self._when:
+            self._timer = self._call_at(self._when, self._ring)
+        else:
+            self._callback()
+
+    def look(self) -> None:
+        """Compare with the clock now, which may have been set."""
+        self._timer.cancel()
+        self._ring()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _stopping() -> ServiceUnavailable:
+    return ServiceUnavailable("the server is stopping; ask again")

@@ -1,0 +1,174 @@
+"""What lives as long as the server: the engine, the requests that wait, the chores, the tokens.
+
+It stops in the order of what needs what: first the claims that are under way for requests that waited, then
+the chores and the survey, and at last the engine, which all of these use. A part that hangs is left behind
+after a while, with a line in the log, so that the engine gets the time to keep what has to be kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ratus.api.auth import Tokens
+from ratus.api.dispatch import Api
+from ratus.api.handlers import Handlers
+from ratus.core.clock import Clock
+from ratus.engine import Engine
+from ratus.metrics import Metrics, Survey
+from ratus.runtime.chores import Chores
+from ratus.runtime.clock_watch import ClockWatch
+from ratus.runtime.long_polls import WaitingRoom
+from ratus.server.load import Load
+
+logger = logging.getLogger("ratus")
+
+_CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+
+# The part of the shutdown timeout after which each part is left behind, counted from the end of the shutdown
+# delay. What comes before them is in ``ratus.server.lifecycle``; the engine has what is left, without a bound
+# here.
+_WAITS, _CHORES, _SURVEY = 9 / 12, 10 / 12, 11 / 12
+
+
+class StopIncomplete(Exception):
+    """Something was left behind when the server stopped; the engine is closed."""
+
+
+class Service:
+    """Started before requests are served, closed after the last one; see ``ratus.server.lifecycle``."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        clock: Clock,
+        room: WaitingRoom,
+        chores: Chores,
+        handlers: Handlers,
+        api: Api,
+        metrics: Metrics,
+        survey: Survey,
+        clock_watch: ClockWatch,
+        read_tokens: Callable[[], Tokens],
+        tidy: Callable[[], None],
+        shutdown_delay_seconds: float = 0.0,
+        shutdown_timeout_seconds: float = 0.0,
+    ) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.room = room
+        self.chores = chores
+        self._handlers = handlers
+        self._api = api
+        self._metrics = metrics
+        self._survey = survey
+        self._clock_watch = clock_watch
+        self._read_tokens = read_tokens
+        self._tidy = tidy
+        self._shutdown_delay_seconds = shutdown_delay_seconds
+        self._shutdown_timeout_seconds = shutdown_timeout_seconds
+        self._stop_begins: float | None = None
+        self.closing = ""
+        """What `close` is waiting for, for the log."""
+
+    @property
+    def eager(self) -> frozenset[str]:
+        """See `ratus.server.lifecycle.Service`. With GET come lists, metrics and documents, which may do
+        anything and are in no hurry."""
+        return _CHANGING if self.engine.traits.immediate else frozenset()
+
+    def refused(self, status: int, client: str) -> None:
+        """Count and log a request that the server could not read."""
+        self._api.note_refused(status, client)
+
+    async def start(self) -> None:
+        """Open the engine, then begin the chores. Raises `StartupError`."""
+        self._clock_watch.start()
+        try:
+            await self.engine.open(self.clock.now())
+        except BaseException:
+            self._clock_watch.stop()
+            raise
+        self._tidy()  # what was loaded
+        self.chores.start()
+
+    def begin_shutdown(self) -> None:
+        """Answer `/readyz` with 503 from now on, and end all waits."""
+        self._handlers.draining = True
+        if self._stop_begins is None:
+            self._stop_begins = time.monotonic() + self._shutdown_delay_seconds
+        self.room.close()
+
+    async def close(self) -> None:
+        """Join the claims under way, stop the chores, close the engine.
+
+        Raises if something could not be persisted, and `StopIncomplete` where a part was left behind.
+        """
+        self.begin_shutdown()
+        self._clock_watch.stop()
+        left = [
+            part
+            for part, work, share in (
+                ("claims for requests that waited", self.room.join, _WAITS),
+                ("the chores", self.chores.stop, _CHORES),
+                ("the survey for the metrics", self._survey.close, _SURVEY),
+            )
+            if not await self._end(part, work(), share)
+        ]
+        self.closing = f"closing the engine {self.engine.traits.name}"
+        await self.engine.close(self.clock.now())
+        self.closing = ""
+        if left:
+            raise StopIncomplete(f"left behind: {', '.join(left)}")
+
+    async def _end(self, part: str, work: Coroutine[Any, Any, None], share: float) -> bool:
+        """Do what ends a part. False, and a line in the log, if it takes too long or fails."""
+        self.closing = part
+        assert self._stop_begins is not None, "the shutdown has begun"
+        until = self._stop_begins + share * self._shutdown_timeout_seconds
+        task = asyncio.get_running_loop().create_task(work)
+        bound = max(0.0, until - time.monotonic()) if self._shutdown_timeout_seconds else None
+        await asyncio.wait([task], timeout=bound)
+        if not task.done():
+            logger.error("stopping: %s did not end in time; going on without", part)
+            task.cancel()
+            return False
+        error = task.exception()
+        if error is not None:
+            logger.error("stopping: ending %s failed; going on without", part, exc_info=error)
+        return error is None
+
+    def watch_connections(self, count: Callable[[], int]) -> None:
+        """Tell the number of open connections, which ``count`` gives, as a metric."""
+        self._metrics.register(
+            "ratus_connections", "gauge", "Number of connections that are open.", lambda: [({}, count())]
+        )
+
+    def watch_load(self, load: Load) -> None:
+        """Tell what clients make the server hold, and what it refused to hold, as metrics."""
+        self._metrics.register(
+            "ratus_held_bytes",
+            "gauge",
+            "Bytes held for clients: of request bodies on their way, of answers that are not read.",
+            lambda: [({"of": "bodies"}, load.body_bytes), ({"of": "answers"}, load.unread_bytes)],
+        )
+        self._metrics.register(
+            "ratus_overload_refusals_total",
+            "counter",
+            "Total number of connections and requests refused since all clients together held too much.",
+            lambda: [({"limit": limit}, count) for limit, count in load.refused.items()],
+        )
+
+    def reload(self) -> None:
+        """Read the tokens again. What cannot be read leaves the old ones in force."""
+        try:
+            tokens = self._read_tokens()
+        except (OSError, ValueError) as error:
+            logger.error("the tokens stay as they were: %s", error)
+            return
+        self._api.tokens = tokens
+        logger.info("read %d tokens", len(tokens))
