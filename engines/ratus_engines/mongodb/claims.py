@@ -16,6 +16,7 @@ from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import Document, record
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.lost import LostClaims
+from ratus_engines.mongodb.pace import AT_ONCE, Pace
 from ratus_engines.mongodb.steps import Aim, Steps
 from ratus_engines.mongodb.sweeps import Sweeps
 from ratus_engines.mongodb.topics import Topics, View
@@ -141,25 +142,29 @@ class Claims:
         """
         claimed: list[TaskRecord] = []
         for _ in range(_ROUNDS):
-            candidates = await self._deployment.current.find(
+            candidates = self._deployment.current.find(
                 condition,
                 {"size": {"$bsonSize": "$$ROOT"}},
                 sort=indexes.CLAIM_ORDER,
                 limit=count - len(claimed),
+                batch_size=AT_ONCE,
                 hint="_id_" if "_id" in condition else self._deployment.hint(indexes.CLAIMS),
-            ).to_list()
+            )
+            pace = Pace()
             ids: list[str] = []
-            for candidate in candidates:
-                room -= int(candidate["size"])
-                if room < 0 and (ids or claimed):
-                    break
-                ids.append(candidate["_id"])
+            async with candidates:
+                async for candidate in candidates:
+                    room -= int(candidate["size"])
+                    if room < 0 and (ids or claimed):
+                        break
+                    ids.append(candidate["_id"])
+                    await pace.spend(0)
             if ids:
                 tasks = await self._steps.several(
                     condition["topic"], [Aim(task_id, claim, now) for task_id in ids]
                 )
                 claimed += [tasks[task_id] for task_id in ids if task_id in tasks]
-            if room < 0 or not candidates or len(claimed) == count:
+            if room < 0 or not ids or len(claimed) == count:
                 return claimed
         return claimed or None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bson.errors import InvalidDocument
@@ -20,13 +20,17 @@ from ratus.core.records import CommitRecord, TaskRecord
 from ratus.core.transitions import Change, RetryDefaults
 from ratus_engines.mongodb.changes import BATCH, Changes
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import check_room, record
+from ratus_engines.mongodb.documents import check_room
 from ratus_engines.mongodb.errors import is_passing, may_have_happened, refusal
+from ratus_engines.mongodb.pace import records
 from ratus_engines.mongodb.signals import Signals
 
 Answer = TaskRecord | RatusError
 
 _OPERATION = "commit"
+
+# Bytes of payloads and results that are converted together, one commit by itself excepted.
+_PART_BYTES = 64 * 1024
 
 # Commits of a batch that go one by one, at the same time.
 _AT_ONCE = 16
@@ -60,8 +64,7 @@ class Commits:
             with self._deployment.limited():
                 return [await self._one(commits[0], now)]
         answers: dict[int, Answer] = {}
-        for start in range(0, len(commits), BATCH):
-            part = dict(enumerate(commits[start : start + BATCH], start))
+        for part in _parts(commits):
             with self._deployment.limited():
                 answers |= await self._part(part, now)
         return [answers[number] for number in range(len(commits))]
@@ -180,7 +183,7 @@ class Commits:
             return {}
         ids = [commit.id for commit in commits.values()]
         cursor = self._deployment.current.find({"_id": {"$in": ids}})
-        found = {task.id: task for task in map(record, await cursor.to_list())}
+        found = {task.id: task for task in await records(cursor)}
         answers: dict[int, Answer] = {}
         decided: dict[int, tuple[TaskRecord, Change]] = {}
         for number, commit in commits.items():
@@ -224,12 +227,26 @@ class Commits:
         """Those of the tasks that carry the commit, as they are in the database."""
         ids = [task.id for task in written.values()]
         cursor = self._deployment.tasks.find({"_id": {"$in": ids}})
-        found = {task.id: task for task in map(record, await cursor.to_list())}
+        found = {task.id: task for task in await records(cursor)}
         return {
             number: found[task.id]
             for number, task in written.items()
             if task.id in found and _was_committed(found[task.id], commits[number], now)
         }
+
+
+def _parts(commits: Sequence[CommitRecord]) -> Iterator[dict[int, CommitRecord]]:
+    """The commits by their numbers, as many at a time as take some milliseconds to convert."""
+    part: dict[int, CommitRecord] = {}
+    size = 0
+    for number, commit in enumerate(commits):
+        size += len(commit.payload or b"") + len(commit.result or b"")
+        if part and (len(part) == BATCH or size > _PART_BYTES):
+            yield part
+            part, size = {}, len(commit.payload or b"") + len(commit.result or b"")
+        part[number] = commit
+    if part:
+        yield part
 
 
 def _brings_values(commit: CommitRecord) -> bool:

@@ -12,6 +12,7 @@ from ratus.core.records import ARCHIVED, MAX_PAGE_BYTES, TaskPage, TaskQuery, Ta
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import member, record
+from ratus_engines.mongodb.pace import Pace
 
 # Eight digits of a checksum stand before the id in a position.
 _DIGITS = 8
@@ -30,6 +31,7 @@ async def page(deployment: Deployment, query: TaskQuery) -> TaskPage:
         wanted = getattr(query, name)
         if wanted is not None:
             condition[name] = member(name, wanted)
+    pace = Pace()
     tasks: list[TaskRecord] = []
     size = 0
     cursor = deployment.tasks.find(
@@ -50,6 +52,7 @@ async def page(deployment: Deployment, query: TaskQuery) -> TaskPage:
             if tasks and size > MAX_PAGE_BYTES:
                 return TaskPage(tasks, _position(tasks[-1].id))
             tasks.append(task)
+            await pace.spend(len(found.raw))
     return TaskPage(tasks)
 
 

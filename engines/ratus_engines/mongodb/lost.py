@@ -20,8 +20,8 @@ from ratus.core.records import ACTIVE, TaskRecord
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.deployment import LIMIT, Deployment, background, stop
-from ratus_engines.mongodb.documents import record
 from ratus_engines.mongodb.errors import reason
+from ratus_engines.mongodb.pace import records
 from ratus_engines.mongodb.signals import Signals
 
 logger = logging.getLogger("ratus.engines.mongodb")
@@ -62,9 +62,7 @@ class LostClaims:
         """The tasks of the topic that are claimed under these nonces."""
         condition = {"topic": topic, "state": ACTIVE, "nonce": {"$in": list(nonces)}}
         hint = self._deployment.hint(indexes.ACTIVE_TOPIC)
-        return [
-            record(found) for found in await self._deployment.current.find(condition, hint=hint).to_list()
-        ]
+        return await records(self._deployment.current.find(condition, hint=hint))
 
     async def confirmed(self, topic: str, nonces: Iterable[str]) -> list[TaskRecord]:
         """The tasks of the topic that are claimed under these nonces, and stay so whichever member is lost.

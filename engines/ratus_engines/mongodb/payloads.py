@@ -58,6 +58,7 @@ _SHORT = 2 * MOST_VALUES
 
 _ESCAPE = "\ue000"
 _ESCAPED = _ESCAPE.encode()
+_FIRST_OF_ESCAPED = _ESCAPED[:1]  # one byte is found, or not, ten times as quickly as three
 
 # How a name that is not plain may look in JSON text.
 _UNUSUAL = re.compile(rb"\\u(?:0000|[eE]000)")
@@ -153,7 +154,7 @@ def _outside_strings(data: bytes) -> bytes:
 
 def _may_have_unusual_names(data: bytes) -> bool:
     """Whether a NUL or U+E000 stands anywhere."""
-    return (not data.isascii() and _ESCAPED in data) or (
+    return (_FIRST_OF_ESCAPED in data and _ESCAPED in data) or (
         _BACKSLASH in data and b"\\u" in data and _UNUSUAL.search(data) is not None
     )
 
@@ -252,9 +253,9 @@ def decoded(document: RawBSONDocument) -> dict[str, Any]:
     """The members of a document, for `to_json`; to be looked at with ``get`` only."""
     # Of 4 KiB and more it is a view, in which nothing can be searched.
     raw = bytes(document.raw)
-    if _ESCAPED in raw:
+    if _FIRST_OF_ESCAPED in raw and _ESCAPED in raw:
         return bson.decode(raw, _ESCAPES)
-    return bson.decode(raw, _CAREFUL if b"$ref\0" in raw else _PLAIN)
+    return bson.decode(raw, _CAREFUL if b"$" in raw and b"$ref\0" in raw else _PLAIN)
 
 
 def to_json(value: Any) -> bytes:

@@ -3,7 +3,7 @@
 One: `findAndModify` in the order of claiming. Where the deployment refuses that, the first due task is looked
 up and claimed by its id if it is still due; who was too late looks again.
 
-Several: each is claimed by its id under a nonce of its own, in one update (a few where names are very long),
+Several: each is claimed by its id under a nonce of its own, in one update (a few for hundreds),
 and those with our nonces are read back: they are ours, whatever happened on the way.
 """
 
@@ -19,13 +19,14 @@ from ratus.core import transitions
 from ratus.core.records import Claim, TaskRecord
 from ratus.core.transitions import Change
 from ratus_engines.mongodb import indexes
-from ratus_engines.mongodb.changes import ATTEMPTS, busy
+from ratus_engines.mongodb.changes import ATTEMPTS, BATCH, busy
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import Document, record, update, updates
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import is_passing, may_have_happened
 from ratus_engines.mongodb.fallbacks import POLL, Fallbacks
 from ratus_engines.mongodb.lost import LostClaims
+from ratus_engines.mongodb.pace import records
 from ratus_engines.mongodb.topics import Topics
 
 # An update has to stay below 16 MiB, and both the ids and the consumers in it come from clients.
@@ -158,11 +159,11 @@ class Steps:
         else:
             ids = [aim.task_id for aim in aims]
             try:
-                found = await self._deployment.current.find({"_id": {"$in": ids}}).to_list()
+                found = await records(self._deployment.current.find({"_id": {"$in": ids}}))
             except BaseException:
                 self._lost.give_back(nonces, topic=topic)
                 raise
-            tasks = [task for task in map(record, found) if task.nonce in nonces]
+            tasks = [task for task in found if task.nonce in nonces]
         return {task.id: task for task in tasks}
 
     async def _look(self, nonces: Sequence[str], topic: str) -> list[TaskRecord]:
@@ -183,7 +184,7 @@ def _parts(nonces: Mapping[str, Aim]) -> Iterator[dict[str, Change]]:
     size = 0
     for nonce, aim in nonces.items():
         size += aim.size
-        if part and size > _MOST_BYTES:
+        if part and (size > _MOST_BYTES or len(part) == BATCH):
             yield part
             part, size = {}, aim.size
         part[aim.task_id] = _change(aim.claim, nonce, aim.now)

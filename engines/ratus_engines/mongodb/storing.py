@@ -18,6 +18,7 @@ from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import encoded, replacement
 from ratus_engines.mongodb.errors import FALLBACK_CODES, is_passing_code
 from ratus_engines.mongodb.fallbacks import Fallbacks
+from ratus_engines.mongodb.pace import AT_ONCE, Pace
 from ratus_engines.mongodb.signals import Signals
 from ratus_engines.mongodb.topics import Topics
 
@@ -67,10 +68,13 @@ class Storing:
 
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         """Store those whose id is new, in order; true for each stored."""
+        documents = []
+        pace = Pace()
         for task in tasks:
             transitions.complete_on_insert(task, now)
             task.sequence = self._sequence()
-        documents = [encoded(task) for task in tasks]
+            documents.append(encoded(task))
+            await pace.spend(len(documents[-1].raw))
         with self._deployment.limited():
             if len(tasks) == 1:
                 try:
@@ -93,21 +97,23 @@ class Storing:
 
         Raises an error that names items which failed otherwise; the rest is written all the same.
         """
-        if not requests:
-            return {}
-        try:
-            await self._deployment.tasks.bulk_write(requests, ordered=False)
-        except BulkWriteError as error:
-            failures = error.details["writeErrors"]
-            if not failures:
-                raise
-            others = [failure for failure in failures if failure["code"] not in ignored]
-            if others:
-                raise _failed(others, tasks) from error
-            if error.details["writeConcernErrors"]:
-                raise ServiceUnavailable(_UNCERTAIN) from error
-            return {failure["index"]: failure["code"] for failure in failures}
-        return {}
+        failures: list[dict[str, Any]] = []
+        errors: list[BulkWriteError] = []
+        for start in range(0, len(requests), AT_ONCE):
+            try:
+                await self._deployment.tasks.bulk_write(requests[start : start + AT_ONCE], ordered=False)
+            except BulkWriteError as error:
+                failed = error.details["writeErrors"]
+                if not failed:
+                    raise
+                failures += ({**failure, "index": start + failure["index"]} for failure in failed)
+                errors.append(error)
+        others = [failure for failure in failures if failure["code"] not in ignored]
+        if others:
+            raise _failed(others, tasks) from errors[0]
+        if any(error.details["writeConcernErrors"] for error in errors):
+            raise ServiceUnavailable(_UNCERTAIN) from errors[0]
+        return {failure["index"]: failure["code"] for failure in failures}
 
     def _stored(self, tasks: Sequence[TaskRecord]) -> None:
         for task in tasks:
@@ -122,10 +128,12 @@ class Storing:
     async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         """Store all, in place of those that have the same id; true for each that was new."""
         last: dict[str, TaskRecord] = {}
+        pace = Pace()
         for task in tasks:
             transitions.complete_on_insert(task, now)
             task.sequence = last[task.id].sequence if task.id in last else self._sequence()
             last[task.id] = task
+            await pace.spend(0)
         distinct = list(last.values())
         with self._deployment.limited():
             new = await self._fallbacks.run(
@@ -141,7 +149,18 @@ class Storing:
 
     async def _replace(self, tasks: Sequence[TaskRecord]) -> set[str]:
         """Replace or insert; the ids that were new."""
-        requests = [UpdateOne({"_id": task.id}, replacement(task), upsert=True) for task in tasks]
+        requests: list[UpdateOne] = []
+        pace = Pace()
+        for task in tasks:
+            requests.append(UpdateOne({"_id": task.id}, replacement(task), upsert=True))
+            await pace.spend(task.weight())
+        new: set[str] = set()
+        for start in range(0, len(tasks), AT_ONCE):
+            end = start + AT_ONCE
+            new |= await self._replace_some(tasks[start:end], requests[start:end])
+        return new
+
+    async def _replace_some(self, tasks: Sequence[TaskRecord], requests: Sequence[UpdateOne]) -> set[str]:
         new: set[str] = set()
         remaining = list(range(len(tasks)))
         for _ in range(ATTEMPTS):

@@ -51,7 +51,7 @@ async def test_very_many_errors_are_cut_short(strict: Desk) -> None:
 
 
 async def test_a_batch_with_a_task_that_cannot_be_stored_changes_nothing(desk: Desk) -> None:
-    long = b"[" + b",".join([b"1"] * 2_000_000) + b"]"
+    long = b'"' + b"x" * (17 * 1024 * 1024) + b'"'
     for payload, kind in ((b"[9223372036854775808]", BadRequest), (long, PayloadTooLarge)):
         for write in (desk.insert, desk.upsert):
             with pytest.raises(kind, match='task "2"'):
