@@ -55,7 +55,7 @@ class Traits:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class EngineMetric:
     """A number of an engine's own that operators watch: a metric without labels, named without ``ratus_``."""
 
     name: str
@@ -139,7 +139,7 @@ class Engine(ABC):
     async def health(self) -> Health:
         """Whether the engine can serve; answers within a second and never raises."""
 
-    def figures(self, now: int) -> Sequence[Figure]:
+    def figures(self, now: int) -> Sequence[EngineMetric]:
         """Numbers of this engine's own. Without I/O and never raises; the names are always the same."""
         return ()
 

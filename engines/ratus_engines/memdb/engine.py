@@ -29,7 +29,7 @@ from ratus.core.records import (
     TopicInfo,
 )
 from ratus.core.transitions import Change, RetryDefaults
-from ratus.engine import CLAIM_CHORES, LARGE_BATCH, Engine, Figure, Health, Traits
+from ratus.engine import CLAIM_CHORES, LARGE_BATCH, Engine, EngineMetric, Health, Traits
 from ratus_engines.memdb.by_id import ById
 from ratus_engines.memdb.listing import SLICE, list_page
 from ratus_engines.memdb.ordered import ByCreation, ByTime
@@ -101,7 +101,7 @@ class MemdbEngine(Engine):
             return Health(False, "the memory engine is loading its snapshot or closed")
         return Health(True, self._snapshots.trouble if self._snapshots is not None else "")
 
-    def figures(self, now: int) -> Sequence[Figure]:
+    def figures(self, now: int) -> Sequence[EngineMetric]:
         return () if self._snapshots is None else self._snapshots.figures(now, self.changes)
 
     def _check_open(self) -> None:

@@ -26,7 +26,7 @@ import msgspec
 
 from ratus.core.errors import StartupError
 from ratus.core.records import RetryPolicy, TaskRecord
-from ratus.engine import Figure
+from ratus.engine import EngineMetric
 from ratus_engines import private_files
 
 logger = logging.getLogger("ratus.memdb")
@@ -187,30 +187,30 @@ class Snapshots:
         except FileNotFoundError:
             self._size = 0
 
-    def figures(self, now: int, changes: int) -> tuple[Figure, ...]:
+    def figures(self, now: int, changes: int) -> tuple[EngineMetric, ...]:
         """What operators watch. ``changes`` is the engine's count of writes."""
         is_known = self._saved_at != 0  # not yet while the file is being loaded
         return (
-            Figure(
+            EngineMetric(
                 "snapshot_age_seconds",
                 "gauge",
                 "Seconds since the last good snapshot was begun, or since it was loaded.",
                 max(0, now - self._saved_at) / SECOND if is_known else 0,
             ),
-            Figure(
+            EngineMetric(
                 "snapshot_unsaved_changes",
                 "gauge",
                 "Writes since then: what a crash would lose.",
                 changes - self._saved_changes if is_known else 0,
             ),
-            Figure("snapshot_bytes", "gauge", "Size of the last good snapshot.", self._size),
-            Figure(
+            EngineMetric("snapshot_bytes", "gauge", "Size of the last good snapshot.", self._size),
+            EngineMetric(
                 "snapshot_duration_seconds",
                 "gauge",
                 "How long writing the last good snapshot took; 0 before the first.",
                 self._seconds,
             ),
-            Figure(
+            EngineMetric(
                 "snapshot_failures_total", "counter", "Snapshots that could not be written.", self._failures
             ),
         )

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from ratus.core.records import MAX_PAGE_BYTES, Claim, TaskRecord
 from ratus.engine import CLAIM_CHORES
 from ratus_engines.mongodb import indexes
+from ratus_engines.mongodb.bulk_operations import BulkOperations
+from ratus_engines.mongodb.claim_statements import Aim, ClaimStatements
 from ratus_engines.mongodb.combining import Combiner
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import Document, record
 from ratus_engines.mongodb.due import Due
-from ratus_engines.mongodb.lost import LostClaims
+from ratus_engines.mongodb.orphaned_claims import OrphanedClaims
 from ratus_engines.mongodb.pace import AT_ONCE, Pace
-from ratus_engines.mongodb.steps import Aim, Steps
-from ratus_engines.mongodb.sweeps import Sweeps
 from ratus_engines.mongodb.topics import Topics, View
 
 # Rounds of a batch in which others may take tasks that were looked up.
@@ -33,14 +33,14 @@ class Claims:
         deployment: Deployment,
         *,
         topics: Topics,
-        sweeps: Sweeps,
-        steps: Steps,
-        lost: LostClaims,
+        bulk: BulkOperations,
+        steps: ClaimStatements,
+        lost: OrphanedClaims,
         due: Due,
     ) -> None:
         self._deployment = deployment
         self._topics = topics
-        self._sweeps = sweeps
+        self._bulk = bulk
         self._steps = steps
         self._lost = lost
         self._due = due
@@ -84,9 +84,9 @@ class Claims:
             if view.paused or (view.deadline > now and view.expiry > now):
                 return view
             if view.deadline <= now:
-                await self._sweeps.lapse(now, topic=topic, most=CLAIM_CHORES)
+                await self._bulk.lapse(now, topic=topic, most=CLAIM_CHORES)
             # What lapsed may have expired meanwhile.
-            await self._sweeps.expire(now, topic=topic, most=CLAIM_CHORES)
+            await self._bulk.expire(now, topic=topic, most=CLAIM_CHORES)
             return await self._topics.read(topic, now)
 
     async def _take(self, topic: str, view: View, claim: Claim, now: int, claimed: list[TaskRecord]) -> None:

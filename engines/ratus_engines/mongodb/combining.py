@@ -19,15 +19,15 @@ from pymongo.errors import PyMongoError
 
 from ratus.core.records import Claim, TaskRecord
 from ratus_engines.mongodb import indexes
+from ratus_engines.mongodb.claim_statements import Aim, ClaimStatements
 from ratus_engines.mongodb.deployment import Deployment, background
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import is_passing, reason
-from ratus_engines.mongodb.lost import LostClaims
-from ratus_engines.mongodb.steps import Aim, Steps
+from ratus_engines.mongodb.orphaned_claims import OrphanedClaims
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
-Alone = Callable[[], Awaitable[TaskRecord | None]]
+SingleClaim = Callable[[], Awaitable[TaskRecord | None]]
 
 # So few are as quick one by one, each in a single step.
 _FEW = 3
@@ -41,7 +41,7 @@ class _Caller:
 
     __slots__ = ("alone", "claim", "future", "now")
 
-    def __init__(self, claim: Claim, now: int, alone: Alone) -> None:
+    def __init__(self, claim: Claim, now: int, alone: SingleClaim) -> None:
         self.claim = claim
         self.now = now
         self.alone = alone
@@ -51,7 +51,9 @@ class _Caller:
 class Combiner:
     """Carries out claims of one task each."""
 
-    def __init__(self, deployment: Deployment, steps: Steps, lost: LostClaims, due: Due) -> None:
+    def __init__(
+        self, deployment: Deployment, steps: ClaimStatements, lost: OrphanedClaims, due: Due
+    ) -> None:
         self._deployment = deployment
         self._steps = steps
         self._lost = lost
@@ -60,7 +62,7 @@ class Combiner:
         self._waiting: dict[str, list[_Caller]] = {}
         self._serving: set[asyncio.Task[None]] = set()
 
-    async def claim(self, topic: str, claim: Claim, now: int, alone: Alone) -> TaskRecord | None:
+    async def claim(self, topic: str, claim: Claim, now: int, alone: SingleClaim) -> TaskRecord | None:
         """The next due task of the topic. ``alone`` claims it in a step of its own."""
         waiting = self._waiting.get(topic)
         if waiting is not None:

@@ -110,7 +110,7 @@ class Commits:
             if (own := refusal(error)) is None:
                 raise
             return own
-        self._signals.tell([task])
+        self._signals.notify([task])
         return task
 
     async def _apply(self, commit: CommitRecord, now: int, tried: Change | None) -> TaskRecord:
@@ -218,7 +218,7 @@ class Commits:
             written = await self._certain(written, commits, now)
         for number, task in written.items():
             self._changes.count(task.topic, decided[number][1])
-        self._signals.tell(written.values())
+        self._signals.notify(written.values())
         return {**answers, **written}
 
     async def _certain(

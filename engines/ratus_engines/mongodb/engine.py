@@ -20,7 +20,10 @@ from ratus.core.records import (
 from ratus.core.transitions import Change, Event, RetryDefaults
 from ratus.engine import Engine, Health, Traits
 from ratus_engines.mongodb import lists, surveys
+from ratus_engines.mongodb.bulk_operations import BulkOperations
+from ratus_engines.mongodb.change_stream import Watcher
 from ratus_engines.mongodb.changes import Changes
+from ratus_engines.mongodb.claim_statements import ClaimStatements
 from ratus_engines.mongodb.claims import Claims
 from ratus_engines.mongodb.commits import Commits
 from ratus_engines.mongodb.counts import Counts
@@ -29,13 +32,10 @@ from ratus_engines.mongodb.documents import date, record
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import may_have_happened
 from ratus_engines.mongodb.fallbacks import Fallbacks
-from ratus_engines.mongodb.lost import LostClaims
+from ratus_engines.mongodb.inserts import Inserts, Sequence64
+from ratus_engines.mongodb.orphaned_claims import OrphanedClaims
 from ratus_engines.mongodb.signals import Signals
-from ratus_engines.mongodb.steps import Steps
-from ratus_engines.mongodb.storing import Sequence64, Storing
-from ratus_engines.mongodb.sweeps import Sweeps
 from ratus_engines.mongodb.topics import Topics
-from ratus_engines.mongodb.watching import Watcher
 
 
 class MongodbEngine(Engine):
@@ -77,12 +77,12 @@ class MongodbEngine(Engine):
         self._changes = changes = Changes(deployment, self.fallbacks, lambda: self.observer, due)
         self._topics = Topics(deployment)
         self._counts = Counts(deployment, due)
-        self._sweeps = Sweeps(deployment, changes, signals, retry=self.retry, random=self.random)
+        self._bulk = BulkOperations(deployment, changes, signals, retry=self.retry, random=self.random)
         self._commits = Commits(deployment, changes, signals, retry=self.retry, random=self.random)
-        self._storing = Storing(deployment, self.fallbacks, signals, self._topics, Sequence64())
-        self._lost = LostClaims(deployment, changes, signals)
+        self._inserts = Inserts(deployment, self.fallbacks, signals, self._topics, Sequence64())
+        self._lost = OrphanedClaims(deployment, changes, signals)
         self._watcher = Watcher(deployment, signals)
-        steps = Steps(
+        steps = ClaimStatements(
             deployment,
             topics=self._topics,
             lost=self._lost,
@@ -91,7 +91,7 @@ class MongodbEngine(Engine):
             due=due,
         )
         self._claims = Claims(
-            deployment, topics=self._topics, sweeps=self._sweeps, steps=steps, lost=self._lost, due=due
+            deployment, topics=self._topics, bulk=self._bulk, steps=steps, lost=self._lost, due=due
         )
 
     # ---- life ------------------------------------------------------------------------------------
@@ -126,11 +126,11 @@ class MongodbEngine(Engine):
 
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         await self._ready(now)
-        return await self._storing.insert(tasks, now) if tasks else []
+        return await self._inserts.insert(tasks, now) if tasks else []
 
     async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         await self._ready(now)
-        return await self._storing.upsert(tasks, now) if tasks else []
+        return await self._inserts.upsert(tasks, now) if tasks else []
 
     async def get(self, task_id: str) -> TaskRecord | None:
         await self._ready()
@@ -154,7 +154,7 @@ class MongodbEngine(Engine):
 
     async def delete_tasks(self, topic: str) -> int:
         await self._ready()
-        return await self._sweeps.delete(topic)
+        return await self._bulk.delete(topic)
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
         await self._ready(now)
@@ -189,7 +189,7 @@ class MongodbEngine(Engine):
                 self._lost.give_back([nonce], task_id=task_id)
             raise
         self._note(task)
-        self._signals.tell([task])
+        self._signals.notify([task])
         return task
 
     async def _claim_task(
@@ -250,7 +250,7 @@ class MongodbEngine(Engine):
                 transitions.check_active(seen, nonce)
                 raise Conflict("the task may have been modified by others")
         self._note(task)
-        self._signals.tell([task])
+        self._signals.notify([task])
         return task
 
     async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
@@ -259,12 +259,12 @@ class MongodbEngine(Engine):
             task = await self._changes.change("release", task_id, transitions.release(nonce))
         if task is None:
             return False
-        self._signals.tell([task])
+        self._signals.notify([task])
         return True
 
     async def release_topic(self, topic: str, now: int) -> int:
         await self._ready()
-        return await self._sweeps.release(topic)
+        return await self._bulk.release(topic)
 
     async def next_due(self, topic: str) -> int | None:
         await self._ready()
@@ -313,31 +313,31 @@ class MongodbEngine(Engine):
 
     async def delete_topic(self, topic: str) -> int:
         await self.set_paused(topic, False)
-        return await self._sweeps.delete(topic)
+        return await self._bulk.delete(topic)
 
     async def delete_topics(self) -> int:
         await self._ready()
         with self._deployment.limited():
             await self._topics.drop_settings()
-        return await self._sweeps.delete()
+        return await self._bulk.delete()
 
     # ---- chores ----------------------------------------------------------------------------------
 
     async def recover(self, now: int) -> int:
         await self._ready(now)
-        return await self._sweeps.lapse(now)
+        return await self._bulk.lapse(now)
 
     async def expire(self, now: int) -> int:
         await self._ready(now)
-        return await self._sweeps.expire(now)
+        return await self._bulk.expire(now)
 
     async def purge(self, before: int) -> int:
         await self._ready()
-        return await self._sweeps.purge(before)
+        return await self._bulk.purge(before)
 
     async def maintain(self, now: int) -> None:
         await self._ready(now)
-        await self._sweeps.adopt(now)
+        await self._bulk.adopt(now)
         if self._due.is_back(now):
             await self._forget_the_latest_time(now)
 

@@ -34,7 +34,7 @@ class Signals:
 
     # ---- what this server did --------------------------------------------------------------------
 
-    def tell(self, tasks: Iterable[TaskRecord], *, stored: bool = False) -> None:
+    def notify(self, tasks: Iterable[TaskRecord], *, stored: bool = False) -> None:
         """These tasks were written as they are now; ``stored``: whole, not changed."""
         listener = self._listener()
         if listener is None and not self.following:

@@ -26,8 +26,8 @@ from ratus.core.transitions import RetryDefaults
 from ratus.engine import Engine, Health, Traits
 from ratus_engines.sqlite import queries
 from ratus_engines.sqlite.connections import check_library
-from ratus_engines.sqlite.notices import Notices
-from ratus_engines.sqlite.operations import FIRST_PLACE, SLICE, Alone, Place, Together
+from ratus_engines.sqlite.notifications import Notifications
+from ratus_engines.sqlite.operations import FIRST_PLACE, SLICE, GroupedWrites, Place, SingleWrites
 from ratus_engines.sqlite.reader import Reader
 from ratus_engines.sqlite.watch import Watch
 from ratus_engines.sqlite.writer import Writer
@@ -79,11 +79,11 @@ class SqliteEngine(Engine):
             raise ValueError("--sqlite-path is empty: name the file that holds the tasks")
         # Where it is now: the folder of the process may get another name.
         file = Path(path).absolute()
-        self._writer = Writer(file, synchronous=synchronous, busy_timeout=busy_timeout, listen=self._tell)
+        self._writer = Writer(file, synchronous=synchronous, busy_timeout=busy_timeout, listen=self._notify)
         self._reader = Reader(file, busy_timeout=busy_timeout)
         self._watch = Watch(self._reader, self._arrived)
-        self._together = Together(self.retry, self.random, self.nonces)
-        self._alone = Alone(self.retry, self.random, self.nonces)
+        self._grouped = GroupedWrites(self.retry, self.random, self.nonces)
+        self._single = SingleWrites(self.retry, self.random, self.nonces)
         self._is_open = False
         self._probing: asyncio.Future[None] | None = None
         self._latest = 0  # the latest time that was given
@@ -129,7 +129,7 @@ class SqliteEngine(Engine):
     async def _probe(self) -> None:
         """Try to write, and wait a moment for the outcome, which is in the writer's ``trouble``."""
         if self._probing is None or self._probing.done():
-            self._probing = asyncio.ensure_future(self._write(self._alone.probe))
+            self._probing = asyncio.ensure_future(self._write(self._single.probe))
             self._probing.add_done_callback(_forget_error)
         await asyncio.wait([self._probing], timeout=PROBE_SECONDS)
 
@@ -188,20 +188,20 @@ class SqliteEngine(Engine):
         place: Place | None = FIRST_PLACE
         try:
             while place is not None:
-                place = await self._write(self._alone.keep_due, place, now, latest, weight=SLICE)
+                place = await self._write(self._single.keep_due, place, now, latest, weight=SLICE)
         except ServiceUnavailable as error:
             self._latest = max(self._latest, latest)  # the next operation tries again
             logger.warning("tasks that were due before the clock was set back are not: %s", error.detail)
 
-    def _tell(self, notices: Notices) -> None:
+    def _notify(self, notifications: Notifications) -> None:
         listener, observer = self.listener, self.observer
         if listener is not None:
-            for topic in notices.available:
+            for topic in notifications.available:
                 listener.available(topic)
-            for task_id in notices.settled:
+            for task_id in notifications.settled:
                 listener.settled(task_id)
         if observer is not None:
-            for topic, events in notices.events:
+            for topic, events in notifications.events:
                 observer.happened(topic, events)
 
     # ---- tasks -----------------------------------------------------------------------------------
@@ -210,15 +210,15 @@ class SqliteEngine(Engine):
 
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         await self._see(now)
-        return await self._write_together(1, self._together.insert, tasks, now, weight=len(tasks))
+        return await self._write_together(1, self._grouped.insert, tasks, now, weight=len(tasks))
 
     async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         await self._see(now)
-        return await self._write_together(2, self._together.upsert, tasks, now, weight=len(tasks))
+        return await self._write_together(2, self._grouped.upsert, tasks, now, weight=len(tasks))
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
         await self._see(now)
-        return await self._write_together(3, self._together.commit, commits, now, weight=len(commits))
+        return await self._write_together(3, self._grouped.commit, commits, now, weight=len(commits))
 
     async def get(self, task_id: str) -> TaskRecord | None:
         return await self._read(queries.get, task_id)
@@ -241,11 +241,11 @@ class SqliteEngine(Engine):
                 return TaskPage(found, str(after) if part.more else None)
 
     async def delete_task(self, task_id: str) -> bool:
-        return await self._write(self._alone.delete_task, task_id)
+        return await self._write(self._single.delete_task, task_id)
 
     async def delete_tasks(self, topic: str) -> int:
-        until = await self._write(self._alone.last)
-        return await self._repeat(self._alone.delete_of_topic, topic, until)
+        until = await self._write(self._single.last)
+        return await self._repeat(self._single.delete_of_topic, topic, until)
 
     # ---- claims ----------------------------------------------------------------------------------
 
@@ -253,32 +253,32 @@ class SqliteEngine(Engine):
         await self._see(now)
         while True:
             claimed: list[TaskRecord] | None = await self._write_together(
-                4, self._together.claim, claim, now, weight=claim.limit, undo=self._give_back
+                4, self._grouped.claim, claim, now, weight=claim.limit, undo=self._give_back
             )
             if claimed is not None:
                 return claimed
 
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
         return await self._write(
-            self._alone.claim_task, task_id, claim, now, force, undo=lambda task: self._give_back([task])
+            self._single.claim_task, task_id, claim, now, force, undo=lambda task: self._give_back([task])
         )
 
     def _give_back(self, tasks: Iterable[TaskRecord] | None) -> None:
         """Release what was claimed for a caller who is gone."""
         for task in tasks or ():
-            self._writer.undo(self._alone.release, (task.id, task.nonce))
+            self._writer.undo(self._single.release, (task.id, task.nonce))
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
-        return await self._write(self._alone.extend, task_id, nonce, deadline)
+        return await self._write(self._single.extend, task_id, nonce, deadline)
 
     async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
-        return await self._write(self._alone.release, task_id, nonce)
+        return await self._write(self._single.release, task_id, nonce)
 
     async def release_topic(self, topic: str, now: int) -> int:
-        until = await self._write(self._alone.last)
+        until = await self._write(self._single.last)
         total, after = 0, 0
         while True:
-            count, after = await self._write(self._alone.release_of_topic, topic, after, until, weight=SLICE)
+            count, after = await self._write(self._single.release_of_topic, topic, after, until, weight=SLICE)
             total += count
             if count < SLICE:
                 return total
@@ -299,7 +299,7 @@ class SqliteEngine(Engine):
         try:
             return await self._read(queries.get_topic, topic, now, False)
         except queries.Uncounted:
-            while not await self._write(self._alone.count_due, topic, now, weight=SLICE):
+            while not await self._write(self._single.count_due, topic, now, weight=SLICE):
                 pass
             return await self._read(queries.get_topic, topic, now, True)
 
@@ -314,25 +314,25 @@ class SqliteEngine(Engine):
                     visit(info)
 
     async def set_paused(self, topic: str, paused: bool) -> None:
-        await self._write(self._alone.set_paused, topic, paused)
+        await self._write(self._single.set_paused, topic, paused)
 
     async def delete_topic(self, topic: str) -> int:
         await self.set_paused(topic, False)
         return await self.delete_tasks(topic)
 
     async def delete_topics(self) -> int:
-        await self._write(self._alone.resume_all)
-        until = await self._write(self._alone.last)
-        return await self._repeat(self._alone.delete_any, until)
+        await self._write(self._single.resume_all)
+        until = await self._write(self._single.last)
+        return await self._repeat(self._single.delete_any, until)
 
     # ---- chores ----------------------------------------------------------------------------------
 
     async def recover(self, now: int) -> int:
         await self._see(now)
-        return await self._in_topics(queries.topics_lapsed, self._alone.recover, now)
+        return await self._in_topics(queries.topics_lapsed, self._single.recover, now)
 
     async def expire(self, now: int) -> int:
-        return await self._in_topics(queries.topics_expired, self._alone.expire, now)
+        return await self._in_topics(queries.topics_expired, self._single.expire, now)
 
     async def _in_topics(
         self, find: Callable[..., list[tuple[int, int]]], operation: Callable[..., int], now: int
@@ -347,22 +347,22 @@ class SqliteEngine(Engine):
         return total
 
     async def purge(self, before: int) -> int:
-        return await self._repeat(self._alone.purge, before)
+        return await self._repeat(self._single.purge, before)
 
     async def maintain(self, now: int) -> None:
         if self._writer.trouble:
-            await self._write(self._alone.probe)
-        await self._repeat(self._alone.forget_early, now)
+            await self._write(self._single.probe)
+        await self._repeat(self._single.forget_early, now)
         await self._give_space_back()
 
     async def _give_space_back(self) -> None:
         """Cut free pages off the file, little by little, until few are left or it is enough for this time."""
         for _ in range(GIVEN_BACK_A_ROUND // GIVEN_BACK_AT_ONCE):
-            free, pages = await self._write(self._alone.free_pages)
+            free, pages = await self._write(self._single.free_pages)
             spare = free - max(KEPT_FREE, pages // KEPT_FREE_SHARE)
             if spare <= 0:
                 return
-            await self._write(self._alone.give_back, min(spare, GIVEN_BACK_AT_ONCE), weight=SLICE)
+            await self._write(self._single.give_back, min(spare, GIVEN_BACK_AT_ONCE), weight=SLICE)
 
     # ---- other processes -------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ Place: TypeAlias = tuple[int, int, int]
 FIRST_PLACE: Place = (0, 0, 0)
 
 
-class Together:
+class GroupedWrites:
     """Operations that serve everybody who asks at the same time in one go.
 
     They take the arguments of every request, in the order of arrival, and give the answers in that order.
@@ -120,7 +120,7 @@ class Together:
         return Claims(transaction, self._retry, self._random, self._nonces).serve(requests)
 
 
-class Alone:
+class SingleWrites:
     """Operations that serve one request each. A slice answers with how many tasks it handled."""
 
     def __init__(self, retry: RetryDefaults, random: Callable[[], float], nonces: Callable[[], str]) -> None:

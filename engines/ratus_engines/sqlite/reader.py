@@ -13,7 +13,7 @@ from pathlib import Path
 from ratus.core.errors import RatusError, StartupError
 from ratus_engines.sqlite.connections import connect_reader
 from ratus_engines.sqlite.errors import as_answer, explain
-from ratus_engines.sqlite.notices import Notices
+from ratus_engines.sqlite.notifications import Notifications
 from ratus_engines.sqlite.worker import Worker
 
 logger = logging.getLogger("ratus.sqlite")
@@ -41,7 +41,7 @@ class Reader(Worker):
             connection = self._connection = connect_reader(self._path, self._busy_timeout)
         return connection
 
-    def tell(self, notices: Notices) -> None:
+    def notify(self, notifications: Notifications) -> None:
         """Reading changes nothing."""
 
     def work(self) -> None:

@@ -15,7 +15,7 @@ from ratus.core import transitions
 from ratus.core.records import ACTIVE, PENDING, TaskRecord
 from ratus.core.transitions import Change
 from ratus_engines.sqlite import statements
-from ratus_engines.sqlite.notices import Notices
+from ratus_engines.sqlite.notifications import Notifications
 from ratus_engines.sqlite.rows import COLUMNS, REPLACE, inserts, row_of, task_of
 
 # Ids that one statement looks for: shorter lists are filled up, so that few statements have to be prepared.
@@ -46,7 +46,7 @@ class Topic:
 
 
 class Transaction:
-    """See the module's text. ``notices`` are what others are to be told afterwards."""
+    """See the module's text. ``notifications`` are what others are to be told afterwards."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -56,7 +56,7 @@ class Transaction:
         self._early: bool | None = None
         self._run: list[Sequence[Any]] = []
         self._run_statement = ""
-        self.notices = Notices()
+        self.notifications = Notifications()
 
     # ---- statements ------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class Transaction:
         for task, topic, new in zip(tasks, topics, created, strict=True):
             if new:
                 topic.add(task.state, task.scheduled)
-                self._tell(task, topic, None)
+                self._notify(task, topic, None)
         return created
 
     def replace(self, old: TaskRecord, new: TaskRecord) -> None:
@@ -216,7 +216,7 @@ class Transaction:
         transitions.apply(new, change)
         self._move(task, new)
         if change.events:
-            self.notices.events.append((new.topic, change.events))
+            self.notifications.events.append((new.topic, change.events))
         members = change.set
         names = tuple(members) if not change.attempts else (*members, "attempts")
         values = list(members.values())
@@ -264,7 +264,7 @@ class Transaction:
     def delete(self, sequence: int, task_id: str, topic: str, state: int, scheduled: int) -> None:
         self._forget_early(sequence, state)
         self.topic(topic).add(state, scheduled, -1)
-        self.notices.settled.append(task_id)
+        self.notifications.settled.append(task_id)
         self._write("DELETE FROM tasks WHERE sequence = ?", (sequence,))
 
     def _move(self, old: TaskRecord, new: TaskRecord) -> None:
@@ -276,14 +276,14 @@ class Transaction:
             topic = self.keep(self.topic(new.topic))
             before = None
         topic.add(new.state, new.scheduled)
-        self._tell(new, topic, before)
+        self._notify(new, topic, before)
 
-    def _tell(self, task: TaskRecord, topic: Topic, before: int | None) -> None:
+    def _notify(self, task: TaskRecord, topic: Topic, before: int | None) -> None:
         """Note what to tell the listener of a task that could be claimed from ``before`` on, if ever."""
         if task.state == PENDING:
             self._make_available(topic)
         elif task.state != ACTIVE:
-            self.notices.settled.append(task.id)
+            self.notifications.settled.append(task.id)
         else:
             assert task.deadline is not None, "an active task has a deadline"
             if before is None or task.deadline < before:
@@ -291,7 +291,7 @@ class Transaction:
 
     def _make_available(self, topic: Topic) -> None:
         topic.arrived = True
-        self.notices.available[topic.name] = None
+        self.notifications.available[topic.name] = None
 
 
 def _may_be_claimed(task: TaskRecord) -> int | None:

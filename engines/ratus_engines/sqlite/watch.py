@@ -25,9 +25,9 @@ class Watch:
     Between `stop` and `start` nobody looks; the first look after that tells of all the time between.
     """
 
-    def __init__(self, reader: Reader, tell: Callable[[Iterable[str]], None]) -> None:
+    def __init__(self, reader: Reader, notify: Callable[[Iterable[str]], None]) -> None:
         self._reader = reader
-        self._tell = tell
+        self._notify = notify
         self._task: asyncio.Task[None] | None = None
         self._version = 0
         self._arrived = 0
@@ -65,4 +65,4 @@ class Watch:
         self._version = version
         if found:
             self._arrived = found[-1][1]
-            self._tell([name for name, _ in found])
+            self._notify([name for name, _ in found])

@@ -22,7 +22,7 @@ from typing import Any
 
 from ratus.core.errors import ServiceUnavailable
 from ratus_engines.sqlite.errors import as_answer
-from ratus_engines.sqlite.notices import Notices
+from ratus_engines.sqlite.notifications import Notifications
 
 logger = logging.getLogger("ratus.sqlite")
 
@@ -155,10 +155,10 @@ class Worker(ABC):
             self._queue.put(turn)
 
     @abstractmethod
-    def tell(self, notices: Notices) -> None:
+    def notify(self, notifications: Notifications) -> None:
         """Pass on what others are to be told of what was done together."""
 
-    def _deliver(self, jobs: list[Job], notices: Notices) -> None:
+    def _deliver(self, jobs: list[Job], notifications: Notifications) -> None:
         for job in jobs:
             answer, future = job.answer, job.future
             if future.done():  # cancelled
@@ -170,7 +170,7 @@ class Worker(ABC):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
-        self.tell(notices)
+        self.notify(notifications)
 
     # ---- in the thread -----------------------------------------------------------------------------
 
@@ -211,11 +211,11 @@ class Worker(ABC):
                 weight += job.weight
         return jobs
 
-    def answer(self, jobs: list[Job], notices: Notices | None = None) -> None:
-        """Give the jobs their answers, and `tell` the rest."""
+    def answer(self, jobs: list[Job], notifications: Notifications | None = None) -> None:
+        """Give the jobs their answers, and `notify` the rest."""
         self._taken = []
         if jobs:
-            self._call(self._deliver, jobs, notices or Notices())
+            self._call(self._deliver, jobs, notifications or Notifications())
 
     def _main(self) -> None:
         try:

@@ -20,13 +20,13 @@ from ratus.core.errors import RatusError, ServiceUnavailable, StartupError
 from ratus_engines.sqlite.connections import WriteLock, check_place, connect_writer
 from ratus_engines.sqlite.errors import as_answer, explain
 from ratus_engines.sqlite.files import OpenFiles
-from ratus_engines.sqlite.notices import Notices
+from ratus_engines.sqlite.notifications import Notifications
 from ratus_engines.sqlite.transaction import Transaction
 from ratus_engines.sqlite.worker import Job, Worker
 
 logger = logging.getLogger("ratus.sqlite")
 
-Tell = Callable[[Notices], None]
+Notify = Callable[[Notifications], None]
 
 
 class CommitFailed(Exception):
@@ -43,7 +43,7 @@ class Writer(Worker):
     ``trouble`` says why the last writes failed; it is empty while they succeed.
     """
 
-    def __init__(self, path: Path, *, synchronous: str, busy_timeout: int, listen: Tell) -> None:
+    def __init__(self, path: Path, *, synchronous: str, busy_timeout: int, listen: Notify) -> None:
         super().__init__("ratus-sqlite-writer")
         self._path = path
         self._synchronous = synchronous
@@ -53,8 +53,8 @@ class Writer(Worker):
         self._files = OpenFiles(path)
         self.trouble = ""
 
-    def tell(self, notices: Notices) -> None:
-        self._listen(notices)
+    def notify(self, notifications: Notifications) -> None:
+        self._listen(notifications)
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -104,28 +104,28 @@ class Writer(Worker):
             return
         try:
             jobs = self.take()
-            notices = self._carry_out(jobs)
+            notifications = self._carry_out(jobs)
         finally:
             self._lock.release()
-        self.answer(jobs, notices)
+        self.answer(jobs, notifications)
 
-    def _carry_out(self, jobs: list[Job]) -> Notices:
+    def _carry_out(self, jobs: list[Job]) -> Notifications:
         """Do the jobs, in one transaction if that is possible; what others are to be told of that."""
         try:
             return self._commit(jobs)
         except CommitFailed as failure:
             self._fail(jobs, failure.reason)
-            return Notices()
+            return Notifications()
         except Exception as error:
             if len(jobs) == 1:
                 self._fail(jobs, error)
-                return Notices()
-        notices = Notices()
+                return Notifications()
+        notifications = Notifications()
         for job in jobs:
-            notices.add(self._carry_out([job]))
-        return notices
+            notifications.add(self._carry_out([job]))
+        return notifications
 
-    def _commit(self, jobs: list[Job]) -> Notices:
+    def _commit(self, jobs: list[Job]) -> Notifications:
         try:
             connection = self._connect()
             self._check_files(connection)
@@ -150,7 +150,7 @@ class Writer(Worker):
         if self.trouble and connection.total_changes > changes:
             logger.info("writing to %s works again", self._path)
             self.trouble = ""
-        return transaction.notices
+        return transaction.notifications
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         try:

@@ -22,8 +22,8 @@ STEPS = int(os.environ.get("RATUS_MACHINE_STEPS", "3000"))
 SEED = int(os.environ.get("RATUS_MACHINE_SEED", "1"))
 # Steps after which the long run begins anew with fresh data: differences often need a young engine, too.
 ROUND = 5000
-# Comparing everything takes a dozen calls of the engine, a step takes one. A difference stays, so the long run
-# finds it a few steps later; the short ones, which are to shrink, find it at once.
+# Comparing everything takes a dozen calls of the engine, a step takes one. A difference stays, so the long
+# run finds it a few steps later; the short ones, which are to shrink, find it at once.
 COMPARE_EVERY = 8
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from pymongo.errors import DocumentTooLarge, OperationFailure
+from ratus_engines.mongodb.claim_statements import Aim, ClaimStatements
 from ratus_engines.mongodb.engine import MongodbEngine
-from ratus_engines.mongodb.steps import Aim, Steps
 
 from ratus.core.errors import PayloadTooLarge
 from ratus.core.records import ACTIVE, COMPLETED, Claim, TaskRecord
@@ -29,7 +29,7 @@ async def test_a_batch_that_is_outrun_again_and_again_gets_a_task_all_the_same(
     await desk.add("1", "2", "3")
     claim = Claim(("t",), desk.now + HOUR, "consumer", 3)
     with monkeypatch.context() as patch:
-        patch.setattr(Steps, "several", too_late)
+        patch.setattr(ClaimStatements, "several", too_late)
         claimed = await desk.engine.claim(claim, desk.now)
     assert tries
     assert [task.id for task in claimed] == ["1"]
@@ -87,18 +87,18 @@ async def test_a_claim_that_cannot_be_made_does_not_hurt_those_who_came_with_it(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     """A task near the limit of 16 MiB, say, and one whose name is too long to be written into it."""
-    one = Steps.one
+    one = ClaimStatements.one
 
     async def several(*arguments: object) -> dict[str, TaskRecord]:
         raise refusal
 
-    async def claim_one(self: Steps, condition: Any, claim: Claim, now: int) -> TaskRecord | None:
+    async def claim_one(self: ClaimStatements, condition: Any, claim: Claim, now: int) -> TaskRecord | None:
         if claim.consumer == "2":
             raise refusal
         return await one(self, condition, claim, now)
 
-    monkeypatch.setattr(Steps, "several", several)
-    monkeypatch.setattr(Steps, "one", claim_one)
+    monkeypatch.setattr(ClaimStatements, "several", several)
+    monkeypatch.setattr(ClaimStatements, "one", claim_one)
     await desk.add(*map(str, range(10)))
     answers = await asyncio.gather(
         *(desk.engine.claim(Claim(("t",), desk.now + HOUR, str(number)), desk.now) for number in range(10)),

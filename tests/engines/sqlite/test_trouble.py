@@ -102,9 +102,9 @@ async def test_a_group_that_cannot_be_committed(
     assert (task.state, task.attempts) == (0, 0)
 
     repair()
-    number = await engine._write(engine._alone.last)
+    number = await engine._write(engine._single.last)
     await engine.maintain(START)  # which tries whether it works again, by writing something
-    assert await engine._write(engine._alone.last) > number
+    assert await engine._write(engine._single.last) > number
     assert (await engine.health()).detail == ""
     assert await engine.insert([new("1")], START) == [True]
 
@@ -305,7 +305,7 @@ async def test_an_answer_that_no_future_takes(open_engine: Open, monkeypatch: py
     def stop(*arguments: object) -> None:
         raise StopIteration
 
-    monkeypatch.setattr(engine._alone, "delete_task", stop)
+    monkeypatch.setattr(engine._single, "delete_task", stop)
     failed, done = await asyncio.wait_for(
         asyncio.gather(engine.delete_task("1"), engine.insert([new("2")], START), return_exceptions=True), 30
     )

@@ -101,9 +101,9 @@ class Watcher:
             while stream.alive:
                 change = await stream.try_next()
                 if change is not None:
-                    await self._tell([change])
+                    await self._notify([change])
 
-    async def _tell(self, changes: Sequence[Mapping[str, Any]]) -> None:
+    async def _notify(self, changes: Sequence[Mapping[str, Any]]) -> None:
         unknown: list[str] = []
         for change in changes:
             task_id = change["documentKey"]["_id"]

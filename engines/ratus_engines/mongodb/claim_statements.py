@@ -25,7 +25,7 @@ from ratus_engines.mongodb.documents import Document, record, update, updates
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import is_passing, may_have_happened
 from ratus_engines.mongodb.fallbacks import POLL, Fallbacks
-from ratus_engines.mongodb.lost import LostClaims
+from ratus_engines.mongodb.orphaned_claims import OrphanedClaims
 from ratus_engines.mongodb.pace import records
 from ratus_engines.mongodb.topics import Topics
 
@@ -46,7 +46,7 @@ class Aim(Struct, frozen=True, gc=False):
         return 4 * (2 * len(self.task_id) + len(self.claim.consumer)) + 500
 
 
-class Steps:
+class ClaimStatements:
     """Makes claims. ``nonces`` makes a nonce."""
 
     def __init__(
@@ -54,7 +54,7 @@ class Steps:
         deployment: Deployment,
         *,
         topics: Topics,
-        lost: LostClaims,
+        lost: OrphanedClaims,
         fallbacks: Fallbacks,
         nonces: Callable[[], str],
         due: Due,

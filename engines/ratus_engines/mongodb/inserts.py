@@ -47,7 +47,7 @@ class Sequence64:
         return self._last
 
 
-class Storing:
+class Inserts:
     """Inserts and upserts."""
 
     def __init__(
@@ -121,7 +121,7 @@ class Storing:
                 self._topics.note(task.topic, deadline=task.deadline)
             elif task.expires is not None:
                 self._topics.note(task.topic, expiry=task.expires)
-        self._signals.tell(tasks, stored=True)
+        self._signals.notify(tasks, stored=True)
 
     # ---- upsert ----------------------------------------------------------------------------------
 

@@ -100,12 +100,12 @@ async def test_a_stream_that_breaks_and_comes_back_is_told(
     before = ear.gaps
     broken = asyncio.Event()
 
-    async def tell(*arguments: object) -> None:
+    async def notify(*arguments: object) -> None:
         broken.set()
         raise AutoReconnect("the connection broke")
 
     with monkeypatch.context() as patch:
-        patch.setattr(other._watcher, "_tell", tell)
+        patch.setattr(other._watcher, "_notify", notify)
         await desk.add("1")
         await asyncio.wait_for(broken.wait(), PATIENCE)
     async with asyncio.timeout(PATIENCE):

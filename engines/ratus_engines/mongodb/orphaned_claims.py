@@ -44,7 +44,7 @@ class _Lost(Struct, gc=False):
     since: float
 
 
-class LostClaims:
+class OrphanedClaims:
     """Looks for claims by their nonce."""
 
     def __init__(self, deployment: Deployment, changes: Changes, signals: Signals) -> None:
@@ -129,4 +129,4 @@ class LostClaims:
         if task is not None:
             logger.info("released a claim whose answer was lost")
             self._lost.pop(nonce, None)
-            self._signals.tell([task])
+            self._signals.notify([task])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ratus.core.transitions import Event
 
 
-class Notices:
+class Notifications:
     """Topics in which something became available, ids of tasks that were settled, and events by topic."""
 
     __slots__ = ("available", "events", "settled")
@@ -17,7 +17,7 @@ class Notices:
         self.settled: list[str] = []
         self.events: list[tuple[str, Sequence[Event]]] = []
 
-    def add(self, other: Notices) -> None:
+    def add(self, other: Notifications) -> None:
         """Put those of another transaction behind these."""
         self.available |= other.available
         self.settled += other.settled

@@ -32,7 +32,7 @@ def without_consumer(change: Change) -> Change:
     return Change(change.require, {**change.set, "consumer": ""}, change.attempts, change.events)
 
 
-class Sweeps:
+class BulkOperations:
     """See the module's text."""
 
     def __init__(
@@ -103,7 +103,7 @@ class Sweeps:
     async def _apply(self, decided: Sequence[tuple[TaskRecord, Change]]) -> int:
         count, tasks, refused = await self._changes.change_many(decided)
         if count:
-            self._signals.tell(tasks.values())
+            self._signals.notify(tasks.values())
         # Where another server took some of them, nobody knows which: their number is exact, their topics and
         # what became of them may be those of others among these.
         for at, task in list(tasks.items())[:count]:
