@@ -38,7 +38,7 @@ MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 TEXT_SUBTYPE = 0xE0
 """Of binary data that is a JSON text: one of those that BSON leaves to its users."""
 
-MOST_VALUES = 20_000
+MOST_VALUES = 10_000
 """Values in a plain list or object, it and those within counted. Each takes up to a microsecond one way."""
 
 MOST_ESCAPES = 50_000
@@ -47,8 +47,11 @@ MOST_ESCAPES = 50_000
 MOST_STRUCTURE = 256 * 1024
 """Bytes of a plain list or object that are not in strings: digits and white space, above all."""
 
-MOST_BYTES = 2 * 1024 * 1024
-"""Bytes of a plain list or object. Each takes up to ten nanoseconds."""
+MOST_BYTES = 1024 * 1024
+"""Bytes of a plain list or object. Each takes up to ten nanoseconds.
+
+At all these limits together a value takes twenty milliseconds, and a commit may bring two.
+"""
 
 MOST_ADDED = 16 * MOST_VALUES
 """Bytes that a value takes more as BSON than as JSON, at the most: `[0.0,0.0]` takes 11 for each."""

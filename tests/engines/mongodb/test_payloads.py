@@ -134,7 +134,7 @@ def test_what_is_within_strings_is_no_value(part: bytes) -> None:
 
 
 @pytest.mark.parametrize("item", [b'{"a":0,"a":1}', b'{"\\u0000":1}', b"-0", '{"\ue000":1}'.encode()])
-@pytest.mark.parametrize("pad", [b'"' + b"-0.1 " * 200_000 + b'"', b"0" + b",0" * 19_000])
+@pytest.mark.parametrize("pad", [b'"' + b"-0.1 " * 200_000 + b'"', b"0" + b",0" * 9_000])
 def test_what_bson_cannot_hold_is_found_in_large_values(item: bytes, pad: bytes) -> None:
     for text in (b"[%b,%b]" % (pad, item), b"[%b,%b]" % (item, pad)):
         assert not is_plain(text)
@@ -211,7 +211,7 @@ def test_a_refusal_of_a_large_value_names_the_member_alone() -> None:
 )
 def test_many_equal_names_take_no_longer_than_others(item: bytes) -> None:
     """With a search for a free name among those that were escaped before, the first takes an hour."""
-    for count in (100_000, 6_000):
+    for count in (100_000, 3_000):
         data = b"{" + b",".join([item] * count) + b"}"
         assert through_bson(data) == data
 
