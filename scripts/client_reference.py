@@ -30,6 +30,9 @@ ALIASES: Final = {
     "AsyncHandler": "The same as a coroutine function that takes an `AsyncDelivery`.",
 }
 
+SHOWN_AS: Final = {"SyncCalls": "Client", "AsyncCalls": "AsyncClient"}
+"""Annotations by the base of a public class, and that class: what a program has is always a client."""
+
 
 def reference() -> str:
     """The reference, as Markdown."""
@@ -116,7 +119,7 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in texts:
             texts.append("*")
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-        texts.append(f"{parameter.name}: {parameter.annotation}{default}")
+        texts.append(f"{parameter.name}: {SHOWN_AS.get(parameter.annotation, parameter.annotation)}{default}")
     result = "" if "." not in name else f" -> {signature.return_annotation}"
     line = f"{name}({', '.join(texts)}){result}"
     if len(line) > LONGEST_LINE:

@@ -9,26 +9,23 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
-from ratus.client import requests
-from ratus.client.answers import TaskPage
-from ratus.client.async_transport import AsyncInterrupt, AsyncTransport
-from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, BaseClient, completed, conclude, explain
-from ratus.client.claims import Claimed
-from ratus.client.delivery import AsyncDelivery, lease_of
-from ratus.client.inputs import DurationLike, TimeLike, Topics, seconds
-from ratus.client.requests import BATCH_ITEMS, Batch, Request
-from ratus.client.retrying import Attempts
-from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError
+from ratus.calls import requests
+from ratus.calls.async_calls import AsyncCalls
+from ratus.calls.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, completed
+from ratus.calls.claims import Claimed
+from ratus.calls.delivery import AsyncDelivery, lease_of
+from ratus.calls.inputs import DurationLike, TimeLike, Topics, seconds
+from ratus.calls.requests import BATCH_ITEMS
+from ratus.calls.responses import TaskPage
+from ratus.core.errors import BadRequest
 from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 from ratus.worker.coroutines import AsyncWorker
 from ratus.worker.options import DEFAULT_PREFETCH, AsyncHandler
 
-T = TypeVar("T")
 
-
-class AsyncClient(BaseClient):
+class AsyncClient(AsyncCalls):
     """A client of one Ratus server for asyncio: `Client`, with methods to be awaited.
 
     The arguments are those of `Client`. It may be made anywhere, and used on one event loop at a time. At
@@ -57,7 +54,6 @@ class AsyncClient(BaseClient):
             compress=compress,
             tls=tls,
         )
-        self._transport = AsyncTransport(self._address, tls=tls, connect_seconds=self._connect_seconds)
         self._workers: set[AsyncWorker] = set()
 
     async def __aenter__(self) -> Self:
@@ -67,10 +63,6 @@ class AsyncClient(BaseClient):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    async def close(self) -> None:
-        """Close the connections. Calls made afterwards raise `TransportError`."""
-        await self._transport.close()
 
     # ---- topics ------------------------------------------------------------------------------------
 
@@ -398,86 +390,7 @@ class AsyncClient(BaseClient):
 
     # ---- underneath --------------------------------------------------------------------------------
 
-    async def _call(
-        self,
-        request: Request[T],
-        attempts: Attempts | None = None,
-        interrupt: AsyncInterrupt | None = None,
-        patience: float | None = None,
-    ) -> T:
-        """Make a call. `patience`: seconds for the answer and for a connection, in place of the client's."""
-        attempts = attempts or self._attempts(request)
-        data = self._bytes(request)
-        limit = self._seconds(request) if patience is None else patience
-        while True:
-            attempts.begun = time.monotonic()
-            try:
-                return conclude(
-                    request,
-                    await self._transport.exchange(
-                        data,
-                        limit,
-                        # What keeps a claim must not queue behind what hangs.
-                        waits=request.wait > 0 or patience is not None,
-                        interrupt=interrupt,
-                        connect_seconds=patience,
-                    ),
-                )
-            except RatusError as error:
-                explain(error, attempts)
-                pause = attempts.pause(error)
-                if pause is None:
-                    raise
-            await asyncio.sleep(pause)
-
-    async def _send(self, batch: Batch[T]) -> AsyncIterator[T]:
-        """Send a batch, in parts where the server takes less at a time; the answers in order."""
-        waiting = [batch]
-        while waiting:
-            part = waiting.pop()
-            try:
-                yield await self._call(part.request())
-            except RatusError as error:
-                self._bounds.refused_batch(error, len(part), part.size)
-                waiting += reversed(part.halves())
-
     def _deliver(
         self, claimed: Claimed, timeout: DurationLike | None, deadline: TimeLike | None
     ) -> AsyncDelivery:
         return AsyncDelivery(self, claimed, lease_of(claimed, timeout, deadline), timeout)
-
-    async def _settle(self, delivery: AsyncDelivery, request: Request[Task]) -> Task:
-        """Commit or release a delivery."""
-        attempts = self._attempts(request)
-        try:
-            task = await self._call(request, attempts)
-        except RatusError as error:
-            # The lost attempt may have done it, and cleared the nonce that the second one came with.
-            found = await self._find(delivery) if attempts.lost and isinstance(error, Conflict) else None
-            if found is None:
-                delivery._refused(error)
-                raise
-            task = found
-        delivery._done()
-        return task
-
-    async def _find(self, delivery: AsyncDelivery) -> Task | None:
-        """The task, when it was committed under this very claim."""
-        try:
-            task = await self.get_task(delivery.id)
-        except NotFound:
-            return None
-        return task if delivery._is_mine(task) else None
-
-    async def _extend(
-        self, delivery: AsyncDelivery, request: Request[Promise], lease: float | None
-    ) -> Promise:
-        attempts = self._attempts(request)
-        try:
-            promise = await self._call(request, attempts)
-        except RatusError as error:
-            delivery._refused(error)
-            raise
-        delivery._extended(promise, attempts.begun, lease)
-        delivery._regained()
-        return promise

@@ -5,30 +5,26 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-import warnings
 from asyncio import _get_running_loop
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, Self
 
-from ratus.client import requests
-from ratus.client.answers import TaskPage
-from ratus.client.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, BaseClient, completed, conclude, explain
-from ratus.client.claims import Claimed
-from ratus.client.delivery import Delivery, lease_of
-from ratus.client.inputs import DurationLike, TimeLike, Topics, seconds
-from ratus.client.requests import BATCH_ITEMS, Batch, Request
-from ratus.client.retrying import Attempts
-from ratus.client.sync_transport import Interrupt, SyncTransport
-from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError
+from ratus.calls import requests
+from ratus.calls.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, completed
+from ratus.calls.claims import Claimed
+from ratus.calls.delivery import Delivery, lease_of
+from ratus.calls.inputs import DurationLike, TimeLike, Topics, seconds
+from ratus.calls.requests import BATCH_ITEMS
+from ratus.calls.responses import TaskPage
+from ratus.calls.sync_calls import SyncCalls
+from ratus.core.errors import BadRequest
 from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 from ratus.worker.options import DEFAULT_PREFETCH, Handler
 from ratus.worker.threads import Worker
 
-T = TypeVar("T")
 
-
-class Client(BaseClient):
+class Client(SyncCalls):
     """A client of one Ratus server. Threads may share it; it keeps its connections until it is closed.
 
     - `url`: where the server is, such as `"http://127.0.0.1:8000"`; with a path behind a proxy. By default
@@ -69,10 +65,8 @@ class Client(BaseClient):
             compress=compress,
             tls=tls,
         )
-        self._transport = SyncTransport(self._address, tls=tls, connect_seconds=self._connect_seconds)
         self._workers: set[Worker] = set()
         self._workers_lock = threading.Lock()
-        self._warned = False
 
     def __enter__(self) -> Self:
         return self
@@ -81,10 +75,6 @@ class Client(BaseClient):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Close the connections. Calls made afterwards raise `TransportError`."""
-        self._transport.close()
 
     # ---- topics ------------------------------------------------------------------------------------
 
@@ -357,7 +347,7 @@ class Client(BaseClient):
         deadline: TimeLike | None = None,
         consumer: str | None = None,
     ) -> Delivery:
-        """Claim this very task whatever its state, even from somebody else. Raises `NotFound`."""
+        """Claim this very task whatever its state, even from another consumer. Raises `NotFound`."""
         return self._claim("PUT", task_id, timeout, deadline, consumer)
 
     def _claim(
@@ -462,84 +452,5 @@ class Client(BaseClient):
 
     # ---- underneath --------------------------------------------------------------------------------
 
-    def _call(
-        self,
-        request: Request[T],
-        attempts: Attempts | None = None,
-        interrupt: Interrupt | None = None,
-        patience: float | None = None,
-    ) -> T:
-        """Make a call. `patience`: seconds for the answer and for a connection, in place of the client's."""
-        if not self._warned and _get_running_loop() is not None:
-            self._warn_of_event_loop()
-        attempts = attempts or self._attempts(request)
-        data = self._bytes(request)
-        limit = self._seconds(request) if patience is None else patience
-        while True:
-            attempts.begun = time.monotonic()
-            try:
-                return conclude(request, self._transport.exchange(data, limit, interrupt, patience))
-            except RatusError as error:
-                explain(error, attempts)
-                pause = attempts.pause(error)
-                if pause is None or (interrupt is not None and interrupt.begun):
-                    raise
-            time.sleep(pause)
-
-    def _warn_of_event_loop(self) -> None:
-        self._warned = True
-        warnings.warn(
-            "a Client is used within a running event loop, which stands still during each call; use an "
-            "AsyncClient, or call it by asyncio.to_thread",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-
-    def _send(self, batch: Batch[T]) -> Iterator[T]:
-        """Send a batch, in parts where the server takes less at a time; the answers in order."""
-        waiting = [batch]
-        while waiting:
-            part = waiting.pop()
-            try:
-                yield self._call(part.request())
-            except RatusError as error:
-                self._bounds.refused_batch(error, len(part), part.size)
-                waiting += reversed(part.halves())
-
     def _deliver(self, claimed: Claimed, timeout: DurationLike | None, deadline: TimeLike | None) -> Delivery:
         return Delivery(self, claimed, lease_of(claimed, timeout, deadline), timeout)
-
-    def _settle(self, delivery: Delivery, request: Request[Task], interrupt: Interrupt | None = None) -> Task:
-        """Commit or release a delivery."""
-        attempts = self._attempts(request)
-        try:
-            task = self._call(request, attempts, interrupt)
-        except RatusError as error:
-            # The lost attempt may have done it, and cleared the nonce that the second one came with.
-            again = attempts.lost and isinstance(error, Conflict)
-            found = self._find(delivery, interrupt) if again else None
-            if found is None:
-                delivery._refused(error)
-                raise
-            task = found
-        delivery._done()
-        return task
-
-    def _find(self, delivery: Delivery, interrupt: Interrupt | None = None) -> Task | None:
-        """The task, when it was committed under this very claim."""
-        try:
-            task = self._call(requests.get_task(delivery.id, None), interrupt=interrupt)
-        except NotFound:
-            return None
-        return task if delivery._is_mine(task) else None
-
-    def _extend(self, delivery: Delivery, request: Request[Promise], lease: float | None) -> Promise:
-        attempts = self._attempts(request)
-        try:
-            promise = self._call(request, attempts)
-        except RatusError as error:
-            delivery._refused(error)
-            raise
-        delivery._extended(promise, attempts.begun, lease)
-        delivery._regained()
-        return promise

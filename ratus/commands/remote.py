@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, Final, NoReturn
 
+from ratus.calls.address import DEFAULT_URL
 from ratus.client import Client
-from ratus.client.address import DEFAULT_URL
 from ratus.core.errors import Forbidden, RatusError, Unauthorized
 from ratus.core.models import TaskState
 from ratus.core.models.json_values import MAX_DEPTH

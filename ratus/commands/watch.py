@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from ratus.calls.inputs import seconds
 from ratus.client import Client
-from ratus.client.inputs import seconds
 from ratus.commands.output import json_line, topic_table, wants_table
 from ratus.commands.remote import EXIT_FAILURE, Parser, UsageProblem, given_value, run
 from ratus.commands.topics import counted_topics, topic_names

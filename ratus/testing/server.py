@@ -19,8 +19,8 @@ from typing import Any, Final, Self
 
 import uvloop
 
+from ratus.calls.inputs import microseconds
 from ratus.client import AsyncClient, Client, DurationLike
-from ratus.client.inputs import microseconds
 from ratus.core.clock import Clock, SystemClock
 from ratus.engine import Engine
 from ratus.runtime import config

@@ -9,17 +9,17 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from ratus.client.claims import CommitStatus
-from ratus.client.delivery import BaseDelivery
-from ratus.client.failures import describe
-from ratus.client.retrying import ClientClosed
+from ratus.calls.claims import CommitStatus
+from ratus.calls.delivery import BaseDelivery
+from ratus.calls.failures import describe
+from ratus.calls.retrying import ClientClosed
 from ratus.core.errors import BadRequest, Forbidden, PayloadTooLarge, RatusError, TransportError, Unauthorized
 from ratus.worker import log
 
 D = TypeVar("D", bound=BaseDelivery)
 
 LINGER_SECONDS: Final = 0.003
-"""How long the first commit of a batch waits for more: less than anybody notices, enough for a batch."""
+"""How long the first commit of a batch waits for more: too short to be noticed, enough for a batch."""
 
 FULL: Final = 500
 """Commits after which a batch is sent at once: their own cost is then a hundred times that of the request."""
@@ -63,7 +63,7 @@ def note_failure(delivery: BaseDelivery, error: BaseException) -> None:
     log.warning("task %r in %r failed", delivery.id, delivery.topic, error=error)
 
 
-def is_hopeless(error: RatusError) -> bool:
+def is_fatal(error: RatusError) -> bool:
     """Whether a worker cannot go on: what the server says now, it will say again."""
     return isinstance(error, BadRequest | Unauthorized | Forbidden | ClientClosed)
 

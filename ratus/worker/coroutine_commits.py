@@ -7,11 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from ratus.client import requests
-from ratus.client.delivery import AsyncDelivery
-from ratus.client.retrying import Attempts, Repeat
+from ratus.calls import requests
+from ratus.calls.async_calls import AsyncCalls
+from ratus.calls.delivery import AsyncDelivery
+from ratus.calls.retrying import Attempts, Repeat
 from ratus.core.errors import NotFound, RatusError
 from ratus.worker import log
 from ratus.worker.commits import (
@@ -20,7 +21,7 @@ from ratus.worker.commits import (
     Outcome,
     find_unfit,
     instead,
-    is_hopeless,
+    is_fatal,
     is_too_much,
     note_lost,
     sort_statuses,
@@ -28,34 +29,31 @@ from ratus.worker.commits import (
 )
 from ratus.worker.keeping import commit_seconds
 
-if TYPE_CHECKING:
-    from ratus.client.async_client import AsyncClient
-
 _Outcome: TypeAlias = Outcome[AsyncDelivery]
 
 
 class CoroutineCommitter:
     """Commits what handlers leave, for as long as it takes; a server that is away is waited for.
 
-    `on_progress` is called after each batch, `on_hopeless` when the server will never take what it is given.
+    `on_progress` is called after each batch, `on_fatal` when the server will never take what it is given.
     """
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: AsyncCalls,
         *,
         on_progress: Callable[[], None],
-        on_hopeless: Callable[[BaseException], None],
+        on_fatal: Callable[[BaseException], None],
     ) -> None:
         self._client = client
         self._on_progress = on_progress
-        self._on_hopeless = on_hopeless
+        self._on_fatal = on_fatal
         self._waiting: deque[_Outcome] = deque()
         self._sending: list[_Outcome] = []
         self._some = asyncio.Event()
         self._full = asyncio.Event()
         self._finishing = False
-        self._hopeless = False
+        self._fatal = False
         self._task: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
@@ -101,10 +99,10 @@ class CoroutineCommitter:
             await self._commit_all()
         except Exception as error:
             # A worker that does not commit must not go on claiming.
-            self._on_hopeless(error)
+            self._on_fatal(error)
 
     async def _commit_all(self) -> None:
-        while not self._hopeless:
+        while not self._fatal:
             await self._some.wait()
             if not self._finishing:
                 with suppress(TimeoutError):
@@ -112,10 +110,10 @@ class CoroutineCommitter:
                         await self._full.wait()
             self._some.clear()
             self._full.clear()
-            while self._waiting and not self._hopeless:
+            while self._waiting and not self._fatal:
                 self._sending = take_batch(self._waiting)
                 await self._send(self._sending)
-                if not self._hopeless:
+                if not self._fatal:
                     self._sending = []
                 self._on_progress()
             if self._finishing:
@@ -129,7 +127,7 @@ class CoroutineCommitter:
         client = self._client
         failures = 0
         attempts = Attempts(Repeat.NEVER, 0, client._backoff)
-        while fenced and not self._hopeless:
+        while fenced and not self._fatal:
             request = requests.commit_statuses([outcome.item for outcome in fenced])
             claims = (outcome.delivery for outcome in fenced)
             patience = commit_seconds(claims, time.monotonic(), client._request_seconds)
@@ -140,9 +138,9 @@ class CoroutineCommitter:
                 if is_too_much(error):
                     await self._divide(fenced, error)
                     return
-                if is_hopeless(error) or client._transport.closed:
-                    self._on_hopeless(error)
-                    self._hopeless = True
+                if is_fatal(error) or client._closed:
+                    self._on_fatal(error)
+                    self._fatal = True
                     return
                 if failures == 0:
                     log.warning("outcomes cannot be committed, trying again: %s", error)
@@ -180,7 +178,7 @@ class CoroutineCommitter:
         """One commit was refused; after a lost answer it may be the second of two that meant the same."""
         delivery = outcome.delivery
         try:
-            if lost_answer and await self._client._find(delivery) is not None:
+            if lost_answer and await delivery._find() is not None:
                 delivery._done()
                 return
         except RatusError as error:

@@ -13,20 +13,21 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ratus.client import requests
-from ratus.client.async_transport import AsyncInterrupt
-from ratus.client.bounds import is_wait_refused, shorter_wait
-from ratus.client.delivery import AsyncDelivery
-from ratus.client.inputs import DurationLike, Topics
-from ratus.client.retrying import Attempts, Repeat
+from ratus.calls import requests
+from ratus.calls.async_calls import AsyncCalls
+from ratus.calls.async_connections import AsyncInterrupt
+from ratus.calls.bounds import is_wait_refused, shorter_wait
+from ratus.calls.delivery import AsyncDelivery
+from ratus.calls.inputs import DurationLike, Topics
+from ratus.calls.retrying import Attempts, Repeat
 from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError
 from ratus.worker import log
 from ratus.worker.commits import (
     BACKLOG,
     Outcome,
-    is_hopeless,
+    is_fatal,
     note_failure,
     note_given_up,
     outcome_of,
@@ -47,9 +48,6 @@ from ratus.worker.pace import BATCH, Pace
 from ratus.worker.signals import listen
 from ratus.worker.threads import EMPTY_PAUSE, FINISH_SECONDS, INTERRUPT_SECONDS
 
-if TYPE_CHECKING:
-    from ratus.client.async_client import AsyncClient
-
 CANCEL_SECONDS: Final = 1.0
 """How long cancelled handlers may take to clean up."""
 
@@ -63,7 +61,7 @@ class AsyncWorker:
 
     def __init__(
         self,
-        client: AsyncClient,
+        client: AsyncCalls,
         topics: Topics,
         handler: AsyncHandler,
         *,
@@ -93,8 +91,8 @@ class AsyncWorker:
         self._beginning = False
         self._generation = generation()
         self._extending: dict[str, asyncio.Task[None]] = {}
-        self._committer = CoroutineCommitter(client, on_progress=self._wake_poller, on_hopeless=self._give_up)
-        self._hungry = asyncio.Event()
+        self._committer = CoroutineCommitter(client, on_progress=self._wake_poller, on_fatal=self._give_up)
+        self._demand = asyncio.Event()
         self._interrupt = AsyncInterrupt()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -137,7 +135,7 @@ class AsyncWorker:
     async def _drain(self, poller: asyncio.Task[None], keeper: asyncio.Task[None], grace: float) -> None:
         until = time.monotonic() + grace
         self._stopping.set()
-        self._hungry.set()
+        self._demand.set()
         self._interrupt.begin()
         await asyncio.wait({poller}, timeout=INTERRUPT_SECONDS)
         if not poller.done():
@@ -225,8 +223,8 @@ class AsyncWorker:
         while not self._stopping.is_set():
             want = self._wanted()
             if not want:
-                self._hungry.clear()
-                await self._hungry.wait()
+                self._demand.clear()
+                await self._demand.wait()
                 continue
             asked = time.monotonic()
             try:
@@ -238,10 +236,10 @@ class AsyncWorker:
                     self._wait = shorter_wait(self._wait)
                     continue
                 if isinstance(error, BadRequest) and want > 1:
-                    # The server may have been told to hand out fewer at once.
+                    # The server may be configured to hand out fewer at once.
                     self._batch = want // 2
                     continue
-                if is_hopeless(error) or self._client._transport.closed:
+                if is_fatal(error) or self._client._closed:
                     self._give_up(error)
                     return
                 if failures == 0:
@@ -270,8 +268,8 @@ class AsyncWorker:
         return min(self._pace.wanted(len(self._running), len(self._ready)), self._batch)
 
     def _wake_poller(self) -> None:
-        if not self._hungry.is_set() and (self._stopping.is_set() or self._wanted()):
-            self._hungry.set()
+        if not self._demand.is_set() and (self._stopping.is_set() or self._wanted()):
+            self._demand.set()
 
     async def _claim(self, limit: int) -> list[AsyncDelivery]:
         options = self._options
@@ -389,7 +387,7 @@ class AsyncWorker:
                 delivery._lost = True
                 log.warning("the claim of task %r was lost: %s", delivery.id, error)
         except RatusError as error:
-            if client._transport.closed:
+            if client._closed:
                 self._give_up(error)
             put_off(delivery, timeout)
             log.warning("the claim of task %r could not be extended: %s", delivery.id, error)

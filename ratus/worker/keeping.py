@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
-from ratus.client.delivery import BaseDelivery
-from ratus.client.sync_transport import MAX_IDLE
+from ratus.calls.delivery import BaseDelivery
+from ratus.calls.sync_connections import MAX_IDLE
 from ratus.worker.pace import PATIENCE_SECONDS
 
 D = TypeVar("D", bound=BaseDelivery)

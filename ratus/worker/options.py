@@ -1,20 +1,18 @@
-"""What a worker is told, checked."""
+"""The settings of a worker, checked."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from ratus.client.inputs import DurationLike, Topics, seconds, topic_names
+from ratus.calls.delivery import AsyncDelivery, Delivery
+from ratus.calls.inputs import DurationLike, Topics, seconds, topic_names
 
-if TYPE_CHECKING:
-    from ratus.client.delivery import AsyncDelivery, Delivery
-
-Handler: TypeAlias = "Callable[[Delivery], Any]"
+Handler: TypeAlias = Callable[[Delivery], Any]
 """What runs a task: when it returns, the delivery is committed; when it raises, the task has failed."""
 
-AsyncHandler: TypeAlias = "Callable[[AsyncDelivery], Awaitable[Any]]"
+AsyncHandler: TypeAlias = Callable[[AsyncDelivery], Awaitable[Any]]
 """As `Handler`, a coroutine function."""
 
 DEFAULT_PREFETCH: Final = 1_000

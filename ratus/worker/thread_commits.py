@@ -6,12 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from ratus.client import requests
-from ratus.client.delivery import Delivery
-from ratus.client.retrying import Attempts, Repeat
-from ratus.client.sync_transport import Interrupt
+from ratus.calls import requests
+from ratus.calls.delivery import Delivery
+from ratus.calls.retrying import Attempts, Repeat
+from ratus.calls.sync_calls import SyncCalls
+from ratus.calls.sync_connections import Interrupt
 from ratus.core.errors import NotFound, RatusError
 from ratus.worker import log
 from ratus.worker.commits import (
@@ -20,7 +21,7 @@ from ratus.worker.commits import (
     Outcome,
     find_unfit,
     instead,
-    is_hopeless,
+    is_fatal,
     is_too_much,
     note_lost,
     sort_statuses,
@@ -28,30 +29,27 @@ from ratus.worker.commits import (
 )
 from ratus.worker.keeping import commit_seconds
 
-if TYPE_CHECKING:
-    from ratus.client.client import Client
-
 _Outcome: TypeAlias = Outcome[Delivery]
 
 
 class ThreadCommitter:
     """Commits what handlers leave, for as long as it takes; a server that is away is waited for.
 
-    `on_progress` is called after each batch, `on_hopeless` when the server will never take what it is given,
+    `on_progress` is called after each batch, `on_fatal` when the server will never take what it is given,
     and `on_end` when nothing more is committed.
     """
 
     def __init__(
         self,
-        client: Client,
+        client: SyncCalls,
         *,
         on_progress: Callable[[], None],
-        on_hopeless: Callable[[BaseException], None],
+        on_fatal: Callable[[BaseException], None],
         on_end: Callable[[], None],
     ) -> None:
         self._client = client
         self._on_progress = on_progress
-        self._on_hopeless = on_hopeless
+        self._on_fatal = on_fatal
         self._on_end = on_end
         self._waiting: deque[_Outcome] = deque()
         self._sending: list[_Outcome] = []
@@ -79,7 +77,7 @@ class ThreadCommitter:
     def put(self, outcome: _Outcome) -> None:
         """Commit this soon."""
         self._waiting.append(outcome)
-        # Both are asked before they are set: setting takes a lock, and nearly always somebody has done it.
+        # Both are looked at first: setting an event takes a lock, and nearly always it is set already.
         if not self._some.is_set():
             self._some.set()
         if len(self._waiting) >= FULL and not self._full.is_set():
@@ -104,7 +102,7 @@ class ThreadCommitter:
             self._commit_all()
         except BaseException as error:
             # A worker that does not commit must not go on claiming.
-            self._on_hopeless(error)
+            self._on_fatal(error)
         finally:
             self._ended = True
             self._on_end()
@@ -147,8 +145,8 @@ class ThreadCommitter:
                 if is_too_much(error):
                     self._divide(fenced, error)
                     return
-                if is_hopeless(error) or client._transport.closed:
-                    self._on_hopeless(error)
+                if is_fatal(error) or client._closed:
+                    self._on_fatal(error)
                     self._given_up.set()
                     return
                 if failures == 0:
@@ -190,7 +188,7 @@ class ThreadCommitter:
         """One commit was refused; after a lost answer it may be the second of two that meant the same."""
         delivery = outcome.delivery
         try:
-            if lost_answer and self._client._find(delivery, self._interrupt) is not None:
+            if lost_answer and delivery._find(self._interrupt) is not None:
                 delivery._done()
                 return
         except RatusError as error:
@@ -201,7 +199,7 @@ class ThreadCommitter:
         """A commit without a nonce must not be sent twice, so it goes alone."""
         delivery = outcome.delivery
         try:
-            self._client._settle(delivery, delivery._commit_request(), self._interrupt)
+            delivery._settle(delivery._commit_request(), self._interrupt)
         except NotFound as error:
             note_lost(delivery, error.message)
         except RatusError as error:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from ratus.client.delivery import Delivery
-from ratus.client.sync_transport import Interrupt
+from ratus.calls.delivery import Delivery
+from ratus.calls.sync_connections import Interrupt
 from ratus.worker.keeping import EXTENSIONS
 
 _NAME: Final = "ratus-extend"

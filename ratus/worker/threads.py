@@ -6,9 +6,9 @@
     one thread           commits in batches (`thread_commits`)
     one thread           has claims extended (`thread_extensions`), gives back those that no handler gets to
 
-`_held` has every claim whose fate is open, by nonce. Whoever removes a claim from it, and nobody else,
-decides what becomes of it; so a handler that returns at the moment it is abandoned is either committed or
-released.
+`_held` has every claim that is neither committed nor released yet, by nonce. Only the thread that removes a
+claim from it commits or releases it, so a handler that returns at the moment it is abandoned is committed or
+released, and never both.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ratus.client import requests
-from ratus.client.bounds import is_wait_refused, shorter_wait
-from ratus.client.delivery import Delivery
-from ratus.client.inputs import DurationLike, Topics
-from ratus.client.retrying import Attempts, Repeat
-from ratus.client.sync_transport import Interrupt
+from ratus.calls import requests
+from ratus.calls.bounds import is_wait_refused, shorter_wait
+from ratus.calls.delivery import Delivery
+from ratus.calls.inputs import DurationLike, Topics
+from ratus.calls.retrying import Attempts, Repeat
+from ratus.calls.sync_calls import SyncCalls
+from ratus.calls.sync_connections import Interrupt
 from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError
 from ratus.worker import log
 from ratus.worker.commits import (
     BACKLOG,
     Outcome,
-    is_hopeless,
+    is_fatal,
     note_failure,
     note_given_up,
     outcome_of,
@@ -52,9 +53,6 @@ from ratus.worker.pace import BATCH, Pace
 from ratus.worker.signals import listen
 from ratus.worker.thread_commits import ThreadCommitter
 from ratus.worker.thread_extensions import ExtensionThreads
-
-if TYPE_CHECKING:
-    from ratus.client.client import Client
 
 INTERRUPT_SECONDS: Final = 1.0
 """How long the answer to an interrupted poll is waited for; it comes at once, unless the network is slow."""
@@ -79,7 +77,7 @@ class Worker:
       the tasks of a worker that died are run by another.
     - `wait`: how long one poll waits for a task; bounded by the server (60 s by default).
     - `grace`: how long running handlers may take to finish when the worker stops; then their tasks are
-      released, and `Delivery.lost` tells them.
+      released, and their `Delivery.lost` becomes true.
     - `prefetch`: how many tasks are claimed ahead at most. How many really are follows from how long handlers
       take: about as many as are begun within a tenth of a second.
     - `consumer`: under which name tasks are claimed; by default the client's.
@@ -93,7 +91,7 @@ class Worker:
 
     def __init__(
         self,
-        client: Client,
+        client: SyncCalls,
         topics: Topics,
         handler: Handler,
         *,
@@ -122,7 +120,7 @@ class Worker:
         self._committer = ThreadCommitter(
             client,
             on_progress=self._wake_poller,
-            on_hopeless=self._give_up,
+            on_fatal=self._give_up,
             on_end=lambda: self._orders.put(_COMMITTED),
         )
         self._extensions = ExtensionThreads(self._extend_guarded)
@@ -131,7 +129,7 @@ class Worker:
         self._work = threading.Condition()
         self._handlers_end = False
         self._alive = 0
-        self._hungry = threading.Event()
+        self._demand = threading.Event()
         self._poller_sleeps = False
         self._low = 0
         self._stopping = threading.Event()
@@ -175,7 +173,7 @@ class Worker:
     def _drain(self, poller: threading.Thread, keeper: threading.Thread, *, grace: float) -> None:
         until = time.monotonic() + grace
         self._stopping.set()
-        self._hungry.set()
+        self._demand.set()
         self._interrupt.begin()
         poller.join(INTERRUPT_SECONDS)
         if poller.is_alive():
@@ -223,7 +221,7 @@ class Worker:
                 self._release(self._ready.popleft())
 
     def _abandon(self) -> None:
-        """Give back what is still running; whoever runs it is told by `lost`."""
+        """Release the claims of handlers that still run; the handler sees it by `Delivery.lost`."""
         for delivery in list(self._held.values()):
             if self._release(delivery):
                 log.warning("task %r did not finish in time and is released", delivery.id)
@@ -256,7 +254,7 @@ class Worker:
         while not self._stopping.is_set():
             want = self._wanted()
             if not want:
-                self._sleep_until_hungry()
+                self._sleep_until_demand()
                 continue
             asked = time.monotonic()
             try:
@@ -268,10 +266,10 @@ class Worker:
                     self._wait = shorter_wait(self._wait)
                     continue
                 if isinstance(error, BadRequest) and want > 1:
-                    # The server may have been told to hand out fewer at once.
+                    # The server may be configured to hand out fewer at once.
                     self._batch = want // 2
                     continue
-                if is_hopeless(error) or self._client._transport.closed:
+                if is_fatal(error) or self._client._closed:
                     self._give_up(error)
                     return
                 if failures == 0:
@@ -293,18 +291,18 @@ class Worker:
         running = sum(delivery is not None for delivery in self._busy)
         return min(self._pace.wanted(running, len(self._ready)), self._batch)
 
-    def _sleep_until_hungry(self) -> None:
+    def _sleep_until_demand(self) -> None:
         self._low = self._pace.ahead // 2
-        self._hungry.clear()
+        self._demand.clear()
         self._poller_sleeps = True
         # A handler may have finished just before it could see that we sleep.
         if not self._wanted() and not self._stopping.is_set():
-            self._hungry.wait()
+            self._demand.wait()
         self._poller_sleeps = False
 
     def _wake_poller(self) -> None:
         if self._poller_sleeps:
-            self._hungry.set()
+            self._demand.set()
 
     def _claim(self, limit: int) -> list[Delivery]:
         options = self._options
@@ -359,7 +357,7 @@ class Worker:
             context.copy().run(self._handle, delivery)
             busy[slot] = None
             if self._poller_sleeps and len(ready) <= self._low:
-                self._hungry.set()
+                self._demand.set()
 
     def _handle(self, delivery: Delivery) -> None:
         begun = time.monotonic()
@@ -436,7 +434,7 @@ class Worker:
         except RatusError as error:
             if self._drained.is_set():
                 return
-            if client._transport.closed:
+            if client._closed:
                 self._give_up(error)
             put_off(delivery, timeout)
             log.warning("the claim of task %r could not be extended: %s", delivery.id, error)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 from ratus import AsyncClient, AsyncDelivery, Client
-from ratus.client.retrying import Backoff
+from ratus.calls.retrying import Backoff
 
 PATIENCE = 30.0
 """Seconds that a test waits for what should happen at once."""

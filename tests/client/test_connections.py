@@ -16,8 +16,8 @@ import pytest
 import uvloop
 
 from ratus import AsyncClient, Client, Task, TransportError
-from ratus.client import sync_transport
-from ratus.client.async_transport import MAX_CONNECTIONS
+from ratus.calls import sync_connections
+from ratus.calls.async_connections import MAX_CONNECTIONS
 from ratus.testing import RatusServer
 from tests.client.support import InBackground, ScriptedServer, answer, connect
 from tests.servers import eventually
@@ -66,8 +66,8 @@ def test_a_connection_with_stray_bytes_is_dropped(kind: str) -> None:
 
 
 def test_a_connection_that_was_idle_for_long_is_dropped(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync_transport, "IDLE_SECONDS", -1.0)
-    monkeypatch.setattr("ratus.client.async_transport.IDLE_SECONDS", -1.0)
+    monkeypatch.setattr(sync_connections, "IDLE_SECONDS", -1.0)
+    monkeypatch.setattr("ratus.calls.async_connections.IDLE_SECONDS", -1.0)
     with ScriptedServer([TASK] * 2) as server, connect(kind, server.url) as client:
         client.get_task("1")
         client.get_task("1")
@@ -91,7 +91,7 @@ def test_few_idle_connections_are_kept(kind: str, server: RatusServer) -> None:
         for each in many:
             each.join()
         inner = getattr(client, "_target", client)
-        assert len(inner._transport._idle) <= sync_transport.MAX_IDLE
+        assert len(inner._transport._idle) <= sync_connections.MAX_IDLE
 
 
 def test_threads_share_a_client(server: RatusServer) -> None:

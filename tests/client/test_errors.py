@@ -30,8 +30,8 @@ from ratus import (
     TransportError,
     Unauthorized,
 )
-from ratus.client.answers import error_of
-from ratus.client.http1 import Answer
+from ratus.calls.http1 import Response
+from ratus.calls.responses import error_of
 from ratus.testing import RatusServer
 from tests.client.support import ScriptedServer, answer, connect
 
@@ -69,7 +69,7 @@ def test_each_status_is_an_error_of_its_own(
 
 
 def test_a_wrong_method_tells_the_right_ones() -> None:
-    error = error_of(Answer(405, error_body(405, "method not allowed: use GET, PUT"), "GET, PUT"))
+    error = error_of(Response(405, error_body(405, "method not allowed: use GET, PUT"), "GET, PUT"))
     assert isinstance(error, MethodNotAllowed)
     assert error.allowed == ("GET", "PUT")
     assert str(error) == "method not allowed: use GET, PUT"

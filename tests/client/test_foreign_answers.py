@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ratus import Client, Conflict, NotFound, RatusError, Retry, Task, TransportError
-from ratus.client.answers import error_of
-from ratus.client.http1 import Answer
+from ratus.calls.http1 import Response
+from ratus.calls.responses import error_of
 from ratus.testing import RatusServer
 from tests.client.lossy import Deploying, Forwarding
 from tests.client.support import InBackground, ScriptedServer, answer, connect
@@ -137,11 +137,11 @@ def test_a_network_that_wants_a_visitor_to_sign_in_is_no_server(kind: str, probe
 
 
 def test_the_error_says_what_answered() -> None:
-    error = error_of(Answer(301, b"", "", "https://example.com/"))
+    error = error_of(Response(301, b"", "", "https://example.com/"))
     assert isinstance(error, TransportError)
     assert (error.status, error.sent) == (301, False)
     assert "https://example.com/" in str(error)
-    error = error_of(Answer(500, PAGE))
+    error = error_of(Response(500, PAGE))
     assert isinstance(error, TransportError)
     assert (error.status, error.sent) == (500, True)
     assert "not here" in str(error)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ratus import Task, TransportError
-from ratus.client.connecting import Addresses
-from ratus.client.retrying import Backoff
+from ratus.calls.connecting import Addresses
+from ratus.calls.retrying import Backoff
 from ratus.testing import RatusServer
 from tests.client.support import InBackground, ScriptedServer, connect
 

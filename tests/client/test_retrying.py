@@ -16,7 +16,7 @@ from ratus import (
     Task,
     TransportError,
 )
-from ratus.client.retrying import FIRST_PAUSE, LONGEST_PAUSE, Attempts, Backoff, Repeat
+from ratus.calls.retrying import FIRST_PAUSE, LONGEST_PAUSE, Attempts, Backoff, Repeat
 from ratus.testing import RatusServer
 from tests.client.lossy import Cutting
 from tests.client.support import ScriptedServer, answer, connect

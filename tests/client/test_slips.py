@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from ratus import Client, Commit, CommitItem, Promise, Retry, Task
-from ratus.client import answers
+from ratus.calls import responses
 from ratus.core.models import Extension, Poll, PollRequest, TopicPatch, WireModel
 from ratus.testing import RatusServer
 from tests.client.support import ScriptedServer, answer, connect
@@ -54,7 +54,7 @@ def test_answers_of_a_newer_server_stay_readable(kind: str) -> None:
     with ScriptedServer([answer(200, body)]) as server, connect(kind, server.url) as client:
         task = client.get_task("1")
     assert task.retry == Retry(max_attempts=3)
-    assert answers.read_topics(b'{"data":[{"name":"t","colour":1}],"colour":2}')[0].name == "t"
+    assert responses.read_topics(b'{"data":[{"name":"t","colour":1}],"colour":2}')[0].name == "t"
     assert Task.model_validate({"_id": "1", "colour": 1}) == Task.model_validate_json(
         '{"_id":"1","colour":1}'
     )

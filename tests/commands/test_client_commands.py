@@ -229,7 +229,7 @@ def test_watching_shows_counts_and_rates(ratus: Ratus, client: Client) -> None:
 def test_watching_goes_on_while_the_server_is_away(ratus: Ratus, monkeypatch: pytest.MonkeyPatch) -> None:
     with RatusServer() as gone:
         monkeypatch.setenv("RATUS_URL", gone.url)
-    monkeypatch.setattr("ratus.client.retrying.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("ratus.calls.retrying.FIRST_PAUSE", 0.0)
     done = ratus("watch", "--count", "2", "--interval", "100ms", "--output", "table")
     assert done.code == 1, "the last look failed"
     assert done.out.count("cannot connect") == 2
@@ -311,7 +311,7 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(
 def test_a_server_that_is_not_there_is_one_line_and_exit_code_1(
     ratus: Ratus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ratus.client.retrying.FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("ratus.calls.retrying.FIRST_PAUSE", 0.0)
     done = ratus("topics", "--url", "http://127.0.0.1:9")
     assert (done.code, done.out) == (1, "")
     assert done.err == (

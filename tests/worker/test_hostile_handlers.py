@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ratus import AsyncClient, Client, Retry, Task, TaskState
-from ratus.client.delivery import BaseDelivery
+from ratus.calls.delivery import BaseDelivery
 from ratus.testing import RatusServer
 from tests.client.support import PATIENCE, InBackground, ScriptedServer, answer, connect
 
@@ -207,11 +207,11 @@ def trouble(monkeypatch: pytest.MonkeyPatch, client: Any, kind: str, *requests: 
         return False
 
     def refusal() -> Any:
-        from ratus.client.http1 import AnswerReader
+        from ratus.calls.http1 import ResponseReader
 
-        reader = AnswerReader()
+        reader = ResponseReader()
         reader.feed(unavailable)
-        return reader.answer()
+        return reader.response()
 
     def exchange(data: bytes, *arguments: Any, **options: Any) -> Any:
         return refusal() if is_refused(data) else real(data, *arguments, **options)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ratus import Client, Conflict, Promise, Retry, Task, TaskState
-from ratus.client.claims import Claimed
-from ratus.client.delivery import BaseDelivery
+from ratus.calls.claims import Claimed
+from ratus.calls.delivery import BaseDelivery
 from ratus.testing import RatusServer
 from ratus.worker.keeping import commit_seconds, extension_seconds
 from tests.client.blackhole import Blackhole

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratus.client.claims import Claimed, CommitStatus
-from ratus.client.delivery import BaseDelivery
+from ratus.calls.claims import Claimed, CommitStatus
+from ratus.calls.delivery import BaseDelivery
 from ratus.core.errors import TransportError
 from ratus.worker.commits import FULL, FULL_BYTES, Outcome, sort_statuses, take_batch
 from ratus.worker.keeping import due_for_extension, is_overdue, put_off, tick_seconds

@@ -17,10 +17,10 @@ import sys
 import time
 from urllib.parse import urlsplit
 
-from ratus.client.address import Address
-from ratus.client.async_transport import AsyncTransport
-from ratus.client.http1 import Requests
-from ratus.client.sync_transport import SyncTransport
+from ratus.calls.address import Address
+from ratus.calls.async_connections import AsyncConnections
+from ratus.calls.http1 import Requests
+from ratus.calls.sync_connections import SyncConnections
 
 URL = sys.argv[1]
 SECONDS = float(sys.argv[2])
@@ -33,7 +33,7 @@ AT_ONCE = 32
 
 def ours():
     address = Address.parse(URL)
-    transport = SyncTransport(address, tls=None, connect_seconds=10.0)
+    transport = SyncConnections(address, tls=None, connect_seconds=10.0)
     requests = Requests(address, token="", agent="bench", compress=False)
     return lambda: transport.exchange(requests.write("PUT", TARGET, BODY), 10.0).status
 
@@ -71,7 +71,7 @@ def with_httpx():
 
 async def ours_async():
     address = Address.parse(URL)
-    transport = AsyncTransport(address, tls=None, connect_seconds=10.0)
+    transport = AsyncConnections(address, tls=None, connect_seconds=10.0)
     requests = Requests(address, token="", agent="bench", compress=False)
 
     async def put():

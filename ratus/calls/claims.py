@@ -1,4 +1,4 @@
-"""A claimed task as it comes in: read in one pass, kept compact, looked into only when somebody asks."""
+"""A claimed task as it comes in: read in one pass, kept compact, decoded only when a member is read."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class CommitStatuses(msgspec.Struct):
 def committed_under(task: Task, claimed: Claimed) -> bool:
     """Whether `task`, as it is now, was committed under this claim.
 
-    A commit clears the nonce, so the claim's own second commit finds it gone. But until somebody claims the
+    A commit clears the nonce, so the claim's own second commit finds it gone. But until a consumer claims the
     task anew, `consumed` is still the time of this claim, and only a commit sets `committed` behind it.
     """
     mine = claimed.to_task(None)

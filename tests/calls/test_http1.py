@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratus.client.address import Address
-from ratus.client.http1 import AnswerReader, Requests
+from ratus.calls.address import Address
+from ratus.calls.http1 import Requests, ResponseReader
 from ratus.core.errors import TransportError
 
 WITH_LENGTH = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -31,13 +31,13 @@ def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     cuts=st.lists(st.integers(min_value=0, max_value=200), max_size=8),
 )
 def test_an_answer_in_pieces_is_the_answer(data: bytes, cuts: list[int]) -> None:
-    reader = AnswerReader()
+    reader = ResponseReader()
     for piece in pieces(data, cuts):
         assert not reader.complete
         reader.feed(piece)
     assert reader.complete is (data is not TO_THE_END)
     assert reader.end()
-    answer = reader.answer()
+    answer = reader.response()
     assert (answer.status, answer.body) == ((204, b"") if data is EMPTY else (200, b"hello"))
     assert reader.reusable is (data not in (CLOSING, TO_THE_END))
 
@@ -47,7 +47,7 @@ def test_an_answer_in_pieces_is_the_answer(data: bytes, cuts: list[int]) -> None
     size=st.integers(min_value=0, max_value=200),
 )
 def test_a_part_of_an_answer_is_none(data: bytes, size: int) -> None:
-    reader = AnswerReader()
+    reader = ResponseReader()
     part = data[: min(size, len(data) - 1)]
     if part:
         reader.feed(part)
@@ -56,15 +56,15 @@ def test_a_part_of_an_answer_is_none(data: bytes, size: int) -> None:
 
 
 def test_a_connection_with_more_than_one_answer_is_not_used_again() -> None:
-    reader = AnswerReader()
+    reader = ResponseReader()
     assert reader.feed(WITH_LENGTH + WITH_LENGTH)
-    assert reader.answer().body == b"hello"
+    assert reader.response().body == b"hello"
     assert not reader.reusable
 
 
 def test_what_is_not_http_is_refused() -> None:
     with pytest.raises(TransportError, match="not HTTP"):
-        AnswerReader().feed(b"220 mail.example.com ESMTP\r\n")
+        ResponseReader().feed(b"220 mail.example.com ESMTP\r\n")
 
 
 @pytest.mark.parametrize(

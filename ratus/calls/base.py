@@ -1,4 +1,4 @@
-"""What both clients are made of besides their connections."""
+"""What synchronous and asynchronous calls have in common: settings, requests as bytes, responses read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import ssl
 from typing import Final, TypeVar
 
 from ratus import __version__
-from ratus.client import answers
-from ratus.client.address import Address, token_of, url_of
-from ratus.client.bounds import Bounds
-from ratus.client.http1 import Answer, Requests
-from ratus.client.inputs import DurationLike, seconds
-from ratus.client.requests import Request
-from ratus.client.retrying import Attempts, Backoff
+from ratus.calls import responses
+from ratus.calls.address import Address, token_of, url_of
+from ratus.calls.bounds import Bounds
+from ratus.calls.http1 import Requests, Response
+from ratus.calls.inputs import DurationLike, seconds
+from ratus.calls.requests import Request
+from ratus.calls.retrying import Attempts, Backoff
 from ratus.core.errors import Conflict, NotFound, RatusError, TaskFailed
 from ratus.core.models import Task, TaskState
 
@@ -31,8 +31,8 @@ WAIT_PAUSE: Final = 0.25
 _MAYBE_DONE: Final = "an earlier attempt of this call lost its answer and may have been carried out"
 
 
-class BaseClient:
-    """Settings of a client, and how requests are written and answers read."""
+class BaseCalls:
+    """The settings of a client, and how its requests are written and repeated."""
 
     def __init__(
         self,
@@ -85,11 +85,11 @@ class BaseClient:
         return self._request_seconds + request.wait
 
 
-def conclude(request: Request[T], answer: Answer) -> T:
-    """What an answer means. Raises the error that it stands for."""
-    if 200 <= answer.status < 300:
-        return request.read(answer.body)
-    error = answers.error_of(answer)
+def conclude(request: Request[T], response: Response) -> T:
+    """The value of a response. Raises the error that it stands for."""
+    if 200 <= response.status < 300:
+        return request.read(response.body)
+    error = responses.error_of(response)
     if request.absent is not None and isinstance(error, NotFound):
         return request.absent()
     raise error
@@ -106,8 +106,8 @@ def completed(task: Task) -> Task:
     raise TaskFailed(f"{name}: {reason}", task)
 
 
-def explain(error: RatusError, attempts: Attempts) -> None:
-    """Let a refusal of a repeated call say that the first may have been the one that did it."""
+def note_lost_attempt(error: RatusError, attempts: Attempts) -> None:
+    """Add to the refusal of a repeated call that an earlier attempt may have been carried out."""
     if attempts.lost and isinstance(error, Conflict | NotFound):
         error.detail = f"{error.detail}; {_MAYBE_DONE}" if error.detail else _MAYBE_DONE
 

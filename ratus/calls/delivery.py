@@ -9,15 +9,16 @@ import time
 from datetime import datetime
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 from pydantic import TypeAdapter
 
-from ratus.client import requests
-from ratus.client.claims import Claimed, committed_under
-from ratus.client.failures import describe, shorten
-from ratus.client.inputs import (
+from ratus.calls import requests
+from ratus.calls.async_calls import AsyncCalls
+from ratus.calls.claims import Claimed, committed_under
+from ratus.calls.failures import describe, shorten
+from ratus.calls.inputs import (
     DurationLike,
     TimeLike,
     checked_json,
@@ -27,14 +28,12 @@ from ratus.client.inputs import (
     seconds,
     time_text,
 )
-from ratus.client.requests import Request
+from ratus.calls.requests import Request
+from ratus.calls.sync_calls import SyncCalls
+from ratus.calls.sync_connections import Interrupt
 from ratus.core.errors import Conflict, NotFound, RatusError
 from ratus.core.models import Commit, Promise, Task, TaskState
 from ratus.core.times import parse_time
-
-if TYPE_CHECKING:
-    from ratus.client.async_client import AsyncClient
-    from ratus.client.client import Client
 
 T = TypeVar("T")
 
@@ -321,7 +320,9 @@ class Delivery(BaseDelivery):
 
     __slots__ = ("_client",)
 
-    def __init__(self, client: Client, claimed: Claimed, lease: float, timeout: DurationLike | None) -> None:
+    def __init__(
+        self, client: SyncCalls, claimed: Claimed, lease: float, timeout: DurationLike | None
+    ) -> None:
         super().__init__(claimed, lease, timeout)
         self._client = client
 
@@ -330,19 +331,52 @@ class Delivery(BaseDelivery):
 
         Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
         """
-        return self._client._settle(self, self._commit_request())
+        return self._settle(self._commit_request())
 
     def release(self) -> None:
         """Give the task back as if it had not been claimed. Raises as `commit` does."""
-        self._client._settle(self, self._release_request())
+        self._settle(self._release_request())
 
     def extend(self, timeout: DurationLike | None = None, *, deadline: TimeLike | None = None) -> Promise:
         """Hold the claim for longer: `timeout` from now, by default as long as it was claimed for.
 
         Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
         """
+        lease = self._lease(timeout, deadline)
         request = self._extend_request(timeout, deadline)
-        return self._client._extend(self, request, self._lease(timeout, deadline))
+        attempts = self._client._attempts(request)
+        try:
+            promise = self._client._call(request, attempts)
+        except RatusError as error:
+            self._refused(error)
+            raise
+        self._extended(promise, attempts.begun, lease)
+        self._regained()
+        return promise
+
+    def _settle(self, request: Request[Task], interrupt: Interrupt | None = None) -> Task:
+        """Commit or release."""
+        attempts = self._client._attempts(request)
+        try:
+            task = self._client._call(request, attempts, interrupt)
+        except RatusError as error:
+            # The lost attempt may have done it, and cleared the nonce that the second one came with.
+            again = attempts.lost and isinstance(error, Conflict)
+            found = self._find(interrupt) if again else None
+            if found is None:
+                self._refused(error)
+                raise
+            task = found
+        self._done()
+        return task
+
+    def _find(self, interrupt: Interrupt | None = None) -> Task | None:
+        """The task, when it was committed under this very claim."""
+        try:
+            task = self._client._call(requests.get_task(self.id, None), interrupt=interrupt)
+        except NotFound:
+            return None
+        return task if self._is_mine(task) else None
 
     def __enter__(self) -> Self:
         return self
@@ -373,25 +407,57 @@ class AsyncDelivery(BaseDelivery):
     __slots__ = ("_client",)
 
     def __init__(
-        self, client: AsyncClient, claimed: Claimed, lease: float, timeout: DurationLike | None
+        self, client: AsyncCalls, claimed: Claimed, lease: float, timeout: DurationLike | None
     ) -> None:
         super().__init__(claimed, lease, timeout)
         self._client = client
 
     async def commit(self) -> Task:
         """As `Delivery.commit`."""
-        return await self._client._settle(self, self._commit_request())
+        return await self._settle(self._commit_request())
 
     async def release(self) -> None:
         """As `Delivery.release`."""
-        await self._client._settle(self, self._release_request())
+        await self._settle(self._release_request())
 
     async def extend(
         self, timeout: DurationLike | None = None, *, deadline: TimeLike | None = None
     ) -> Promise:
         """As `Delivery.extend`."""
+        lease = self._lease(timeout, deadline)
         request = self._extend_request(timeout, deadline)
-        return await self._client._extend(self, request, self._lease(timeout, deadline))
+        attempts = self._client._attempts(request)
+        try:
+            promise = await self._client._call(request, attempts)
+        except RatusError as error:
+            self._refused(error)
+            raise
+        self._extended(promise, attempts.begun, lease)
+        self._regained()
+        return promise
+
+    async def _settle(self, request: Request[Task]) -> Task:
+        """Commit or release."""
+        attempts = self._client._attempts(request)
+        try:
+            task = await self._client._call(request, attempts)
+        except RatusError as error:
+            # The lost attempt may have done it, and cleared the nonce that the second one came with.
+            found = await self._find() if attempts.lost and isinstance(error, Conflict) else None
+            if found is None:
+                self._refused(error)
+                raise
+            task = found
+        self._done()
+        return task
+
+    async def _find(self) -> Task | None:
+        """The task, when it was committed under this very claim."""
+        try:
+            task = await self._client._call(requests.get_task(self.id, None))
+        except NotFound:
+            return None
+        return task if self._is_mine(task) else None
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 import msgspec
 from pydantic import ValidationError
 
-from ratus.client.claims import Claimed, ClaimedList, CommitStatus, CommitStatuses
-from ratus.client.http1 import Answer
+from ratus.calls.claims import Claimed, ClaimedList, CommitStatus, CommitStatuses
+from ratus.calls.http1 import Response
 from ratus.core import errors
 from ratus.core.errors import MethodNotAllowed, RatusError, ServiceUnavailable, TransportError
 from ratus.core.models import (
@@ -65,47 +65,47 @@ class TaskPage(list[Task]):
         self.next = next_page
 
 
-def error_of(answer: Answer) -> RatusError:
+def error_of(response: Response) -> RatusError:
     """The error that an answer other than a success stands for; `status` is that of the answer.
 
     Only an answer with Ratus's error object is the server's own. Any other comes from something between the
     client and the server, such as a proxy in a deployment, and says nothing about tasks: it is a
     `ServiceUnavailable` or a `TransportError`, never a `NotFound` or a `Conflict`.
     """
-    message = _message_of(answer)
+    message = _message_of(response)
     error: RatusError
     if message is None:
-        error = _foreign(answer)
-    elif answer.status == MethodNotAllowed.status:
-        error = MethodNotAllowed(tuple(filter(None, answer.allow.replace(" ", "").split(","))))
-    elif answer.status in KINDS:
-        kind = KINDS[answer.status]
+        error = _foreign(response)
+    elif response.status == MethodNotAllowed.status:
+        error = MethodNotAllowed(tuple(filter(None, response.allow.replace(" ", "").split(","))))
+    elif response.status in KINDS:
+        kind = KINDS[response.status]
         error = kind(message.removeprefix(kind.kind).removeprefix(": "))
     else:
         error = RatusError(message)
-    error.status = answer.status
+    error.status = response.status
     return error
 
 
-def _message_of(answer: Answer) -> str | None:
+def _message_of(response: Response) -> str | None:
     """The message of Ratus's error object, whose code is the status; `None` where the body is not one."""
     try:
-        error = msgspec.json.decode(answer.body)["error"]
+        error = msgspec.json.decode(response.body)["error"]
         code, message = error["code"], error["message"]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
         return None
-    return message if isinstance(message, str) and type(code) is int and code == answer.status else None
+    return message if isinstance(message, str) and type(code) is int and code == response.status else None
 
 
-def _foreign(answer: Answer) -> RatusError:
-    text = " ".join(answer.body.decode("utf-8", "replace").split())[:_SHOWN]
-    message = f"status {answer.status}, without a Ratus error" + (f": {text}" if text else "")
-    if answer.location:
-        message += f"; it points to {answer.location[:_SHOWN]}: is that the server's address?"
-    if answer.status in _GATEWAY:
+def _foreign(response: Response) -> RatusError:
+    text = " ".join(response.body.decode("utf-8", "replace").split())[:_SHOWN]
+    message = f"status {response.status}, without a Ratus error" + (f": {text}" if text else "")
+    if response.location:
+        message += f"; it points to {response.location[:_SHOWN]}: is that the server's address?"
+    if response.status in _GATEWAY:
         return ServiceUnavailable(message)
-    # A redirect or a refusal (3xx, 4xx): whoever answered has not let the server carry the request out.
-    return TransportError(message, sent=not 300 <= answer.status < 500)
+    # A redirect or a refusal (3xx, 4xx): what responded did not pass the request on to the server.
+    return TransportError(message, sent=not 300 <= response.status < 500)
 
 
 def _unreadable(error: Exception) -> TransportError:

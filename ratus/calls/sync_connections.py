@@ -11,10 +11,10 @@ import time
 from collections import deque
 from typing import Final
 
-from ratus.client.address import Address
-from ratus.client.connecting import Addresses
-from ratus.client.http1 import Answer, AnswerReader
-from ratus.client.retrying import ClientClosed
+from ratus.calls.address import Address
+from ratus.calls.connecting import Addresses
+from ratus.calls.http1 import Response, ResponseReader
+from ratus.calls.retrying import ClientClosed
 from ratus.core.errors import TransportError
 
 _RECEIVED: Final = 256 * 1024
@@ -80,7 +80,7 @@ class Interrupt:
             self._connection = None
 
 
-class SyncTransport:
+class SyncConnections:
     """Sends requests to one server and waits for their answers. Threads share it."""
 
     def __init__(self, address: Address, *, tls: ssl.SSLContext | None, connect_seconds: float) -> None:
@@ -108,17 +108,17 @@ class SyncTransport:
         seconds: float,
         interrupt: Interrupt | None = None,
         connect_seconds: float | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send a request and return its answer, which must be whole within `seconds`.
 
-        A connection must be made within `connect_seconds`, or as long as the client was told. Raises
+        A connection must be made within `connect_seconds`, or the client's own limit. Raises
         `TransportError`, and nothing else.
         """
         connection = self._take(connect_seconds)
         try:
             if interrupt is not None:
                 interrupt.attach(connection)
-            answer, reusable = connection.exchange(data, seconds)
+            response, reusable = connection.exchange(data, seconds)
         except BaseException:
             connection.close()
             # What swallowed this answer may have swallowed the other connections as well.
@@ -131,7 +131,7 @@ class SyncTransport:
             self._keep(connection)
         else:
             connection.close()
-        return answer
+        return response
 
     def _drop_idle(self) -> None:
         while self._idle:
@@ -188,21 +188,21 @@ class _Connection:
             plain.close()
             raise TransportError(f"cannot connect to {address}: {reason(error)}", sent=False) from error
 
-    def exchange(self, data: bytes, seconds: float) -> tuple[Answer, bool]:
+    def exchange(self, data: bytes, seconds: float) -> tuple[Response, bool]:
         """Send and receive; the answer, and whether the connection can be used again."""
         until = time.monotonic() + seconds
         try:
             self._socket.settimeout(seconds)
             self._send(data)
-            reader = AnswerReader()
+            reader = ResponseReader()
             while True:
                 received = self._socket.recv(_RECEIVED)
                 if not received:
                     if reader.end():
-                        return reader.answer(), False
+                        return reader.response(), False
                     raise TransportError(f"{self._address} ended the connection before its whole answer came")
                 if reader.feed(received):
-                    return reader.answer(), reader.reusable
+                    return reader.response(), reader.reusable
                 left = until - time.monotonic()
                 if left <= 0:
                     raise TimeoutError

@@ -1,4 +1,4 @@
-"""HTTP/1.1 without any input or output: requests become bytes, bytes become answers.
+"""HTTP/1.1 without any input or output: requests become bytes, bytes become responses.
 
 The parser is httptools (llhttp), the same that the server stands on; this is only the little around it.
 """
@@ -11,7 +11,7 @@ from typing import Final
 
 import httptools
 
-from ratus.client.address import Address
+from ratus.calls.address import Address
 from ratus.core.errors import TransportError
 
 # 31: a gzip header, as HTTP's "gzip" has.
@@ -19,7 +19,7 @@ _GZIP_WINDOW: Final = 31
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What came back: status, body, and the values of `Allow` and `Location`, which are often empty."""
 
     status: int
@@ -56,7 +56,7 @@ class Requests:
         return head + b"\r\n"
 
 
-class AnswerReader:
+class ResponseReader:
     """Puts one answer together from the bytes of a connection, in pieces of any size."""
 
     __slots__ = (
@@ -101,7 +101,7 @@ class AnswerReader:
             self.complete = True
         return self.complete
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         """The complete answer. Raises `TransportError` when its body cannot be unpacked."""
         body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         if self._encoding == b"gzip":
@@ -111,7 +111,7 @@ class AnswerReader:
                 raise TransportError(f"the answer cannot be unpacked: {error}") from None
         elif self._encoding not in (b"", b"identity"):
             raise TransportError(f"the answer has the encoding {self._encoding.decode('latin-1')}, unasked")
-        return Answer(self._status(), body, self._allow.decode("latin-1"), self._location.decode("latin-1"))
+        return Response(self._status(), body, self._allow.decode("latin-1"), self._location.decode("latin-1"))
 
     def _status(self) -> int:
         status: int = self._parser.get_status_code()

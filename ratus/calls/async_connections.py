@@ -7,11 +7,11 @@ import ssl
 from collections import deque
 from typing import Final, cast
 
-from ratus.client.address import Address
-from ratus.client.connecting import Addresses
-from ratus.client.http1 import Answer, AnswerReader
-from ratus.client.retrying import ClientClosed
-from ratus.client.sync_transport import IDLE_SECONDS, MAX_IDLE, reason
+from ratus.calls.address import Address
+from ratus.calls.connecting import Addresses
+from ratus.calls.http1 import Response, ResponseReader
+from ratus.calls.retrying import ClientClosed
+from ratus.calls.sync_connections import IDLE_SECONDS, MAX_IDLE, reason
 from ratus.core.errors import TransportError
 
 MAX_CONNECTIONS: Final = 100
@@ -49,7 +49,7 @@ class AsyncInterrupt:
         self._connection = None
 
 
-class AsyncTransport:
+class AsyncConnections:
     """Sends requests to one server and waits for their answers, on one event loop at a time."""
 
     def __init__(self, address: Address, *, tls: ssl.SSLContext | None, connect_seconds: float) -> None:
@@ -84,10 +84,10 @@ class AsyncTransport:
         waits: bool = False,
         interrupt: AsyncInterrupt | None = None,
         connect_seconds: float | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send a request and return its answer, which must be whole within `seconds`.
 
-        A connection must be made within `connect_seconds`, or as long as the client was told. A request that
+        A connection must be made within `connect_seconds`, or the client's own limit. A request that
         `waits` takes none of the places of the others. Raises `TransportError`, and nothing else but the
         cancellation of its task.
         """
@@ -104,12 +104,12 @@ class AsyncTransport:
 
     async def _exchange(
         self, data: bytes, seconds: float, interrupt: AsyncInterrupt | None, connect_seconds: float | None
-    ) -> Answer:
+    ) -> Response:
         connection = await self._take(connect_seconds)
         try:
             if interrupt is not None:
                 interrupt.attach(connection)
-            answer, reusable = await connection.exchange(data, seconds)
+            response, reusable = await connection.exchange(data, seconds)
         except BaseException as error:
             connection.close()
             if isinstance(error, TransportError):
@@ -126,7 +126,7 @@ class AsyncTransport:
                 self._idle.popleft().close()
         else:
             connection.close()
-        return answer
+        return response
 
     def _drop_idle(self) -> None:
         while self._idle:
@@ -171,14 +171,14 @@ class _Connection(asyncio.Protocol):
         self._address = address
         self._loop = loop
         self._transport: asyncio.Transport | None = None
-        self._reader: AnswerReader | None = None
+        self._reader: ResponseReader | None = None
         self._answered: asyncio.Future[None] | None = None
 
-    async def exchange(self, data: bytes, seconds: float) -> tuple[Answer, bool]:
+    async def exchange(self, data: bytes, seconds: float) -> tuple[Response, bool]:
         """Send and receive; the answer, and whether the connection can be used again."""
         if self._transport is None or not self.usable:
             raise TransportError(f"lost the connection to {self._address}", sent=False)
-        reader = self._reader = AnswerReader()
+        reader = self._reader = ResponseReader()
         answered = self._answered = self._loop.create_future()
         alarm = self._loop.call_later(seconds, self._give_up, seconds)
         try:
@@ -187,7 +187,7 @@ class _Connection(asyncio.Protocol):
         finally:
             alarm.cancel()
             self._reader = self._answered = None
-        return reader.answer(), reader.reusable and self.usable
+        return reader.response(), reader.reusable and self.usable
 
     def half_close(self) -> None:
         """Say that nothing more will be sent."""
@@ -199,7 +199,7 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def close(self) -> None:
-        """End it; whoever waits for the answer gives up."""
+        """End it; the request that waits for its response fails."""
         self.usable = False
         if self._transport is not None:
             self._transport.abort()

@@ -12,11 +12,10 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ratus.client import answers
-from ratus.client.answers import TaskPage
-from ratus.client.bounds import Bounds
-from ratus.client.claims import Claimed, CommitStatus
-from ratus.client.inputs import (
+from ratus.calls import responses
+from ratus.calls.bounds import Bounds
+from ratus.calls.claims import Claimed, CommitStatus
+from ratus.calls.inputs import (
     DurationLike,
     TimeLike,
     Topics,
@@ -27,8 +26,9 @@ from ratus.client.inputs import (
     several,
     time_text,
 )
-from ratus.client.inputs import topic_names as names_of
-from ratus.client.retrying import Repeat
+from ratus.calls.inputs import topic_names as names_of
+from ratus.calls.responses import TaskPage
+from ratus.calls.retrying import Repeat
 from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ def _named_topic(topic: str) -> str:
 
 def _delete(path: str) -> Request[int]:
     # A second time would delete what was made, or release what was claimed, after the first.
-    return Request("DELETE", path, answers.read_deleted, repeat=Repeat.UNSENT)
+    return Request("DELETE", path, responses.read_deleted, repeat=Repeat.UNSENT)
 
 
 def _with_query(path: str, parameters: dict[str, Any]) -> str:
@@ -104,7 +104,7 @@ def _with_query(path: str, parameters: dict[str, Any]) -> str:
 
 def list_topics(limit: int | None, offset: int | None) -> Request[list[Topic]]:
     return Request(
-        "GET", _with_query(_path("topics"), {"limit": limit, "offset": offset}), answers.read_topics
+        "GET", _with_query(_path("topics"), {"limit": limit, "offset": offset}), responses.read_topics
     )
 
 
@@ -113,13 +113,13 @@ def delete_topics() -> Request[int]:
 
 
 def get_topic(topic: str) -> Request[Topic]:
-    return Request("GET", _path("topics", _named_topic(topic)), answers.topic_reader(topic))
+    return Request("GET", _path("topics", _named_topic(topic)), responses.topic_reader(topic))
 
 
 def patch_topic(topic: str, paused: bool | None) -> Request[Topic]:
     members = {} if paused is None else {"paused": paused}
     path = _path("topics", _named_topic(topic))
-    read = answers.topic_reader(topic)
+    read = responses.topic_reader(topic)
     return Request("PATCH", path, read, body=json_bytes(members), repeat=Repeat.UNSENT)
 
 
@@ -151,7 +151,7 @@ def list_tasks(
         "consumer": consumer,
     }
     path = _with_query(_path("topics", _named_topic(topic), "tasks"), parameters)
-    return Request("GET", path, answers.read_tasks)
+    return Request("GET", path, responses.read_tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ def write_tasks(
     path = _path("topics", topic or "", "tasks")
 
     def to_request(body: bytes) -> Request[Updated]:
-        return Request(method, path, answers.read_updated, body=body, repeat=_WRITES[method])
+        return Request(method, path, responses.read_updated, body=body, repeat=_WRITES[method])
 
     given = (json_bytes(checked(task, Task).to_wire()) for task in several(tasks, Task))
     for items in _batches(given, batch_size, bounds):
@@ -208,12 +208,12 @@ def patch_tasks(
 
 
 def _fenced_commits(body: bytes) -> Request[list[CommitResult]]:
-    return Request("PATCH", _path("topics", "", "tasks"), answers.read_commit_results, body=body)
+    return Request("PATCH", _path("topics", "", "tasks"), responses.read_commit_results, body=body)
 
 
 def _forced_commits(body: bytes) -> Request[list[CommitResult]]:
     path = _path("topics", "", "tasks")
-    return Request("PATCH", path, answers.read_commit_results, body=body, repeat=Repeat.UNSENT)
+    return Request("PATCH", path, responses.read_commit_results, body=body, repeat=Repeat.UNSENT)
 
 
 def _runs(commits: Iterable[CommitItem]) -> Iterator[tuple[bool, list[CommitItem]]]:
@@ -231,7 +231,7 @@ def _runs(commits: Iterable[CommitItem]) -> Iterator[tuple[bool, list[CommitItem
 def commit_statuses(items: Sequence[msgspec.Raw]) -> Request[list[CommitStatus]]:
     """A batch of commits that each carry their nonce, answered in short."""
     body = msgspec.json.encode({"data": items})
-    return Request("PATCH", _path("topics", "", "tasks"), answers.read_statuses, body=body)
+    return Request("PATCH", _path("topics", "", "tasks"), responses.read_statuses, body=body)
 
 
 def _batches(items: Iterable[bytes], batch_size: int, bounds: Bounds) -> Iterator[list[bytes]]:
@@ -258,14 +258,14 @@ def delete_tasks(topic: str) -> Request[int]:
 def get_task(task_id: str, wait: DurationLike | None) -> Request[Task]:
     text = None if wait is None else duration_text(wait, "wait")
     path = _with_query(_task_path(task_id), {"wait": text})
-    read = answers.task_reader(task_id)
+    read = responses.task_reader(task_id)
     return Request("GET", path, read, wait=0.0 if wait is None else seconds(wait, "wait"))
 
 
 def write_task(method: Literal["POST", "PUT"], task: Task) -> Request[Updated]:
     path = _task_path(checked(task, Task).id, task.topic)
     body = json_bytes(task.to_wire())
-    return Request(method, path, answers.read_updated, body=body, repeat=_WRITES[method])
+    return Request(method, path, responses.read_updated, body=body, repeat=_WRITES[method])
 
 
 def patch_task(task_id: str, commit: Commit | None) -> Request[Task]:
@@ -278,7 +278,7 @@ def patch_task(task_id: str, commit: Commit | None) -> Request[Task]:
 def commit_raw(task_id: str, body: bytes, *, fenced: bool) -> Request[Task]:
     """A commit that is JSON already. `fenced`: it carries a nonce."""
     repeat = Repeat.ALWAYS if fenced else Repeat.UNSENT
-    return Request("PATCH", _task_path(task_id), answers.task_reader(task_id), body=body, repeat=repeat)
+    return Request("PATCH", _task_path(task_id), responses.task_reader(task_id), body=body, repeat=repeat)
 
 
 def delete_task(task_id: str) -> Request[int]:
@@ -290,7 +290,7 @@ def delete_task(task_id: str) -> Request[int]:
 
 def list_promises(topic: str, limit: int | None, offset: int | None) -> Request[list[Promise]]:
     path = _path("topics", _named_topic(topic), "promises")
-    return Request("GET", _with_query(path, {"limit": limit, "offset": offset}), answers.read_promises)
+    return Request("GET", _with_query(path, {"limit": limit, "offset": offset}), responses.read_promises)
 
 
 def delete_promises(topic: str) -> Request[int]:
@@ -298,7 +298,7 @@ def delete_promises(topic: str) -> Request[int]:
 
 
 def get_promise(task_id: str) -> Request[Promise]:
-    return Request("GET", _promise_path(task_id), answers.promise_reader(task_id))
+    return Request("GET", _promise_path(task_id), responses.promise_reader(task_id))
 
 
 def _claim_members(consumer: str, timeout: DurationLike | None, deadline: TimeLike | None) -> dict[str, Any]:
@@ -322,7 +322,7 @@ def claim_task(
     return Request(
         method,
         _promise_path(task_id),
-        answers.claimed_reader(task_id),
+        responses.claimed_reader(task_id),
         body=json_bytes(_claim_members(consumer, timeout, deadline)),
         repeat=Repeat.CLAIM if method == "POST" else Repeat.UNSENT,
     )
@@ -353,7 +353,7 @@ def poll(
     return Request(
         "POST",
         path,
-        answers.read_claimed_list,
+        responses.read_claimed_list,
         body=json_bytes(members),
         repeat=repeat,
         wait=0.0 if wait is None else seconds(wait, "wait"),
@@ -370,7 +370,7 @@ def extend_promise(
     return Request(
         "PATCH",
         _promise_path(task_id),
-        answers.promise_reader(task_id),
+        responses.promise_reader(task_id),
         body=json_bytes(members),
         repeat=Repeat.ALWAYS if nonce else Repeat.UNSENT,
     )
@@ -384,12 +384,12 @@ def delete_promise(task_id: str, nonce: str) -> Request[int]:
 
 
 def get_liveness() -> Request[None]:
-    return Request("GET", "/livez", answers.read_nothing, repeat=Repeat.NEVER)
+    return Request("GET", "/livez", responses.read_nothing, repeat=Repeat.NEVER)
 
 
 def get_readiness() -> Request[None]:
-    return Request("GET", "/readyz", answers.read_nothing, repeat=Repeat.NEVER)
+    return Request("GET", "/readyz", responses.read_nothing, repeat=Repeat.NEVER)
 
 
 def get_metrics() -> Request[str]:
-    return Request("GET", "/metrics", answers.read_text)
+    return Request("GET", "/metrics", responses.read_text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratus.client.failures import MAX_BYTES, describe, shorten
+from ratus.calls.failures import MAX_BYTES, describe, shorten
 
 
 def raised(error: BaseException) -> BaseException:
