@@ -113,7 +113,7 @@ def test_a_poll_waits_for_several_seconds(pair: Pair) -> None:
     with Api(pair.port) as api:
         started = time.monotonic()
         assert_error(api.post(f"/v1/topics/waiting/promises?wait={WAIT_SECONDS}s"), 404)
-        assert WAIT_SECONDS <= time.monotonic() - started < WAIT_SECONDS + 5
+        assert WAIT_SECONDS <= time.monotonic() - started < WAIT_SECONDS + 30
 
 
 def test_a_poll_gets_its_task_at_once(pair: Pair) -> None:

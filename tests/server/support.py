@@ -115,6 +115,32 @@ class Running:
         """What the first signal does."""
         self.loop.call_soon_threadsafe(self.lifecycle.stop)
 
+    def turn(self) -> None:
+        """Return once the loop has read what has been sent, and done what follows from it."""
+        for _ in range(4):
+            turned = threading.Event()
+            self.loop.call_soon_threadsafe(turned.set)
+            assert turned.wait(PATIENCE)
+
+    def let_pass(self, seconds: float) -> None:
+        """What has been sent is read; then it is so much later, and the sweep looks whose limit has passed.
+
+        With limits of many seconds, and time that passes only here, a test does not depend on how fast the
+        machine is.
+        """
+        self.turn()
+        self.loop.call_soon_threadsafe(self._move_limits, seconds)
+        self.turn()
+
+    def _move_limits(self, seconds: float) -> None:
+        for connection in self.state.open:
+            connection.deadline -= seconds
+            receiving = connection._receiving
+            if receiving is not None and receiving._since is not None:
+                receiving._since -= seconds
+        self.state.stop_sweeping()
+        self.state.start_sweeping(self.loop)
+
     def join(self) -> int:
         """Wait for the end; the exit code."""
         self.thread.join(PATIENCE)

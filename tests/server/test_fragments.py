@@ -26,7 +26,7 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    with running(echo, guards=Guards(header_seconds=0.3, body_seconds=0.3, linger_seconds=0.1)) as server:
+    with running(echo, guards=Guards(linger_seconds=0.1)) as server:
         yield server
 
 

@@ -57,7 +57,7 @@ def test_a_server_that_hangs_does_not_hold_up_the_stop(
         stopped = time.monotonic()
         client.stop()
         worker.join(10 * SECONDS)
-        assert time.monotonic() - stopped < 3 * SECONDS, "three times what it takes, for a busy machine"
+        assert time.monotonic() - stopped < 10 * SECONDS, "ten times what it takes, for a busy machine"
         go.set()
     assert "1 outcomes uncommitted" in caplog.text
 
@@ -78,7 +78,7 @@ def test_a_server_that_cannot_be_reached_does_not_hold_up_the_stop(kind: str) ->
             stopped = time.monotonic()
             client.stop()
             worker.join(10 * SECONDS)
-            assert time.monotonic() - stopped < 3 * SECONDS
+            assert time.monotonic() - stopped < 10 * SECONDS
         for filler in fillers:
             filler.close()
 
