@@ -138,10 +138,11 @@ def serving(
     environment: Mapping[str, str] | None = None,
     many_files: bool = False,
     files: int | None = None,
+    is_ready: Callable[[Server], bool] | None = None,
 ) -> Iterator[Server]:
-    """A server that is ready, until the block ends."""
+    """A server that is ready, until the block ends; `is_ready` is for those that do not speak plain HTTP."""
     server = launch(directory, *flags, environment=environment, many_files=many_files, files=files)
-    while not _is_ready(server):
+    while not _becomes_ready(server, is_ready or ready):
         # Another program may have taken the port since it was found free.
         assert "cannot listen" in server.log, server.log
         server = launch(directory, *flags, environment=environment, many_files=many_files, files=files)
@@ -171,10 +172,10 @@ def ready(server: Server) -> bool:
     return False
 
 
-def _is_ready(server: Server) -> bool:
+def _becomes_ready(server: Server, is_ready: Callable[[Server], bool]) -> bool:
     deadline = time.monotonic() + PATIENCE
     while server.process.poll() is None:
-        if ready(server):
+        if is_ready(server):
             return True
         assert time.monotonic() < deadline, f"the server was not ready in time:\n{server.log}"
         # Nothing can be waited for before it listens.

@@ -6,6 +6,7 @@ import gc
 import ssl
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,15 +22,29 @@ def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(scope="session")
-def server_tls(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """TLS for a server, with a certificate that is signed by itself."""
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate that is signed by itself, and its key."""
     folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    key, chain = folder / "key.pem", folder / "certificate.pem"
     curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
-    names = ("-subj", "/CN=localhost", "-keyout", str(key), "-out", str(certificate))
+    names = ("-subj", "/CN=localhost", "-keyout", str(key), "-out", str(chain))
     subprocess.run(("openssl", "req", "-x509", *curve, *names), check=True, capture_output=True)
+    return chain, key
+
+
+@pytest.fixture(scope="session")
+def server_tls(certificate: tuple[Path, Path]) -> ssl.SSLContext:
+    """TLS for a server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+@pytest.fixture(scope="session")
+def client_tls() -> ssl.SSLContext:
+    """TLS for a client that takes any certificate."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 
