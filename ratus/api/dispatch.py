@@ -24,7 +24,7 @@ from ratus.api.large import SMALL, is_large
 from ratus.api.origins import READING, is_foreign
 from ratus.api.parsing import check_length
 from ratus.api.query import NO_QUERY, Query, decode_segment
-from ratus.api.router import Match, RouteTable
+from ratus.api.router import Match, Router
 from ratus.api.routes import ROUTES
 from ratus.core.clock import Clock
 from ratus.core.errors import (
@@ -89,10 +89,8 @@ class Api:
         self._opened = handlers.opened
         self._failed_tokens = FailedTokens()
         self._cors_origins = cors_origins
-        self._table = RouteTable(ROUTES)
-        self._handlers: dict[str, Callable[[Call], Awaitable[Answer]]] = {
-            route.operation: getattr(handlers, route.operation) for route in ROUTES
-        }
+        self._router = Router(ROUTES)
+        self._handlers = {route.operation: handlers.operation(route.operation) for route in ROUTES}
         turns = asyncio.Semaphore(lists_at_once)
         for operation in _LISTS:
             self._handlers[operation] = _in_turn(self._handlers[operation], turns)
@@ -156,7 +154,7 @@ class Api:
             match = self._match(method, scope["raw_path"], headers)
             endpoint = match.endpoint
             topic = check_length(decode_segment(match.topic), "topic")
-            task_id = check_length(decode_segment(match.task_id), "task ID") if match.task_id else ""
+            task_id = check_length(decode_segment(match.id), "task ID") if match.id else ""
             name = decode_segment(match.name) if match.name else ""
             query = Query(scope["query_string"]) if scope["query_string"] else NO_QUERY
             body = b""
@@ -237,7 +235,7 @@ class Api:
     def _match(self, method: str, path: bytes, headers: Mapping[bytes, bytes]) -> Match:
         """The route, once the token may use it. Without a token nobody learns which routes there are."""
         try:
-            match = self._table.match(method, path)
+            match = self._router.match(method, path)
         except RatusError as error:
             if self.tokens and method != "OPTIONS" and not self._is_open(path, error):
                 self.tokens.check(headers.get(b"authorization"), None)
@@ -251,7 +249,7 @@ class Api:
         return (
             isinstance(error, MethodNotAllowed)
             and "GET" in error.allowed
-            and not self._table.match("GET", path).route.scopes
+            and not self._router.match("GET", path).route.scopes
         )
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:

@@ -1,22 +1,23 @@
-"""Finds the route of a path, segment by segment, before anything is percent-decoded."""
+"""Finds the route of a path by its segments, before anything is percent-decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from msgspec import Struct
 
 from ratus.api.routes import Route
 from ratus.core.errors import MethodNotAllowed, NotFound
 
-_VERSION = b"v1"
+# A route, its label in metrics, and the segments in which its topic, id and name stand; 0, which is the empty
+# segment before the first slash, where it has none.
+_Entry = tuple[Route, str, int, int, int]
 
-# A path's shape: its segments, None where the route has a variable.
-_Shape = tuple[bytes | None, ...]
+_Methods = dict[str, _Entry]
 
-
-# A route, its label in metrics, and whether its variable is a name and no topic.
-_Entry = tuple[Route, str, bool]
+# Which segments of a path are literal, and the routes of that shape by those.
+_Shape = tuple[Callable[[list[bytes]], tuple[bytes, ...]], dict[tuple[bytes, ...], _Methods]]
 
 
 class Match(Struct):
@@ -24,61 +25,48 @@ class Match(Struct):
 
     route: Route
     topic: bytes
-    task_id: bytes
+    id: bytes
     name: bytes
     endpoint: str
 
 
-class RouteTable:
-    """The routes by shape and method."""
+class Router:
+    """The routes by the shape of their paths. Of two that fit, that with more literal segments is taken."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._plain: dict[_Shape, dict[str, _Entry]] = {}
-        self._versioned: dict[_Shape, dict[str, _Entry]] = {}
+        shapes: dict[int, dict[tuple[int, ...], _Shape]] = {}
         for route in routes:
-            shape = tuple(
-                None if segment.startswith(":") else segment.encode()
-                for segment in route.pattern[1:].split("/")
-            )
-            named = route.pattern.endswith("/:name")
-            self._plain.setdefault(shape, {})[route.method] = (route, route.pattern, named)
-            if route.versioned:
-                self._versioned.setdefault(shape, {})[route.method] = (route, f"/v1{route.pattern}", named)
-        for table in (self._plain, self._versioned):
-            for methods in table.values():
-                if "GET" in methods:
-                    methods["HEAD"] = methods["GET"]
+            for pattern in (route.pattern, f"/v1{route.pattern}") if route.versioned else (route.pattern,):
+                segments = pattern.split("/")
+                literal = tuple(n for n, segment in enumerate(segments) if not segment.startswith(":"))
+                of_length = shapes.setdefault(len(segments), {})
+                of, table = of_length.setdefault(literal, (itemgetter(*literal), {}))
+                methods = table.setdefault(of([segment.encode() for segment in segments]), {})
+                topic, id_, name = (
+                    segments.index(variable) if variable in segments else 0
+                    for variable in (":topic", ":id", ":name")
+                )
+                methods[route.method] = entry = (route, pattern, topic, id_, name)
+                if route.method == "GET":
+                    methods["HEAD"] = entry
+        self._shapes = {
+            length: [of_length[literal] for literal in sorted(of_length, key=len, reverse=True)]
+            for length, of_length in shapes.items()
+        }
 
     def match(self, method: str, path: bytes) -> Match:
         """The route for a raw path. Raises `NotFound`, or `MethodNotAllowed` with the methods there are."""
         segments = path.split(b"/")
-        table = self._plain
-        start = 1
-        if len(segments) > 2 and segments[1] == _VERSION:
-            table = self._versioned
-            start = 2
-        count = len(segments) - start
-        if segments[0] or count > 4:
-            raise NotFound()
-        topic = segments[start + 1] if count > 1 else b""
-        task_id = segments[start + 3] if count > 3 else b""
-        if count == 1:
-            shape: _Shape = (segments[start],)
-        elif count == 2:
-            shape = (segments[start], None)
-        elif count == 3:
-            shape = (segments[start], None, segments[start + 2])
+        for literal, table in self._shapes.get(len(segments), ()):
+            methods = table.get(literal(segments))
+            if methods is not None:
+                break
         else:
-            shape = (segments[start], None, segments[start + 2], None)
-            if not task_id:
-                raise NotFound()
-        methods = table.get(shape)
-        if methods is None:
             raise NotFound()
         found = methods.get(method)
         if found is None:
             raise MethodNotAllowed((*methods, "OPTIONS"))
-        route, endpoint, named = found
-        if named:
-            return Match(route, b"", b"", topic, endpoint)
-        return Match(route, topic, task_id, b"", endpoint)
+        route, endpoint, topic, id_, name = found
+        if id_ and not segments[id_]:
+            raise NotFound()
+        return Match(route, segments[topic], segments[id_], segments[name], endpoint)

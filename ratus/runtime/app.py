@@ -21,7 +21,7 @@ from ratus.runtime import logs
 from ratus.runtime.chores import Chores
 from ratus.runtime.clock_watch import ClockWatch
 from ratus.runtime.config import Settings
-from ratus.runtime.long_polls import WaitingRoom
+from ratus.runtime.long_polls import LongPollQueue
 from ratus.runtime.service import Service
 from ratus.server.connection_limits import Guards
 
@@ -59,13 +59,13 @@ def build(
     metrics = Metrics(settings.metrics_max_label_values, engine=engine.traits.name)
     measure(engine, metrics)
     engine.observer = metrics
-    room = WaitingRoom(engine, clock)
-    clock_watch = ClockWatch(clock, room.clock_stepped)
+    long_polls = LongPollQueue(engine, clock)
+    clock_watch = ClockWatch(clock, long_polls.clock_stepped)
     survey = Survey(engine, clock, metrics, draining=lambda: handlers.draining)
-    _register(metrics, engine, clock, room, clock_watch)
+    _register(metrics, engine, clock, long_polls, clock_watch)
     handlers = Handlers(
         engine=engine,
-        room=room,
+        long_polls=long_polls,
         reader=Reader(settings),
         metrics=metrics,
         clock=clock,
@@ -77,7 +77,7 @@ def build(
         metrics=metrics,
         clock=clock,
         tokens=tokens,
-        give_back=room.give_back,
+        give_back=long_polls.give_back,
         max_body_size=settings.max_body_size,
         cors_origins=settings.cors_origins,
         log_requests=settings.access_log,
@@ -96,7 +96,7 @@ def build(
     service = Service(
         engine=engine,
         clock=clock,
-        room=room,
+        long_polls=long_polls,
         chores=chores,
         handlers=handlers,
         api=api,
@@ -112,14 +112,14 @@ def build(
 
 
 def _register(
-    metrics: Metrics, engine: Engine, clock: Clock, room: WaitingRoom, clock_watch: ClockWatch
+    metrics: Metrics, engine: Engine, clock: Clock, long_polls: LongPollQueue, clock_watch: ClockWatch
 ) -> None:
     """Have the metrics told that others keep. Raises `ValueError` where a figure of the engine cannot be."""
     metrics.register(
         "ratus_waiting_requests",
         "gauge",
         "Number of requests that wait for a task to claim (task), or for one to be done (result).",
-        lambda: [({"wants": "task"}, room.polls), ({"wants": "result"}, room.lookers)],
+        lambda: [({"wants": "task"}, long_polls.polls), ({"wants": "result"}, long_polls.result_waiters)],
     )
     metrics.register(
         "ratus_log_lines_dropped_total",

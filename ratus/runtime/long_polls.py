@@ -1,11 +1,11 @@
 """Requests that wait: for a task to claim, or for a task to be done.
 
-The room keeps a queue of waiters for each topic, in order of arrival. It claims for the first one when the
-engine says that a task of the topic became available, or when the time comes at which the engine said that
-one falls due. Nothing is polled: a thousand idle waiters cost nothing.
+`LongPollQueue` keeps the waiting polls of each topic in order of arrival. It claims for the first one when
+the engine signals that a task of the topic became available, or when the time comes at which the engine said
+that one falls due. The engine is not polled: a thousand idle polls cost nothing.
 
 How long a request waits is measured by the monotonic clock: setting the machine's clock makes no wait longer
-or shorter. When a task falls due is a matter of the wall clock; `WaitingRoom.clock_stepped` is called when
+or shorter. When a task falls due is a matter of the wall clock; `LongPollQueue.clock_stepped` is called when
 that clock was set.
 """
 
@@ -70,7 +70,7 @@ class _Waiter:
             self.future.set_result([])
 
 
-class WaitingRoom:
+class LongPollQueue:
     """Where requests wait. It is the engine's `Listener`."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
@@ -90,7 +90,7 @@ class WaitingRoom:
         self._at_once = 1 if engine.traits.immediate else _WAITERS_AT_ONCE
         self.polls = 0
         """How many requests wait for a task to claim."""
-        self.lookers = 0
+        self.result_waiters = 0
         """How many requests wait for a task to be done."""
         engine.listener = self
 
@@ -435,7 +435,7 @@ class WaitingRoom:
         alarm = _Alarm(clock.monotonic, clock.call_at_monotonic, until, end)
         timer: Timer | None = None
         watch(end)
-        self.lookers += 1
+        self.result_waiters += 1
         try:
             while True:
                 if self._closed:
@@ -454,7 +454,7 @@ class WaitingRoom:
                 self._forget(task_id, future)
                 future = self._expect(task_id)
         finally:
-            self.lookers -= 1
+            self.result_waiters -= 1
             watch(None)
             alarm.cancel()
             if timer is not None:

@@ -21,7 +21,7 @@ from ratus.engine import Engine
 from ratus.metrics import Metrics, Survey
 from ratus.runtime.chores import Chores
 from ratus.runtime.clock_watch import ClockWatch
-from ratus.runtime.long_polls import WaitingRoom
+from ratus.runtime.long_polls import LongPollQueue
 from ratus.server.load import Load
 
 logger = logging.getLogger("ratus")
@@ -46,7 +46,7 @@ class Service:
         *,
         engine: Engine,
         clock: Clock,
-        room: WaitingRoom,
+        long_polls: LongPollQueue,
         chores: Chores,
         handlers: Handlers,
         api: Api,
@@ -60,7 +60,7 @@ class Service:
     ) -> None:
         self.engine = engine
         self.clock = clock
-        self.room = room
+        self.long_polls = long_polls
         self.chores = chores
         self._handlers = handlers
         self._api = api
@@ -101,7 +101,7 @@ class Service:
         self._handlers.draining = True
         if self._stop_begins is None:
             self._stop_begins = time.monotonic() + self._shutdown_delay_seconds
-        self.room.close()
+        self.long_polls.close()
 
     async def close(self) -> None:
         """Join the claims under way, stop the chores, close the engine.
@@ -113,7 +113,7 @@ class Service:
         left = [
             part
             for part, work, share in (
-                ("claims for requests that waited", self.room.join, _WAITS),
+                ("claims for requests that waited", self.long_polls.join, _WAITS),
                 ("the chores", self.chores.stop, _CHORES),
                 ("the survey for the metrics", self._survey.close, _SURVEY),
             )

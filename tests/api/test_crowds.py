@@ -136,14 +136,14 @@ def test_the_room_is_empty_again() -> None:
                 body = json.dumps({"topics": ["x", f"{number}", "y"], "wait": "60s"}).encode()
                 client.send(request_bytes("POST", "/v1/promises", body))
             clients.append(client)
-        eventually(lambda: len(service.room) == len(clients), "the waiters")
+        eventually(lambda: len(service.long_polls) == len(clients), "the waiters")
         for number, client in enumerate(clients):
             (client.sock.close, client.half_close, client.reset, lambda: None)[number % 4]()
-        eventually(lambda: len(service.room) == len(clients) // 4, "those who left")
+        eventually(lambda: len(service.long_polls) == len(clients) // 4, "those who left")
         assert api.delete("/v1/topics").status == 200
         for number in range(60):
             api.insert(f"{number}", f"{number}")
             api.insert("x", f"x{number}")
-        eventually(lambda: len(service.room) == 0, "an empty room")
+        eventually(lambda: len(service.long_polls) == 0, "an empty queue")
         for client in clients:
             client.sock.close()

@@ -1,4 +1,4 @@
-"""A room in which requests wait, in front of an engine, with a clock that stands still."""
+"""Requests that wait, in front of an engine, with a clock that stands still."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ratus_engines.memdb.engine import MemdbEngine
 from ratus.core.clock import MINUTE, SECOND
 from ratus.core.records import Claim, TaskRecord
 from ratus.engine import Engine, Traits
-from ratus.runtime.long_polls import WaitingRoom, Want
+from ratus.runtime.long_polls import LongPollQueue, Want
 from ratus.testing import ManualClock
 
 T = TypeVar("T")
 
 
 class Peer:
-    """The far end of a connection, as the room watches it."""
+    """The far end of a connection, as the queue watches it."""
 
     def __init__(self) -> None:
         self.callback: Callable[[], None] | None = None
@@ -35,12 +35,12 @@ class Peer:
 
 
 class Hall:
-    """A room in front of an engine, with a clock that stands still."""
+    """Long polls in front of an engine, with a clock that stands still."""
 
     def __init__(self, engine: Engine, clock: ManualClock | None = None) -> None:
         self.engine = engine
         self.clock = clock or ManualClock()
-        self.room = WaitingRoom(engine, self.clock)
+        self.long_polls = LongPollQueue(engine, self.clock)
         self.waits: list[asyncio.Task[Any]] = []
 
     async def open(self) -> Hall:
@@ -82,7 +82,7 @@ class Hall:
         )
 
         async def ids() -> list[str]:
-            tasks = await self.room.wait(want, self.clock.monotonic() + wait, (peer or Peer()).watch)
+            tasks = await self.long_polls.wait(want, self.clock.monotonic() + wait, (peer or Peer()).watch)
             return [task.id for task in tasks]
 
         return self._started(ids())
@@ -93,7 +93,7 @@ class Hall:
         """A request that waits for a task to be done; its task gives the state at the end."""
 
         async def state() -> int | None:
-            task = await self.room.wait_settled(
+            task = await self.long_polls.wait_settled(
                 task_id, self.clock.monotonic() + wait, (peer or Peer()).watch
             )
             return None if task is None else task.state
@@ -109,7 +109,7 @@ class Hall:
         """Nobody waits any more, and nothing is left of those who did."""
         await self.settle()
         assert all(wait.done() for wait in self.waits)
-        assert len(self.room) == 0
+        assert len(self.long_polls) == 0
         assert self.clock.pending() == 0
 
 

@@ -38,7 +38,7 @@ async def hall(request: pytest.FixtureRequest) -> Hall:
 async def step(hall: Hall, microseconds: int) -> None:
     """Set the wall clock, which is noticed a moment later."""
     hall.clock.step(microseconds)
-    hall.room.clock_stepped()
+    hall.long_polls.clock_stepped()
     await hall.settle()
 
 

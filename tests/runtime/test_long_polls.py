@@ -110,7 +110,7 @@ async def test_a_batch_reaches_as_many_as_it_can(hall: Hall) -> None:
 async def test_a_thousand_waiters_get_one_task_each_in_order_of_arrival(hall: Hall) -> None:
     waits = [hall.wait() for _ in range(1000)]
     await hall.settle()
-    assert len(hall.room) == 1000
+    assert len(hall.long_polls) == 1000
     for number in range(1000):
         await hall.insert(str(number))
         await asyncio.sleep(0)
@@ -120,13 +120,13 @@ async def test_a_thousand_waiters_get_one_task_each_in_order_of_arrival(hall: Ha
 
 
 async def test_the_room_knows_who_waits(hall: Hall) -> None:
-    assert hall.room.is_empty(("a", "b"))
+    assert hall.long_polls.is_empty(("a", "b"))
     await hall.insert("1", topic="c")
     first, second = hall.wait("a", "b"), hall.wait_settled("1")
     await hall.settle()
-    assert len(hall.room) == 2
-    assert not hall.room.is_empty(("b", "x"))
-    assert hall.room.is_empty(("x", "t"))
+    assert len(hall.long_polls) == 2
+    assert not hall.long_polls.is_empty(("b", "x"))
+    assert hall.long_polls.is_empty(("x", "t"))
     await hall.engine.delete_task("1")
     await hall.insert("2", topic="b")
     assert (await first, await second) == (["2"], None)
@@ -404,7 +404,7 @@ async def test_giving_back_leaves_claims_of_others_alone(hall: Hall) -> None:
     await hall.engine.release("2", now)
     await hall.engine.claim_task("2", Claim((), now + MINUTE), now, force=False)
     await hall.engine.delete_task("3")
-    await hall.room.give_back(claimed)
+    await hall.long_polls.give_back(claimed)
     assert (await hall.state("1"), await hall.state("2")) == (PENDING, ACTIVE)
 
 
@@ -430,7 +430,7 @@ async def test_a_claim_that_cannot_be_given_back_leaves_the_others_alone(
     await hall.insert("1", "2", "3")
     claimed = [await hall.claim() for _ in range(3)]
     engine.failures = {"1": failures, "2": 1}
-    await hall.room.give_back(claimed)
+    await hall.long_polls.give_back(claimed)
     states = [await hall.state(task_id) for task_id in "123"]
     assert states == [ACTIVE if failures == 2 else PENDING, PENDING, PENDING]
     assert ("could not be released" in caplog.text) is (failures == 2)
@@ -440,7 +440,7 @@ async def test_closing_sends_everybody_away(hall: Hall) -> None:
     await hall.insert("1", topic="other")
     waits = [hall.wait(), hall.wait("a", "b"), hall.wait_settled("1")]
     await hall.settle()
-    hall.room.close()
+    hall.long_polls.close()
     await hall.settle()
     for wait in waits:
         assert isinstance(wait.exception(), ServiceUnavailable)

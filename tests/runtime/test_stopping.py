@@ -65,8 +65,8 @@ async def test_joining_waits_for_a_claim_under_way_until_it_is_given_back() -> N
     await hall.insert("1")
     got = hall.wait()
     await hall.settle()
-    hall.room.close()
-    joining = asyncio.create_task(hall.room.join())
+    hall.long_polls.close()
+    joining = asyncio.create_task(hall.long_polls.join())
     await hall.settle()
     assert got.done()
     assert not joining.done()
@@ -83,7 +83,7 @@ async def test_a_claim_under_way_is_given_back_before_the_engine_is_closed() -> 
     clock = SystemClock()
     await engine.insert([TaskRecord("1", "t", clock.now(), clock.now())], clock.now())
     waiting = asyncio.create_task(
-        service.room.wait(
+        service.long_polls.wait(
             Want(("t",), "", 1, SECOND, None), clock.monotonic() + 60 * SECOND, lambda callback: None
         )
     )

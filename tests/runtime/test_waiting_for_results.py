@@ -155,7 +155,7 @@ async def test_what_may_have_been_missed_is_looked_at(following: bool) -> None:
     engine.listener = None  # as if another server did it
     await engine.commit([CommitRecord("1")], hall.clock.now())
     engine.following = following
-    hall.room.missed()
+    hall.long_polls.missed()
     await hall.settle()
     assert got.result() == COMPLETED
     await hall.assert_empty()
@@ -168,7 +168,7 @@ async def test_while_the_stream_is_broken_a_result_is_polled_for() -> None:
     got = hall.wait_settled("1", wait=60 * SECOND)
     await hall.settle()
     engine.following = False
-    hall.room.missed()
+    hall.long_polls.missed()
     await hall.settle()
     engine.listener = None  # as if another server did it
     await engine.commit([CommitRecord("1")], hall.clock.now())

@@ -83,7 +83,7 @@ async def test_what_other_servers_do_on_the_same_data_is_noticed() -> None:
     engine.listener = None  # as if another server did it
     await hall.insert("1")
     await engine.commit([CommitRecord("done")], hall.clock.now())
-    engine.listener = hall.room
+    engine.listener = hall.long_polls
     for _ in range(10):
         await hall.advance(SECOND // 10)
     assert (got.result(), settled.result()) == (["1"], COMPLETED)
@@ -124,7 +124,7 @@ async def test_an_engine_that_takes_its_time_loses_nothing(seed: int) -> None:
     for topic in topics:
         info = await hall.engine.get_topic(topic, hall.clock.now())
         if info is not None:
-            assert info.counts[PENDING] == 0 or hall.room.is_empty((topic,)), "somebody was not woken"
+            assert info.counts[PENDING] == 0 or hall.long_polls.is_empty((topic,)), "somebody was not woken"
             active += info.counts[ACTIVE]
     assert active == len(got), "a task was claimed for somebody who never got it"
     await hall.advance(10 * SECOND)
@@ -238,7 +238,7 @@ async def test_a_task_claimed_for_somebody_who_left_is_released_at_once(end: str
     elif end == "over":
         hall.clock.advance(SECOND)
     else:
-        hall.room.close()
+        hall.long_polls.close()
     await hall.settle()
     assert first.done()
     engine.answer.set()

@@ -12,7 +12,7 @@ from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.clock import SystemClock
 from ratus.core.records import ARCHIVED, PENDING, Claim, CommitRecord, TaskRecord
-from ratus.runtime.long_polls import WaitingRoom, Want
+from ratus.runtime.long_polls import LongPollQueue, Want
 from ratus.testing import START
 from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, Ear
 from tests.engines.mongodb import servers
@@ -141,12 +141,12 @@ async def test_a_waiting_request_is_served_by_anothers_insert(
         await engine.open(START)
     await producer.delete_topics()
     await asyncio.wait_for(consumer._watcher.following.wait(), PATIENCE)
-    room = WaitingRoom(consumer, clock)
+    queue = LongPollQueue(consumer, clock)
     delays = []
     for number in range(10):
         want = Want(("t",), "", 1, MINUTE, None)
-        wait = asyncio.create_task(room.wait(want, clock.monotonic() + MINUTE, lambda _: None))
-        # Time for the room to look and to fall asleep.
+        wait = asyncio.create_task(queue.wait(want, clock.monotonic() + MINUTE, lambda _: None))
+        # Time for the queue to look and to fall asleep.
         await asyncio.sleep(0.1)
         task = TaskRecord(f"{number}", "t", clock.now(), clock.now())
         await producer.insert([task], clock.now())
@@ -155,7 +155,7 @@ async def test_a_waiting_request_is_served_by_anothers_insert(
         delays.append(clock.now() - inserted)
         assert claimed.id == f"{number}"
         await producer.commit([CommitRecord(claimed.id, claimed.nonce)], clock.now())
-    # The room by itself looks twice a second: half of the waits would be longer than this.
+    # The queue by itself looks twice a second: half of the waits would be longer than this.
     assert sorted(delays)[len(delays) // 2] < 0.2 * SECOND
     for engine in (producer, consumer):
         await engine.close(START)

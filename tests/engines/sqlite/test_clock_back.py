@@ -89,7 +89,7 @@ async def test_a_poll_that_waits_gets_what_is_still_due(open_engine: Open) -> No
     await hall.engine.insert([new("1", later=-SECOND), new("2")], START)
     assert await hall.wait() == ["1"]
     hall.clock.step(-HOUR)
-    hall.room.clock_stepped()
+    hall.long_polls.clock_stepped()
     assert await hall.wait(wait=MINUTE) == ["2"]
 
 

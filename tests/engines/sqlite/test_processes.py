@@ -16,7 +16,7 @@ from ratus_engines.sqlite.engine import SqliteEngine
 from ratus.core.clock import SystemClock
 from ratus.core.errors import ServiceUnavailable
 from ratus.core.records import ACTIVE, PENDING, Claim, CommitRecord, TaskRecord
-from ratus.runtime.long_polls import WaitingRoom, Want
+from ratus.runtime.long_polls import LongPollQueue, Want
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
 from tests.engines.sqlite.crowd import Caller
@@ -73,20 +73,20 @@ async def test_servers_share_a_file(tmp_path: Path, path: Path) -> None:
         assert counts == [(len(inserted), len(claimed), 0)] * 3
 
 
-async def wait_for(room: WaitingRoom, clock: SystemClock, *topics: str) -> tuple[str, float]:
+async def wait_for(queue: LongPollQueue, clock: SystemClock, *topics: str) -> tuple[str, float]:
     """Wait for a task; its id and when it was there."""
     want = Want(topics, "consumer", 1, MINUTE, None)
-    (task,) = await room.wait(want, clock.monotonic() + MINUTE, lambda callback: None)
+    (task,) = await queue.wait(want, clock.monotonic() + MINUTE, lambda callback: None)
     return task.id, time.monotonic()
 
 
 async def test_a_wait_ends_soon_after_another_process_inserted(open_engine: Open) -> None:
     waiting, inserting = await open_engine(), await open_engine()
     clock = SystemClock()
-    room = WaitingRoom(waiting, clock)
+    queue = LongPollQueue(waiting, clock)
     took = []
     for number in range(5):
-        waiter = asyncio.ensure_future(wait_for(room, clock, "t"))
+        waiter = asyncio.ensure_future(wait_for(queue, clock, "t"))
         await asyncio.sleep(0.03 * number)
         started = time.monotonic()
         await inserting.insert([new(str(number))], clock.now())
@@ -101,12 +101,12 @@ async def test_a_wait_ends_soon_after_another_process_inserted(open_engine: Open
 async def test_a_wait_hears_of_a_resumed_topic_and_of_a_release(open_engine: Open) -> None:
     waiting, other = await open_engine(), await open_engine()
     clock = SystemClock()
-    room = WaitingRoom(waiting, clock)
+    queue = LongPollQueue(waiting, clock)
     await other.set_paused("paused", True)
     await other.insert([new("1", "paused"), new("2", "claimed")], clock.now())
     (task,) = await other.claim(Claim(("claimed",), clock.now() + MINUTE), clock.now())
-    first = asyncio.ensure_future(wait_for(room, clock, "paused"))
-    second = asyncio.ensure_future(wait_for(room, clock, "claimed", "another"))
+    first = asyncio.ensure_future(wait_for(queue, clock, "paused"))
+    second = asyncio.ensure_future(wait_for(queue, clock, "claimed", "another"))
     await asyncio.sleep(0.15)
     assert not first.done()
     assert not second.done()
