@@ -38,7 +38,7 @@ __all__ = [
 ROOT = Path(__file__).parent.parent
 
 # A server is up in well under a second and stops as fast; a busy machine may take much longer.
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def free_port() -> int:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from ratus import AsyncClient, AsyncDelivery, Client
 from ratus.calls.retrying import Backoff
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds that a test waits for what should happen at once."""
 
 BOTH = ("sync", "async")

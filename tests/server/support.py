@@ -24,7 +24,7 @@ from ratus.server.load import Load
 from ratus.server.state import GuardedState
 
 # Everything here happens on loopback: whatever takes longer than this has failed.
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class SilentService:
