@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ratus.calls.async_connections import AsyncConnections, AsyncInterrupt
 from ratus.calls.base import BaseCalls, conclude, note_lost_attempt
 from ratus.calls.inputs import DurationLike
-from ratus.calls.requests import Batch, Request
+from ratus.calls.requests import Request
 from ratus.calls.retrying import Attempts
+from ratus.calls.steps import Pause, Step, Steps, run_async
 from ratus.core.errors import RatusError
 
 T = TypeVar("T")
@@ -85,13 +85,12 @@ class AsyncCalls(BaseCalls):
                     raise
             await asyncio.sleep(pause)
 
-    async def _send(self, batch: Batch[T]) -> AsyncIterator[T]:
-        """Send a batch, in parts where the server takes less at a time; the answers in order."""
-        waiting = [batch]
-        while waiting:
-            part = waiting.pop()
-            try:
-                yield await self._call(part.request())
-            except RatusError as error:
-                self._bounds.refused_batch(error, len(part), part.size)
-                waiting += reversed(part.halves())
+    async def _run(self, steps: Steps[T]) -> T:
+        """Carry out an operation of several calls."""
+
+        async def carry_out(step: Step) -> Any:
+            if isinstance(step, Pause):
+                return await asyncio.sleep(step.seconds)
+            return await self._call(step.request, step.attempts, patience=step.patience)
+
+        return await run_async(steps, carry_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from typing import Final, TypeVar
 
 from ratus import __version__
@@ -14,24 +15,17 @@ from ratus.calls.http1 import Requests, Response
 from ratus.calls.inputs import DurationLike, seconds
 from ratus.calls.requests import Request
 from ratus.calls.retrying import Attempts, Backoff
-from ratus.core.errors import Conflict, NotFound, RatusError, TaskFailed
-from ratus.core.models import Task, TaskState
+from ratus.core.errors import Conflict, NotFound, RatusError
 
 T = TypeVar("T")
 
 DEFAULT_RETRIES: Final = 5
 """Repetitions of a call: with the pauses between them about three seconds, a server's restart."""
 
-SETTLED: Final = (TaskState.COMPLETED, TaskState.ARCHIVED)
-"""The states in which nothing more is going to happen to a task by itself."""
-
-WAIT_PAUSE: Final = 0.25
-"""Seconds before asking again, where an answer came at once that should have waited."""
-
 _MAYBE_DONE: Final = "an earlier attempt of this call lost its answer and may have been carried out"
 
 
-class BaseCalls:
+class BaseCalls(ABC):
     """The settings of a client, and how its requests are written and repeated."""
 
     def __init__(
@@ -74,6 +68,11 @@ class BaseCalls:
         """Under which name tasks are claimed where none is given."""
         return self._consumer
 
+    @property
+    @abstractmethod
+    def _closed(self) -> bool:
+        """Whether it was closed: every call fails from now on."""
+
     def _attempts(self, request: Request[T]) -> Attempts:
         return Attempts(request.repeat, self._retries, self._backoff)
 
@@ -93,17 +92,6 @@ def conclude(request: Request[T], response: Response) -> T:
     if request.absent is not None and isinstance(error, NotFound):
         return request.absent()
     raise error
-
-
-def completed(task: Task) -> Task:
-    """The task, when it is completed. Raises `TaskFailed`, or `TimeoutError` while it may still be."""
-    if task.state is TaskState.COMPLETED:
-        return task
-    name = f"task {task.id!r} in {task.topic!r}"
-    if task.state is not TaskState.ARCHIVED:
-        raise TimeoutError(f"{name} is not completed yet: it is {task.state.name.lower()}")
-    reason = task.error.partition("\n")[0] or task.outcome or "it was archived"
-    raise TaskFailed(f"{name}: {reason}", task)
 
 
 def note_lost_attempt(error: RatusError, attempts: Attempts) -> None:

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from ratus.calls import requests
 from ratus.calls.async_calls import AsyncCalls
+from ratus.calls.base import BaseCalls
 from ratus.calls.claims import Claimed, committed_under
 from ratus.calls.failures import describe, shorten
 from ratus.calls.inputs import (
@@ -29,8 +30,8 @@ from ratus.calls.inputs import (
     time_text,
 )
 from ratus.calls.requests import Request
+from ratus.calls.steps import Steps, call
 from ratus.calls.sync_calls import SyncCalls
-from ratus.calls.sync_connections import Interrupt
 from ratus.core.errors import Conflict, NotFound, RatusError
 from ratus.core.models import Commit, Promise, Task, TaskState
 from ratus.core.times import parse_time
@@ -306,8 +307,43 @@ class BaseDelivery:
         if isinstance(error, Conflict | NotFound):
             self._lost = True
 
-    def _is_mine(self, task: Task) -> bool:
-        return committed_under(task, self._claimed)
+    def _settle(self, calls: BaseCalls, request: Request[Task]) -> Steps[Task]:
+        """Commit or release, by a request that does."""
+        attempts = calls._attempts(request)
+        try:
+            task = yield from call(request, attempts)
+        except RatusError as error:
+            # The lost attempt may have done it, and cleared the nonce that the second one came with.
+            found = (yield from self._find()) if attempts.lost and isinstance(error, Conflict) else None
+            if found is None:
+                self._refused(error)
+                raise
+            task = found
+        self._done()
+        return task
+
+    def _find(self) -> Steps[Task | None]:
+        """The task, when it was committed under this very claim."""
+        try:
+            task = yield from call(requests.get_task(self.id, None))
+        except NotFound:
+            return None
+        return task if committed_under(task, self._claimed) else None
+
+    def _extend(
+        self, calls: BaseCalls, timeout: DurationLike | None, deadline: TimeLike | None
+    ) -> Steps[Promise]:
+        lease = self._lease(timeout, deadline)
+        request = self._extend_request(timeout, deadline)
+        attempts = calls._attempts(request)
+        try:
+            promise = yield from call(request, attempts)
+        except RatusError as error:
+            self._refused(error)
+            raise
+        self._extended(promise, attempts.begun, lease)
+        self._regained()
+        return promise
 
 
 class Delivery(BaseDelivery):
@@ -331,52 +367,18 @@ class Delivery(BaseDelivery):
 
         Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
         """
-        return self._settle(self._commit_request())
+        return self._client._run(self._settle(self._client, self._commit_request()))
 
     def release(self) -> None:
         """Give the task back as if it had not been claimed. Raises as `commit` does."""
-        self._settle(self._release_request())
+        self._client._run(self._settle(self._client, self._release_request()))
 
     def extend(self, timeout: DurationLike | None = None, *, deadline: TimeLike | None = None) -> Promise:
         """Hold the claim for longer: `timeout` from now, by default as long as it was claimed for.
 
         Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
         """
-        lease = self._lease(timeout, deadline)
-        request = self._extend_request(timeout, deadline)
-        attempts = self._client._attempts(request)
-        try:
-            promise = self._client._call(request, attempts)
-        except RatusError as error:
-            self._refused(error)
-            raise
-        self._extended(promise, attempts.begun, lease)
-        self._regained()
-        return promise
-
-    def _settle(self, request: Request[Task], interrupt: Interrupt | None = None) -> Task:
-        """Commit or release."""
-        attempts = self._client._attempts(request)
-        try:
-            task = self._client._call(request, attempts, interrupt)
-        except RatusError as error:
-            # The lost attempt may have done it, and cleared the nonce that the second one came with.
-            again = attempts.lost and isinstance(error, Conflict)
-            found = self._find(interrupt) if again else None
-            if found is None:
-                self._refused(error)
-                raise
-            task = found
-        self._done()
-        return task
-
-    def _find(self, interrupt: Interrupt | None = None) -> Task | None:
-        """The task, when it was committed under this very claim."""
-        try:
-            task = self._client._call(requests.get_task(self.id, None), interrupt=interrupt)
-        except NotFound:
-            return None
-        return task if self._is_mine(task) else None
+        return self._client._run(self._extend(self._client, timeout, deadline))
 
     def __enter__(self) -> Self:
         return self
@@ -413,51 +415,24 @@ class AsyncDelivery(BaseDelivery):
         self._client = client
 
     async def commit(self) -> Task:
-        """As `Delivery.commit`."""
-        return await self._settle(self._commit_request())
+        """Say what has become of the task; the task as it is then.
+
+        Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
+        """
+        return await self._client._run(self._settle(self._client, self._commit_request()))
 
     async def release(self) -> None:
-        """As `Delivery.release`."""
-        await self._settle(self._release_request())
+        """Give the task back as if it had not been claimed. Raises as `commit` does."""
+        await self._client._run(self._settle(self._client, self._release_request()))
 
     async def extend(
         self, timeout: DurationLike | None = None, *, deadline: TimeLike | None = None
     ) -> Promise:
-        """As `Delivery.extend`."""
-        lease = self._lease(timeout, deadline)
-        request = self._extend_request(timeout, deadline)
-        attempts = self._client._attempts(request)
-        try:
-            promise = await self._client._call(request, attempts)
-        except RatusError as error:
-            self._refused(error)
-            raise
-        self._extended(promise, attempts.begun, lease)
-        self._regained()
-        return promise
+        """Hold the claim for longer: `timeout` from now, by default as long as it was claimed for.
 
-    async def _settle(self, request: Request[Task]) -> Task:
-        """Commit or release."""
-        attempts = self._client._attempts(request)
-        try:
-            task = await self._client._call(request, attempts)
-        except RatusError as error:
-            # The lost attempt may have done it, and cleared the nonce that the second one came with.
-            found = await self._find() if attempts.lost and isinstance(error, Conflict) else None
-            if found is None:
-                self._refused(error)
-                raise
-            task = found
-        self._done()
-        return task
-
-    async def _find(self) -> Task | None:
-        """The task, when it was committed under this very claim."""
-        try:
-            task = await self._client._call(requests.get_task(self.id, None))
-        except NotFound:
-            return None
-        return task if self._is_mine(task) else None
+        Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
+        """
+        return await self._client._run(self._extend(self._client, timeout, deadline))
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,18 +1,20 @@
-"""Synchronous calls: sent, repeated where that is safe, and sent in parts where the server takes less."""
+"""Synchronous calls: sent, and repeated where that is safe."""
 
 from __future__ import annotations
 
 import ssl
+import sys
 import time
 import warnings
 from asyncio import _get_running_loop
-from collections.abc import Iterator
-from typing import TypeVar
+from types import FrameType
+from typing import Any, TypeVar
 
 from ratus.calls.base import BaseCalls, conclude, note_lost_attempt
 from ratus.calls.inputs import DurationLike
-from ratus.calls.requests import Batch, Request
+from ratus.calls.requests import Request
 from ratus.calls.retrying import Attempts
+from ratus.calls.steps import Pause, Step, Steps, run
 from ratus.calls.sync_connections import Interrupt, SyncConnections
 from ratus.core.errors import RatusError
 
@@ -79,22 +81,31 @@ class SyncCalls(BaseCalls):
                     raise
             time.sleep(pause)
 
+    def _run(self, steps: Steps[T], interrupt: Interrupt | None = None) -> T:
+        """Carry out an operation of several calls."""
+
+        def carry_out(step: Step) -> Any:
+            if isinstance(step, Pause):
+                return time.sleep(step.seconds)
+            return self._call(step.request, step.attempts, interrupt, step.patience)
+
+        return run(steps, carry_out)
+
     def _warn_of_event_loop(self) -> None:
         self._warned = True
         warnings.warn(
             "a Client is used within a running event loop, which stands still during each call; use an "
             "AsyncClient, or call it by asyncio.to_thread",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=_frames_of_ratus() + 1,
         )
 
-    def _send(self, batch: Batch[T]) -> Iterator[T]:
-        """Send a batch, in parts where the server takes less at a time; the answers in order."""
-        waiting = [batch]
-        while waiting:
-            part = waiting.pop()
-            try:
-                yield self._call(part.request())
-            except RatusError as error:
-                self._bounds.refused_batch(error, len(part), part.size)
-                waiting += reversed(part.halves())
+
+def _frames_of_ratus() -> int:
+    """How many frames of this package lie between its caller's frame, included, and the program's."""
+    frame: FrameType | None = sys._getframe(1)
+    count = 0
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("ratus."):
+        frame = frame.f_back
+        count += 1
+    return count

@@ -4,22 +4,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Literal, Self
 
-from ratus.calls import requests
+from ratus.calls import requests, steps
 from ratus.calls.async_calls import AsyncCalls
-from ratus.calls.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, completed
+from ratus.calls.base import DEFAULT_RETRIES
 from ratus.calls.claims import Claimed
 from ratus.calls.delivery import AsyncDelivery, lease_of
-from ratus.calls.inputs import DurationLike, TimeLike, Topics, seconds
+from ratus.calls.inputs import DurationLike, TimeLike, Topics
 from ratus.calls.requests import BATCH_ITEMS
 from ratus.calls.responses import TaskPage
-from ratus.core.errors import BadRequest
 from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 from ratus.worker.coroutines import AsyncWorker
 from ratus.worker.options import DEFAULT_PREFETCH, AsyncHandler
@@ -67,39 +64,38 @@ class AsyncClient(AsyncCalls):
     # ---- topics ------------------------------------------------------------------------------------
 
     async def list_topics(self, *, limit: int | None = None, offset: int | None = None) -> list[Topic]:
-        """As `Client.list_topics`."""
+        """A page of the topics, by default the first ten; only their names. See also `iter_topics`."""
         return await self._call(requests.list_topics(limit, offset))
 
     async def iter_topics(self, *, page_size: int = 100) -> AsyncIterator[Topic]:
-        """As `Client.iter_topics`, for `async for`."""
-        offset = 0
-        while True:
-            limit = min(page_size, self._bounds.page)
-            try:
-                page = await self.list_topics(limit=limit, offset=offset)
-            except BadRequest as error:
-                self._bounds.refused_page(error, limit)
-                continue
+        """All topics, fetched page by page; only their names.
+
+        A topic that begins or ends meanwhile may shift the others, so that one is given twice or not at all.
+        Raises `BadRequest` after as many topics as the server lets a list skip (10,000 by default).
+        """
+        offset: int | None = 0
+        while offset is not None:
+            page, offset = await self._run(steps.page_of_topics(offset, page_size, self._bounds))
             for topic in page:
                 yield topic
-            offset += len(page)
-            if not page or len(page) < limit:
-                return
 
     async def get_topic(self, topic: str) -> Topic:
-        """As `Client.get_topic`."""
+        """One topic: how many tasks it has in which state, how many are due, whether it is paused.
+
+        Raises `NotFound` when it has neither tasks nor a setting.
+        """
         return await self._call(requests.get_topic(topic))
 
     async def patch_topic(self, topic: str, *, paused: bool | None = None) -> Topic:
-        """As `Client.patch_topic`."""
+        """Pause a topic (it then hands out nothing) or let it go on; the topic as it is then."""
         return await self._call(requests.patch_topic(topic, paused))
 
     async def delete_topic(self, topic: str) -> int:
-        """As `Client.delete_topic`."""
+        """Delete a topic: its tasks and its setting. How many tasks that were."""
         return await self._call(requests.delete_topic(topic))
 
     async def delete_topics(self) -> int:
-        """As `Client.delete_topics`."""
+        """Delete everything. How many tasks that were."""
         return await self._call(requests.delete_topics())
 
     # ---- tasks -------------------------------------------------------------------------------------
@@ -116,7 +112,11 @@ class AsyncClient(AsyncCalls):
         producer: str | None = None,
         consumer: str | None = None,
     ) -> TaskPage:
-        """As `Client.list_tasks`."""
+        """A page of a topic's tasks in order of creation, by default the first ten.
+
+        `after` walks by cursor: `""` for the first page, then the page's `next`; it never skips a task that
+        stays. The other arguments leave out tasks that differ. See also `iter_tasks`.
+        """
         return await self._call(
             requests.list_tasks(
                 topic,
@@ -140,23 +140,21 @@ class AsyncClient(AsyncCalls):
         consumer: str | None = None,
         page_size: int = 100,
     ) -> AsyncIterator[Task]:
-        """As `Client.iter_tasks`, for `async for`."""
+        """All tasks of a topic in order of creation, fetched page by page; filtered as by `list_tasks`."""
         after = ""
         while True:
-            limit = min(page_size, self._bounds.page)
-            try:
-                page = await self.list_tasks(
+            page = await self._run(
+                steps.page_of_tasks(
                     topic,
-                    limit=limit,
-                    after=after,
+                    after,
+                    page_size,
+                    self._bounds,
                     state=state,
                     outcome=outcome,
                     producer=producer,
                     consumer=consumer,
                 )
-            except BadRequest as error:
-                self._bounds.refused_page(error, limit)
-                continue
+            )
             for task in page:
                 yield task
             if not (after := page.next):
@@ -165,77 +163,66 @@ class AsyncClient(AsyncCalls):
     async def insert_tasks(
         self, tasks: Iterable[Task], *, topic: str | None = None, batch_size: int = BATCH_ITEMS
     ) -> Updated:
-        """As `Client.insert_tasks`."""
-        return await self._write("POST", tasks, topic, batch_size)
+        """Insert many tasks, ignoring those whose id exists. How many are new.
+
+        `topic` is that of the tasks that have none of their own. They are sent in batches of at most
+        `batch_size` tasks and about 1 MiB, so there may be any number, from a generator too. When an error
+        ends it, earlier batches are in. After a lost answer a batch is sent again, and what the first
+        attempt had inserted then does not count as new.
+        """
+        return await self._run(steps.write_tasks("POST", tasks, topic, batch_size, self._bounds))
 
     async def upsert_tasks(
         self, tasks: Iterable[Task], *, topic: str | None = None, batch_size: int = BATCH_ITEMS
     ) -> Updated:
-        """As `Client.upsert_tasks`."""
-        return await self._write("PUT", tasks, topic, batch_size)
-
-    async def _write(
-        self, method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int
-    ) -> Updated:
-        created = updated = 0
-        for batch in requests.write_tasks(method, tasks, topic, batch_size, self._bounds):
-            async for written in self._send(batch):
-                created += written.created
-                updated += written.updated
-        return Updated(created=created, updated=updated)
+        """Insert or replace many tasks; as `insert_tasks` otherwise. How many are new and were replaced."""
+        return await self._run(steps.write_tasks("PUT", tasks, topic, batch_size, self._bounds))
 
     async def patch_tasks(
         self, commits: Iterable[CommitItem], *, batch_size: int = BATCH_ITEMS
     ) -> list[CommitResult]:
-        """As `Client.patch_tasks`."""
-        results: list[CommitResult] = []
-        for batch in requests.patch_tasks(commits, batch_size, self._bounds):
-            async for some in self._send(batch):
-                results += some
-        return results
+        """Commit many tasks, of any topics. Each commit stands alone and has its own result, in order."""
+        return await self._run(steps.patch_tasks(commits, batch_size, self._bounds))
 
     async def delete_tasks(self, topic: str) -> int:
-        """As `Client.delete_tasks`."""
+        """Delete all tasks of a topic. How many that were."""
         return await self._call(requests.delete_tasks(topic))
 
     async def get_task(self, task_id: str, *, wait: DurationLike | None = None) -> Task:
-        """As `Client.get_task`."""
+        """One task. With `wait`, as soon as it is completed or archived, or as it is when the wait ends.
+
+        The server bounds the wait (60 s by default); `wait_for_task` is not bound. Raises `NotFound`.
+        """
         return await self._call(requests.get_task(task_id, wait))
 
     async def wait_for_task(
         self, task_id: str, wait: DurationLike | None = None, *, check: bool = False
     ) -> Task:
-        """As `Client.wait_for_task`."""
-        until = None if wait is None else time.monotonic() + seconds(wait, "wait")
-        while True:
-            begun = time.monotonic()
-            longest = self._bounds.wait
-            left = longest if until is None else min(longest, max(until - begun, 0.0))
-            try:
-                task = await self.get_task(task_id, wait=left)
-            except BadRequest as error:
-                self._bounds.refused_wait(error, left)
-                continue
-            now = time.monotonic()
-            if task.state in SETTLED or (until is not None and now >= until):
-                return completed(task) if check else task
-            if not left or now - begun < left / 2:
-                await asyncio.sleep(WAIT_PAUSE)
+        """The task once it is completed or archived; as it is when the wait ends, if one was given.
+
+        Look at its `state` to tell them apart. Or `check`: then the task is completed, or it is an error:
+        `TaskFailed` when it was archived, `TimeoutError` when the wait ended before. Raises `NotFound` when
+        there is no such task.
+        """
+        return await self._run(steps.wait_for_task(task_id, wait, self._bounds, check=check))
 
     async def insert_task(self, task: Task) -> Updated:
-        """As `Client.insert_task`."""
+        """Insert a task. Raises `Conflict` when its id exists, in whatever topic."""
         return await self._call(requests.write_task("POST", task))
 
     async def upsert_task(self, task: Task) -> Updated:
-        """As `Client.upsert_task`."""
+        """Insert a task, or replace the one with its id, whatever its state."""
         return await self._call(requests.write_task("PUT", task))
 
     async def patch_task(self, task_id: str, commit: Commit | None = None) -> Task:
-        """As `Client.patch_task`."""
+        """Commit a task; the task as it is then. Without a nonce in the commit it is forced.
+
+        Raises `Conflict` when the nonce is not the task's, and `NotFound`.
+        """
         return await self._call(requests.patch_task(task_id, commit))
 
     async def delete_task(self, task_id: str) -> int:
-        """As `Client.delete_task`."""
+        """Delete a task, whatever its state. 1, or 0 when there was none."""
         return await self._call(requests.delete_task(task_id))
 
     # ---- promises ----------------------------------------------------------------------------------
@@ -249,7 +236,12 @@ class AsyncClient(AsyncCalls):
         wait: DurationLike | None = None,
         consumer: str | None = None,
     ) -> AsyncDelivery | None:
-        """As `Client.poll`."""
+        """Claim the next task that is due, or `None`.
+
+        Of several topics, one is only looked into while none before it has a task that is due. The claim
+        lapses after `timeout` (10 minutes by default) or at the `deadline`. `wait` is how long to wait for a
+        task, bounded by the server (60 s by default).
+        """
         found = await self.poll_many(
             topics, 1, timeout=timeout, deadline=deadline, wait=wait, consumer=consumer
         )
@@ -265,7 +257,10 @@ class AsyncClient(AsyncCalls):
         wait: DurationLike | None = None,
         consumer: str | None = None,
     ) -> list[AsyncDelivery]:
-        """As `Client.poll_many`."""
+        """Claim up to `limit` tasks that are due; none is an empty list. As `poll` otherwise.
+
+        With `wait` it returns as soon as there is any, however few.
+        """
         name = self._consumer if consumer is None else consumer
         request = requests.poll(
             topics, limit=limit, consumer=name, timeout=timeout, deadline=deadline, wait=wait
@@ -275,15 +270,15 @@ class AsyncClient(AsyncCalls):
     async def list_promises(
         self, topic: str, *, limit: int | None = None, offset: int | None = None
     ) -> list[Promise]:
-        """As `Client.list_promises`."""
+        """A page of the running claims of a topic, by default the first ten."""
         return await self._call(requests.list_promises(topic, limit, offset))
 
     async def delete_promises(self, topic: str) -> int:
-        """As `Client.delete_promises`."""
+        """Release all claims of a topic. How many that were."""
         return await self._call(requests.delete_promises(topic))
 
     async def get_promise(self, task_id: str) -> Promise:
-        """As `Client.get_promise`."""
+        """The running claim of a task. Raises `NotFound` when it is not claimed."""
         return await self._call(requests.get_promise(task_id))
 
     async def insert_promise(
@@ -294,7 +289,7 @@ class AsyncClient(AsyncCalls):
         deadline: TimeLike | None = None,
         consumer: str | None = None,
     ) -> AsyncDelivery:
-        """As `Client.insert_promise`."""
+        """Claim this very task, even before it is due. Raises `Conflict` unless it is pending; `NotFound`."""
         return await self._claim("POST", task_id, timeout, deadline, consumer)
 
     async def upsert_promise(
@@ -305,7 +300,7 @@ class AsyncClient(AsyncCalls):
         deadline: TimeLike | None = None,
         consumer: str | None = None,
     ) -> AsyncDelivery:
-        """As `Client.upsert_promise`."""
+        """Claim this very task whatever its state, even from another consumer. Raises `NotFound`."""
         return await self._claim("PUT", task_id, timeout, deadline, consumer)
 
     async def _claim(
@@ -328,25 +323,32 @@ class AsyncClient(AsyncCalls):
         timeout: DurationLike | None = None,
         deadline: TimeLike | None = None,
     ) -> Promise:
-        """As `Client.extend_promise`."""
+        """Move the deadline of a claim: `timeout` from now (10 minutes by default), or to `deadline`.
+
+        Raises `Conflict` when the task is not claimed under this nonce (without one it is forced), and
+        `NotFound`.
+        """
         return await self._call(requests.extend_promise(task_id, nonce, timeout, deadline))
 
     async def delete_promise(self, task_id: str, *, nonce: str = "") -> int:
-        """As `Client.delete_promise`."""
+        """Release a claim: with a nonce only the one that has it, without one whichever there is. 1, or 0.
+
+        Raises `Conflict` when the task has another nonce, or none.
+        """
         return await self._call(requests.delete_promise(task_id, nonce))
 
     # ---- operation ---------------------------------------------------------------------------------
 
     async def get_liveness(self) -> None:
-        """As `Client.get_liveness`."""
+        """Return when the server is up. Raises `RatusError` when it is not; never repeated."""
         await self._call(requests.get_liveness())
 
     async def get_readiness(self) -> None:
-        """As `Client.get_readiness`."""
+        """Return when the server can serve. Raises `ServiceUnavailable` or `TransportError`; not repeated."""
         await self._call(requests.get_readiness())
 
     async def get_metrics(self) -> str:
-        """As `Client.get_metrics`."""
+        """The server's metrics, in the text format of Prometheus."""
         return await self._call(requests.get_metrics())
 
     # ---- working -----------------------------------------------------------------------------------
@@ -364,7 +366,11 @@ class AsyncClient(AsyncCalls):
         consumer: str | None = None,
         signals: bool = True,
     ) -> None:
-        """As `Client.subscribe`."""
+        """Work on the tasks of one topic, or of several by preference, until stopped; see `AsyncWorker`.
+
+        Returns after `stop`, SIGTERM or Ctrl-C, once it has drained. Raises the server's error when going on
+        is of no use, such as `Unauthorized`.
+        """
         worker = AsyncWorker(
             self,
             topics,
@@ -384,7 +390,7 @@ class AsyncClient(AsyncCalls):
             self._workers.discard(worker)
 
     def stop(self) -> None:
-        """As `Client.stop`."""
+        """Have every `subscribe` of this client drain and return. From any thread, a handler's included."""
         for worker in list(self._workers):
             worker.stop()
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
 from asyncio import _get_running_loop
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Literal, Self
 
-from ratus.calls import requests
-from ratus.calls.base import DEFAULT_RETRIES, SETTLED, WAIT_PAUSE, completed
+from ratus.calls import requests, steps
+from ratus.calls.base import DEFAULT_RETRIES
 from ratus.calls.claims import Claimed
 from ratus.calls.delivery import Delivery, lease_of
-from ratus.calls.inputs import DurationLike, TimeLike, Topics, seconds
+from ratus.calls.inputs import DurationLike, TimeLike, Topics
 from ratus.calls.requests import BATCH_ITEMS
 from ratus.calls.responses import TaskPage
 from ratus.calls.sync_calls import SyncCalls
-from ratus.core.errors import BadRequest
 from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 from ratus.worker.options import DEFAULT_PREFETCH, Handler
 from ratus.worker.threads import Worker
@@ -88,18 +86,10 @@ class Client(SyncCalls):
         A topic that begins or ends meanwhile may shift the others, so that one is given twice or not at all.
         Raises `BadRequest` after as many topics as the server lets a list skip (10,000 by default).
         """
-        offset = 0
-        while True:
-            limit = min(page_size, self._bounds.page)
-            try:
-                page = self.list_topics(limit=limit, offset=offset)
-            except BadRequest as error:
-                self._bounds.refused_page(error, limit)
-                continue
+        offset: int | None = 0
+        while offset is not None:
+            page, offset = self._run(steps.page_of_topics(offset, page_size, self._bounds))
             yield from page
-            offset += len(page)
-            if not page or len(page) < limit:
-                return
 
     def get_topic(self, topic: str) -> Topic:
         """One topic: how many tasks it has in which state, how many are due, whether it is paused.
@@ -165,20 +155,18 @@ class Client(SyncCalls):
         """All tasks of a topic in order of creation, fetched page by page; filtered as by `list_tasks`."""
         after = ""
         while True:
-            limit = min(page_size, self._bounds.page)
-            try:
-                page = self.list_tasks(
+            page = self._run(
+                steps.page_of_tasks(
                     topic,
-                    limit=limit,
-                    after=after,
+                    after,
+                    page_size,
+                    self._bounds,
                     state=state,
                     outcome=outcome,
                     producer=producer,
                     consumer=consumer,
                 )
-            except BadRequest as error:
-                self._bounds.refused_page(error, limit)
-                continue
+            )
             yield from page
             if not (after := page.next):
                 return
@@ -193,33 +181,19 @@ class Client(SyncCalls):
         ends it, earlier batches are in. After a lost answer a batch is sent again, and what the first
         attempt had inserted then does not count as new.
         """
-        return self._write("POST", tasks, topic, batch_size)
+        return self._run(steps.write_tasks("POST", tasks, topic, batch_size, self._bounds))
 
     def upsert_tasks(
         self, tasks: Iterable[Task], *, topic: str | None = None, batch_size: int = BATCH_ITEMS
     ) -> Updated:
         """Insert or replace many tasks; as `insert_tasks` otherwise. How many are new and were replaced."""
-        return self._write("PUT", tasks, topic, batch_size)
-
-    def _write(
-        self, method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int
-    ) -> Updated:
-        created = updated = 0
-        for batch in requests.write_tasks(method, tasks, topic, batch_size, self._bounds):
-            for written in self._send(batch):
-                created += written.created
-                updated += written.updated
-        return Updated(created=created, updated=updated)
+        return self._run(steps.write_tasks("PUT", tasks, topic, batch_size, self._bounds))
 
     def patch_tasks(
         self, commits: Iterable[CommitItem], *, batch_size: int = BATCH_ITEMS
     ) -> list[CommitResult]:
         """Commit many tasks, of any topics. Each commit stands alone and has its own result, in order."""
-        results: list[CommitResult] = []
-        for batch in requests.patch_tasks(commits, batch_size, self._bounds):
-            for some in self._send(batch):
-                results += some
-        return results
+        return self._run(steps.patch_tasks(commits, batch_size, self._bounds))
 
     def delete_tasks(self, topic: str) -> int:
         """Delete all tasks of a topic. How many that were."""
@@ -239,21 +213,7 @@ class Client(SyncCalls):
         `TaskFailed` when it was archived, `TimeoutError` when the wait ended before. Raises `NotFound` when
         there is no such task.
         """
-        until = None if wait is None else time.monotonic() + seconds(wait, "wait")
-        while True:
-            begun = time.monotonic()
-            longest = self._bounds.wait
-            left = longest if until is None else min(longest, max(until - begun, 0.0))
-            try:
-                task = self.get_task(task_id, wait=left)
-            except BadRequest as error:
-                self._bounds.refused_wait(error, left)
-                continue
-            now = time.monotonic()
-            if task.state in SETTLED or (until is not None and now >= until):
-                return completed(task) if check else task
-            if not left or now - begun < left / 2:
-                time.sleep(WAIT_PAUSE)
+        return self._run(steps.wait_for_task(task_id, wait, self._bounds, check=check))
 
     def insert_task(self, task: Task) -> Updated:
         """Insert a task. Raises `Conflict` when its id exists, in whatever topic."""

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from ratus.calls import requests
 from ratus.calls.delivery import Delivery
-from ratus.calls.retrying import Attempts, Repeat
+from ratus.calls.steps import Pause, Step, run
 from ratus.calls.sync_calls import SyncCalls
 from ratus.calls.sync_connections import Interrupt
-from ratus.core.errors import NotFound, RatusError
 from ratus.worker import log
-from ratus.worker.commits import (
-    FULL,
-    LINGER_SECONDS,
-    Outcome,
-    find_unfit,
-    instead,
-    is_fatal,
-    is_too_much,
-    note_lost,
-    sort_statuses,
-    take_batch,
-)
-from ratus.worker.keeping import commit_seconds
+from ratus.worker.commits import FULL, LINGER_SECONDS, Outcome, take_batch
+from ratus.worker.sending import BatchSender
 
 _Outcome: TypeAlias = Outcome[Delivery]
 
@@ -48,6 +34,10 @@ class ThreadCommitter:
         on_end: Callable[[], None],
     ) -> None:
         self._client = client
+        self._given_up = threading.Event()
+        self._sender: BatchSender[Delivery] = BatchSender(
+            client, is_ended=self._given_up.is_set, on_fatal=self._end
+        )
         self._on_progress = on_progress
         self._on_fatal = on_fatal
         self._on_end = on_end
@@ -58,7 +48,6 @@ class ThreadCommitter:
         self._interrupt = Interrupt()
         self._finishing = False
         self._ended = False
-        self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ratus-commits", daemon=True)
 
     @property
@@ -116,94 +105,19 @@ class ThreadCommitter:
             self._full.clear()
             while self._waiting and not self._given_up.is_set():
                 self._sending = take_batch(self._waiting)
-                self._send(self._sending)
+                run(self._sender.send(self._sending), self._carry_out)
                 if not self._given_up.is_set():
                     self._sending = []
                 self._on_progress()
             if self._finishing or self._given_up.is_set():
                 return
 
-    def _send(self, batch: list[_Outcome]) -> None:
-        fenced = [outcome for outcome in batch if not outcome.forced]
-        for outcome in batch:
-            if outcome.forced:
-                self._send_forced(outcome)
-        client = self._client
-        failures = 0
-        # One attempt a call: the pauses between them are ended by `give_up`.
-        attempts = Attempts(Repeat.NEVER, 0, client._backoff)
-        while fenced and not self._given_up.is_set():
-            request = requests.commit_statuses([outcome.item for outcome in fenced])
-            claims = (outcome.delivery for outcome in fenced)
-            patience = commit_seconds(claims, time.monotonic(), client._request_seconds)
-            try:
-                statuses = client._call(request, attempts, self._interrupt, patience)
-                done, refused, again = sort_statuses(fenced, statuses)
-            except RatusError as error:
-                if self._given_up.is_set():
-                    return
-                if is_too_much(error):
-                    self._divide(fenced, error)
-                    return
-                if is_fatal(error) or client._closed:
-                    self._on_fatal(error)
-                    self._given_up.set()
-                    return
-                if failures == 0:
-                    log.warning("outcomes cannot be committed, trying again: %s", error)
-                failures += 1
-                self._pause(failures)
-                continue
-            for outcome in done:
-                outcome.delivery._done()
-            for outcome, reason in refused:
-                self._examine(outcome, reason, lost_answer=attempts.lost)
-            for outcome, reason in find_unfit(fenced, statuses):
-                self._replace(outcome, reason)
-            fenced = again
-            if again:
-                failures += 1
-                self._pause(failures)
+    def _carry_out(self, step: Step) -> Any:
+        """A step of the sender. Pauses and requests end when the committer gives up."""
+        if isinstance(step, Pause):
+            return self._given_up.wait(step.seconds)
+        return self._client._call(step.request, step.attempts, self._interrupt, step.patience)
 
-    def _pause(self, failures: int) -> None:
-        self._given_up.wait(self._client._backoff.pause(failures))
-
-    def _divide(self, batch: list[_Outcome], error: RatusError) -> None:
-        """A batch was refused as a whole: find the commit that is the reason."""
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            self._send(batch[:middle])
-            self._send(batch[middle:])
-            return
-        (outcome,) = batch
-        self._replace(outcome, error.message)
-
-    def _replace(self, outcome: _Outcome, reason: str) -> None:
-        """One commit was refused for what it holds."""
-        other = instead(outcome, reason)
-        if other is not None:
-            self._send([other])
-
-    def _examine(self, outcome: _Outcome, reason: str, *, lost_answer: bool) -> None:
-        """One commit was refused; after a lost answer it may be the second of two that meant the same."""
-        delivery = outcome.delivery
-        try:
-            if lost_answer and delivery._find(self._interrupt) is not None:
-                delivery._done()
-                return
-        except RatusError as error:
-            log.warning("what became of task %r could not be found out: %s", delivery.id, error)
-        note_lost(delivery, reason)
-
-    def _send_forced(self, outcome: _Outcome) -> None:
-        """A commit without a nonce must not be sent twice, so it goes alone."""
-        delivery = outcome.delivery
-        try:
-            delivery._settle(delivery._commit_request(), self._interrupt)
-        except NotFound as error:
-            note_lost(delivery, error.message)
-        except RatusError as error:
-            if is_too_much(error):
-                self._replace(outcome, error.message)
-                return
-            log.error("the forced commit of task %r failed: %s", delivery.id, error)
+    def _end(self, error: BaseException) -> None:
+        self._on_fatal(error)
+        self._given_up.set()

@@ -1,14 +1,10 @@
 """The worker of the synchronous client: handlers in threads.
 
-    the calling thread   waits for an order to stop, then drains
-    one thread           claims, with one long poll at a time however many handlers are idle
-    `concurrency` threads   run handlers
-    one thread           commits in batches (`thread_commits`)
-    one thread           has claims extended (`thread_extensions`), gives back those that no handler gets to
-
-`_held` has every claim that is neither committed nor released yet, by nonce. Only the thread that removes a
-claim from it commits or releases it, so a handler that returns at the moment it is abandoned is committed or
-released, and never both.
+the calling thread   waits for an order to stop, then drains
+one thread           claims, with one long poll at a time however many handlers are idle
+`concurrency` threads   run handlers
+one thread           commits in batches (`thread_commits`)
+one thread           has claims extended (`thread_extensions`), gives back those that no handler gets to
 """
 
 from __future__ import annotations
@@ -17,51 +13,25 @@ import contextlib
 import contextvars
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from ratus.calls import requests
-from ratus.calls.bounds import is_wait_refused, shorter_wait
+from ratus.calls.claims import Claimed
 from ratus.calls.delivery import Delivery
 from ratus.calls.inputs import DurationLike, Topics
-from ratus.calls.retrying import Attempts, Repeat
 from ratus.calls.sync_calls import SyncCalls
 from ratus.calls.sync_connections import Interrupt
-from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError
-from ratus.worker import log
-from ratus.worker.commits import (
-    BACKLOG,
-    Outcome,
-    is_fatal,
-    note_failure,
-    note_given_up,
-    outcome_of,
-)
+from ratus.core.errors import RatusError
+from ratus.worker.base import FINISH_SECONDS, INTERRUPT_SECONDS, BaseWorker
+from ratus.worker.commits import note_failure
 from ratus.worker.forks import generation, leave_child
 from ratus.worker.handlers import check_handler, refuse_unrun
-from ratus.worker.keeping import (
-    due_for_extension,
-    extension_seconds,
-    is_overdue,
-    put_off,
-    tick_seconds,
-)
+from ratus.worker.keeping import due_for_extension, tick_seconds
 from ratus.worker.options import DEFAULT_PREFETCH, Handler, Options
-from ratus.worker.pace import BATCH, Pace
 from ratus.worker.signals import listen
 from ratus.worker.thread_commits import ThreadCommitter
 from ratus.worker.thread_extensions import ExtensionThreads
-
-INTERRUPT_SECONDS: Final = 1.0
-"""How long the answer to an interrupted poll is waited for; it comes at once, unless the network is slow."""
-
-FINISH_SECONDS: Final = 5.0
-"""How long the last commits may take after the grace period."""
-
-EMPTY_PAUSE: Final = 0.5
-"""Seconds between polls where the server does not wait, or was not asked to."""
 
 _STOP: Final = "stop"
 _IDLE: Final = "idle"
@@ -69,7 +39,7 @@ _COMMITTED: Final = "committed"
 _HARMLESS: Final = (_STOP, _IDLE, _COMMITTED)
 
 
-class Worker:
+class Worker(BaseWorker[Delivery]):
     """Runs a handler on the tasks of one topic, or of several in order of preference, until it is stopped.
 
     - `concurrency`: how many handlers run at a time, each in a thread.
@@ -104,18 +74,13 @@ class Worker:
         signals: bool = True,
     ) -> None:
         check_handler(handler)
-        self._options = Options.check(
+        options = Options.check(
             topics, concurrency=concurrency, timeout=timeout, wait=wait, grace=grace, prefetch=prefetch
         )
-        self._client = client
+        super().__init__(client, options, consumer)
+        self._client: SyncCalls = client
         self._handler = handler
-        self._consumer = client.consumer if consumer is None else consumer
         self._with_signals = signals
-        self._pace = Pace(concurrency, prefetch)
-        self._batch = BATCH
-        self._wait = self._options.wait
-        self._ready: deque[Delivery] = deque()
-        self._held: dict[str, Delivery] = {}
         self._busy: list[Delivery | None] = [None] * concurrency
         self._committer = ThreadCommitter(
             client,
@@ -123,7 +88,7 @@ class Worker:
             on_fatal=self._give_up,
             on_end=lambda: self._orders.put(_COMMITTED),
         )
-        self._extensions = ExtensionThreads(self._extend_guarded)
+        self._extensions = ExtensionThreads(self._extend_in_thread)
         # What happened, for the calling thread. A SimpleQueue, since a signal handler may put into it.
         self._orders: SimpleQueue[str | BaseException] = SimpleQueue()
         self._work = threading.Condition()
@@ -136,7 +101,6 @@ class Worker:
         self._drained = threading.Event()
         self._interrupt = Interrupt()
         self._started = False
-        self._generation = generation()
 
     def stop(self) -> None:
         """Drain, then have `run` return. Returns at once; from any thread, a handler's included."""
@@ -183,7 +147,8 @@ class Worker:
         self._end_handlers()
         # A second signal ends it as well, and so does an error after which nothing can be committed.
         self._wait_while(lambda: self._alive > 0, until, lambda order: order not in _HARMLESS)
-        self._abandon()
+        for delivery in list(self._held.values()):
+            self._abandon(delivery)
         self._drained.set()
         self._extensions.end(INTERRUPT_SECONDS)
         keeper.join(INTERRUPT_SECONDS)
@@ -216,26 +181,17 @@ class Worker:
         with self._work:
             self._handlers_end = True
             self._work.notify_all()
-        with contextlib.suppress(IndexError):
-            while True:
-                self._release(self._ready.popleft())
-
-    def _abandon(self) -> None:
-        """Release the claims of handlers that still run; the handler sees it by `Delivery.lost`."""
-        for delivery in list(self._held.values()):
-            if self._release(delivery):
-                log.warning("task %r did not finish in time and is released", delivery.id)
-                delivery._lost = True
-
-    def _release(self, delivery: Delivery) -> bool:
-        """Give a claim back, unless its fate is decided."""
-        if self._held.pop(delivery.nonce, None) is None:
-            return False
-        self._committer.put(Outcome(delivery, delivery._release_item()))
-        return True
+        self._release_ready()
 
     def _signals(self) -> contextlib.AbstractContextManager[None]:
         return listen(self._orders.put) if self._with_signals else contextlib.nullcontext()
+
+    @property
+    def _commits(self) -> ThreadCommitter:
+        return self._committer
+
+    def _is_drained(self) -> bool:
+        return self._drained.is_set()
 
     def _give_up(self, error: BaseException) -> None:
         self._orders.put(error)
@@ -250,46 +206,26 @@ class Worker:
     # ---- claiming ----------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        failures = 0
         while not self._stopping.is_set():
-            want = self._wanted()
-            if not want:
+            limit = self._wanted()
+            if not limit:
                 self._sleep_until_demand()
                 continue
-            asked = time.monotonic()
+            begun = time.monotonic()
             try:
-                deliveries = self._claim(want)
+                claims = self._client._call(self._claiming.request(limit), interrupt=self._interrupt)
             except RatusError as error:
                 if self._stopping.is_set():
                     return
-                if is_wait_refused(error) and self._wait:
-                    self._wait = shorter_wait(self._wait)
-                    continue
-                if isinstance(error, BadRequest) and want > 1:
-                    # The server may be configured to hand out fewer at once.
-                    self._batch = want // 2
-                    continue
-                if is_fatal(error) or self._client._closed:
-                    self._give_up(error)
-                    return
-                if failures == 0:
-                    log.warning("cannot claim tasks, trying again: %s", error)
-                failures += 1
-                self._stopping.wait(self._client._backoff.pause(failures))
-                continue
-            if failures:
-                log.info("claiming tasks again")
-                failures = 0
-            if deliveries:
-                self._hand_out(deliveries)
-            elif time.monotonic() - asked < self._wait / 2 or not self._wait:
-                self._stopping.wait(EMPTY_PAUSE)
+                pause = self._claiming.failed(error, limit)
+            else:
+                pause = self._claiming.succeeded(len(claims), time.monotonic() - begun)
+                self._hand_out(claims)
+            if pause:
+                self._stopping.wait(pause)
 
     def _wanted(self) -> int:
-        if len(self._committer) >= BACKLOG:
-            return 0
-        running = sum(delivery is not None for delivery in self._busy)
-        return min(self._pace.wanted(running, len(self._ready)), self._batch)
+        return self._missing(sum(delivery is not None for delivery in self._busy))
 
     def _sleep_until_demand(self) -> None:
         self._low = self._pace.ahead // 2
@@ -304,25 +240,11 @@ class Worker:
         if self._poller_sleeps:
             self._demand.set()
 
-    def _claim(self, limit: int) -> list[Delivery]:
-        options = self._options
-        request = requests.poll(
-            options.topics,
-            limit=limit,
-            consumer=self._consumer,
-            timeout=options.timeout,
-            deadline=None,
-            wait=self._wait or None,
-            repeat=Repeat.NEVER,
-        )
-        claims = self._client._call(request, interrupt=self._interrupt)
-        return [Delivery(self._client, claim, options.timeout, options.timeout) for claim in claims]
-
-    def _hand_out(self, deliveries: list[Delivery]) -> None:
-        self._held.update({delivery.nonce: delivery for delivery in deliveries})
-        self._ready.extend(deliveries)
+    def _hand_out(self, claims: list[Claimed]) -> None:
+        timeout = self._options.timeout
+        self._hold([Delivery(self._client, claimed, timeout, timeout) for claimed in claims])
         with self._work:
-            self._work.notify(len(deliveries))
+            self._work.notify(len(claims))
 
     # ---- running -----------------------------------------------------------------------------------
 
@@ -361,9 +283,7 @@ class Worker:
 
     def _handle(self, delivery: Delivery) -> None:
         begun = time.monotonic()
-        if delivery._lost or begun >= delivery._expires:
-            # This process stood still: another consumer may have the task by now.
-            self._pass_over(delivery)
+        if self._pass_over(delivery, begun):
             return
         try:
             returned = self._handler(delivery)
@@ -377,19 +297,6 @@ class Worker:
         self._pace.record(time.monotonic() - begun)
         self._settle(delivery)
 
-    def _pass_over(self, delivery: Delivery) -> None:
-        log.warning("task %r in %r is not begun: its claim has lapsed", delivery.id, delivery.topic)
-        self._release(delivery)
-
-    def _settle(self, delivery: Delivery) -> None:
-        """Commit what has become of a delivery, unless its fate is decided."""
-        if self._held.pop(delivery.nonce, None) is None or delivery._settled:
-            return
-        if delivery._lost:
-            note_given_up(delivery)
-        else:
-            self._committer.put(outcome_of(delivery))
-
     def _fail_slot(self, slot: int, error: BaseException) -> None:
         delivery, self._busy[slot] = self._busy[slot], None
         if delivery is not None and delivery.nonce in self._held:
@@ -401,42 +308,9 @@ class Worker:
     def _keep(self) -> None:
         while not self._drained.wait(tick_seconds(self._options.timeout)):
             now = time.monotonic()
-            self._give_back_overdue(now)
+            self._release_overdue(now)
             for delivery in due_for_extension(list(self._held.values()), self._options.timeout, now):
                 self._extensions.begin(delivery)
 
-    def _give_back_overdue(self, now: float) -> None:
-        with contextlib.suppress(IndexError):
-            while True:
-                delivery = self._ready.popleft()
-                if not is_overdue(delivery, now):
-                    self._ready.appendleft(delivery)
-                    return
-                self._pace.stall()
-                self._release(delivery)
-
-    def _extend_guarded(self, delivery: Delivery, interrupt: Interrupt) -> None:
-        self._guard(lambda: self._extend(delivery, interrupt))
-
-    def _extend(self, delivery: Delivery, interrupt: Interrupt) -> None:
-        client, timeout = self._client, self._options.timeout
-        begun = time.monotonic()
-        request = delivery._extend_request(timeout, None)
-        attempts = Attempts(Repeat.NEVER, 0, client._backoff)
-        patience = extension_seconds(delivery, timeout, begun, client._request_seconds)
-        try:
-            promise = client._call(request, attempts, interrupt, patience)
-        except (Conflict, NotFound) as error:
-            # It may have been committed while this was on its way.
-            if delivery.nonce in self._held and not delivery._settled:
-                delivery._lost = True
-                log.warning("the claim of task %r was lost: %s", delivery.id, error)
-        except RatusError as error:
-            if self._drained.is_set():
-                return
-            if client._closed:
-                self._give_up(error)
-            put_off(delivery, timeout)
-            log.warning("the claim of task %r could not be extended: %s", delivery.id, error)
-        else:
-            delivery._extended(promise, begun, timeout)
+    def _extend_in_thread(self, delivery: Delivery, interrupt: Interrupt) -> None:
+        self._guard(lambda: self._client._run(self._extend(delivery), interrupt))

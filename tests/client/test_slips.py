@@ -111,6 +111,24 @@ def test_a_synchronous_client_within_an_event_loop_says_so(server: RatusServer) 
             client.list_topics()
 
 
+@pytest.mark.parametrize(
+    "make_call",
+    [
+        lambda client: client.list_topics(),
+        lambda client: client.insert_tasks([Task(id="1", topic="t")]),
+        lambda client: list(client.iter_topics()),
+        lambda client: client.poll("t"),
+    ],
+)
+def test_the_warning_names_the_line_of_the_program(server: RatusServer, make_call: Any) -> None:
+    async def call(client: Client) -> None:
+        make_call(client)
+
+    with Client(server.url) as client, pytest.warns(RuntimeWarning, match="AsyncClient") as caught:
+        asyncio.run(call(client))
+    assert caught[0].filename == __file__
+
+
 def test_a_synchronous_worker_within_an_event_loop_is_refused() -> None:
     async def work(client: Client) -> None:
         client.subscribe("t", print)

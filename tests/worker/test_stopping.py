@@ -18,13 +18,13 @@ import pytest
 
 from ratus import AsyncClient, Client, Task, TaskState, TransportError
 from ratus.testing import RatusServer
-from ratus.worker import threads
+from ratus.worker import base
 from tests.client.blackhole import Blackhole
 from tests.client.support import PATIENCE, InBackground, connect
 
 ROOT = Path(__file__).parents[2]
 
-SECONDS = 4 * threads.INTERRUPT_SECONDS + threads.FINISH_SECONDS
+SECONDS = 4 * base.INTERRUPT_SECONDS + base.FINISH_SECONDS
 """How long the parts of a stop may take beside the grace period."""
 
 

@@ -454,7 +454,7 @@ def test_a_server_that_hands_out_few_at_once_is_asked_for_few(kind: str) -> None
         assert states(observer) == (0, 0, 200, 0)
 
 
-@pytest.mark.parametrize("part", ["_claim", "_extend"])
+@pytest.mark.parametrize("part", ["_hand_out", "_extend"])
 def test_a_defect_ends_the_worker_and_does_not_let_it_stand_still(
     kind: str, part: str, live: RatusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
