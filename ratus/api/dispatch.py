@@ -22,8 +22,8 @@ from ratus.api.failed_tokens import FailedTokens
 from ratus.api.handlers import Handlers
 from ratus.api.large import SMALL, is_large
 from ratus.api.origins import READING, is_foreign
-from ratus.api.parsing import check_length
 from ratus.api.query import NO_QUERY, Query, decode_segment
+from ratus.api.readers import check_length
 from ratus.api.router import Match, Router
 from ratus.api.routes import ROUTES
 from ratus.core.clock import Clock

@@ -19,7 +19,7 @@ from ratus.api.codec import Members, Opened
 from ratus.api.walking import AHEAD, JSON, PAYLOAD, SMALL_ITEMS, STEP, Walk, Work
 from ratus.core.errors import BadRequest, PayloadTooLarge
 from ratus.core.limits import MAX_TOPICS
-from ratus.core.records import RetryPolicy
+from ratus.core.members import TASK, Json, Object, wire_names
 
 SMALL: Final = 8 * 1024
 """Up to here a body is read at once, whatever it holds: at most about fifteen milliseconds."""
@@ -28,8 +28,13 @@ _LARGE = 32 * 1024
 _COSTLY = 1000
 """In between, so many numbers may have an exponent: one takes the decoder up to ten microseconds."""
 
-VALUES: Final = ("payload", "result")
+VALUES: Final = tuple(member.wire for member in TASK if isinstance(member.type, Json))
 """The members that are any JSON and come back as they were sent."""
+
+_OBJECTS: Final = {
+    member.wire: wire_names(member.type.members) for member in TASK if isinstance(member.type, Object)
+}
+"""The members that are objects of ours, with what is read of each."""
 
 _OBJECT, _OBJECT_END, _LIST, _LIST_END, _QUOTE, _COMMA, _COLON = b'{}[]",:'
 _KINDS = {
@@ -209,8 +214,8 @@ def _member(walk: Walk, members: Members, name: str, first: int) -> Work[None]:
     if name in VALUES:
         yield from walk.value(PAYLOAD)
         members[name] = data[start : walk.at]
-    elif name == "retry" and first == _OBJECT:
-        members[name] = yield from _members(walk, RetryPolicy.__struct_fields__)
+    elif name in _OBJECTS and first == _OBJECT:
+        members[name] = yield from _members(walk, _OBJECTS[name])
     else:
         if name == "topics" and first == _LIST:
             yield from _check_topics(walk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -17,25 +17,22 @@ from ratus.api.codec import Members
 from ratus.api.cursors import read_cursor
 from ratus.api.large import Turns, opened
 from ratus.api.query import NO_QUERY, Query
+from ratus.api.readers import MemberReader, check_name, filter_of, reader_of, readers
 from ratus.api.walking import Work
 from ratus.core.durations import format_duration
 from ratus.core.errors import BadRequest
-from ratus.core.limits import MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_PRIORITY, MAX_TOPICS, MIN_PRIORITY
-from ratus.core.quoting import quoted
+from ratus.core.limits import MAX_TOPICS
+from ratus.core.members import COMMIT, FILTERS, PROMISE, TASK, TOPIC, Duration, wire_names
 from ratus.core.records import (
     DEFAULT_TIMEOUT,
-    EXPIRED,
-    FAILED,
     MAX_PAGE_BYTES,
     PENDING,
     CommitRecord,
-    RetryPolicy,
     TaskQuery,
     TaskRecord,
     written_bytes,
 )
 from ratus.core.times import MAX_TIME, MIN_TIME
-from ratus.core.transitions import BACKOFFS, shorten_error
 from ratus.runtime.config import Settings
 
 # Up to here a consumer adds to an answer no more than its tasks do.
@@ -48,14 +45,8 @@ _KEPT_WISHES = 1024
 # Items of a large batch that are read at a time: a millisecond or two.
 _SLICE = 200
 
-# So many characters are no more than `MAX_NAME_BYTES` in UTF-8.
-_SURELY_SHORT = MAX_NAME_BYTES // 4
-
-OUTCOMES = (FAILED, EXPIRED)
-
 Given = TypeVar("Given")
 Item = TypeVar("Item")
-_Reader = Callable[[Members, str], Any]
 
 
 class Wish(Struct, frozen=True):
@@ -87,22 +78,6 @@ class Extension(Struct, frozen=True):
 
     nonce: str
     deadline: int
-
-
-def check_name(name: str, what: str) -> str:
-    """An id or a topic: any Unicode text of 1 to 1,024 bytes."""
-    if 0 < len(name) <= _SURELY_SHORT:  # nearly all of them, without a further call
-        return name
-    if not name:
-        raise BadRequest(f"{what} must not be empty")
-    return check_length(name, what)
-
-
-def check_length(name: str, what: str) -> str:
-    """An id or a topic of a path: as `check_name`, but it may be empty."""
-    if len(name) > _SURELY_SHORT and len(name.encode()) > MAX_NAME_BYTES:
-        raise BadRequest(f"{what} must not be longer than {MAX_NAME_BYTES} bytes")
-    return name
 
 
 def _after(base: int, duration: int, name: str) -> int:
@@ -177,10 +152,8 @@ class Reader:
         record = TaskRecord(task_id, topic, now, now if scheduled is None else scheduled)
         _fill(record, members, _TASK_READERS)
         if record.expires is None and "ttl" in members:
-            ttl = codec.duration_of(members, "ttl")
+            ttl = _ttl_of(members, "ttl")
             if ttl is not None:
-                if ttl <= 0:
-                    raise BadRequest("ttl: it must be longer than 0s")
                 record.expires = _after(now, ttl, "ttl")
         if record.expires is not None and record.expires <= now and record.state == PENDING:
             raise BadRequest("expires: the task has expired already; give a time after now, or none")
@@ -333,22 +306,9 @@ class Reader:
         cursor = query.text("after")
         if offset and "after" in query:
             raise BadRequest("give after or offset, not both")
-        state = query.integer("state")
-        if state is not None and not 0 <= state <= 3:
-            raise BadRequest("state: use 0 (pending), 1 (active), 2 (completed) or 3 (archived)")
-        outcome = query.text("outcome")
-        if outcome is not None and outcome not in OUTCOMES:
-            raise BadRequest(f"outcome: use {' or '.join(OUTCOMES)}")
-        return TaskQuery(
-            topic,
-            limit,
-            offset,
-            None if cursor is None else read_cursor(cursor, topic),
-            state,
-            outcome,
-            query.text("producer"),
-            query.text("consumer"),
-        )
+        filters = {name: read(query, name) for name, read in _FILTER_READERS}
+        after = None if cursor is None else read_cursor(cursor, topic)
+        return TaskQuery(topic, limit, offset, after, **filters)
 
     def paused(self, body: bytes, topic: str) -> bool | None:
         """Whether the topic is to be paused, the one setting it has; ``None``: as it is."""
@@ -361,7 +321,7 @@ class Reader:
 # ---- readers of a member --------------------------------------------------------------------------
 
 
-def _fill(record: Struct, members: Members, readers: Mapping[str, tuple[_Reader, str]]) -> None:
+def _fill(record: Struct, members: Members, readers: Mapping[str, tuple[MemberReader, str]]) -> None:
     """Read the members that are there into a record; those without a reader mean nothing."""
     for name in members:
         found = readers.get(name)
@@ -390,66 +350,6 @@ def _scheduled(members: Members, now: int) -> int | None:
     return scheduled
 
 
-def _state_of(members: Members, name: str) -> int | None:
-    state = codec.integer_of(members, name)
-    if state is not None and not 0 <= state <= 3:
-        raise BadRequest(
-            f"state: {_shown(state)} is unknown; use 0 (pending), 1 (active), 2 (completed) or 3 (archived)"
-        )
-    return state
-
-
-def _bounded(low: int, high: int) -> Callable[[Members, str], int | None]:
-    def read(members: Members, name: str) -> int | None:
-        value = codec.integer_of(members, name)
-        if value is not None and not low <= value <= high:
-            raise BadRequest(f"{name}: {_shown(value)} is not from {low} to {high}")
-        return value
-
-    return read
-
-
-def _shown(value: int) -> str:
-    """A number for a message; a client may send one of thousands of digits."""
-    return str(value) if abs(value) < 10**18 else "this number"
-
-
-def _topic_of(members: Members, name: str) -> str | None:
-    topic: str | None = codec.text_of(members, name)
-    return check_name(topic, name) if topic else None
-
-
-def _outcome_of(members: Members, name: str) -> str | None:
-    outcome = codec.text_of(members, name)
-    if outcome and outcome not in OUTCOMES:
-        raise BadRequest(f"{name}: {quoted(outcome)} is unknown; use {' or '.join(OUTCOMES)}")
-    return outcome
-
-
-def _error_of(members: Members, name: str) -> str | None:
-    error = codec.text_of(members, name)
-    return None if error is None else shorten_error(error)
-
-
-def _retry_of(members: Members, name: str) -> RetryPolicy | None:
-    policy = codec.object_of(members, name)
-    if policy is None:
-        return None
-    backoff = codec.text_of(policy, "backoff")
-    if backoff is not None and backoff not in BACKOFFS:
-        raise BadRequest(f"retry: backoff: {quoted(backoff)} is unknown; use {', '.join(BACKOFFS)}")
-    delays: dict[str, int | None] = {}
-    for member in ("delay", "max_delay"):
-        delay = delays[member] = codec.duration_of(policy, member)
-        if delay is not None and delay < 0:
-            raise BadRequest(f"retry: {member}: it must not be negative")
-    jitter = codec.number_of(policy, "jitter")
-    if jitter is not None and not 0 <= jitter <= 1:
-        raise BadRequest("retry: jitter: it must be from 0 to 1")
-    attempts = _attempts_of(policy, "max_attempts")
-    return RetryPolicy(attempts, backoff, delays["delay"], delays["max_delay"], jitter)
-
-
 def _topics(members: Members) -> tuple[str, ...]:
     topics = codec.texts_of(members, "topics")
     if not topics:
@@ -461,42 +361,17 @@ def _topics(members: Members) -> tuple[str, ...]:
     return tuple(dict.fromkeys(topics))
 
 
-_attempts_of = _bounded(0, MAX_ATTEMPTS)
+# What needs more than the member itself: ids and topics may be the path's, times relative.
+_APART = frozenset({"id", "topic", "scheduled", "defer", "ttl"})
+_TASK_READERS = readers(TASK, without=_APART)
+_COMMIT_READERS = readers(COMMIT, without=_APART - {"topic"})
+_FILTER_READERS = [(member.name, filter_of(member.type)) for member in FILTERS]
 
-# How a member of a task is read, and the member of the record it becomes. The rest (ids, topic, scheduled and
-# what is relative) needs more than the member itself.
-_TASK_READERS: dict[str, tuple[_Reader, str]] = {
-    "state": (_state_of, "state"),
-    "nonce": (codec.text_of, "nonce"),
-    "producer": (codec.text_of, "producer"),
-    "consumer": (codec.text_of, "consumer"),
-    "produced": (codec.time_of, "produced"),
-    "consumed": (codec.time_of, "consumed"),
-    "deadline": (codec.time_of, "deadline"),
-    "committed": (codec.time_of, "committed"),
-    "payload": (codec.value_of, "payload"),
-    "priority": (_bounded(MIN_PRIORITY, MAX_PRIORITY), "priority"),
-    "attempts": (_attempts_of, "attempts"),
-    "retry": (_retry_of, "retry"),
-    "error": (_error_of, "error"),
-    "result": (codec.value_of, "result"),
-    "outcome": (_outcome_of, "outcome"),
-    "expires": (codec.time_of, "expires"),
-}
+_ttl_of = reader_of(Duration(least=1))
 
-_COMMIT_READERS: dict[str, tuple[_Reader, str]] = {
-    "nonce": (codec.text_of, "nonce"),
-    "topic": (_topic_of, "topic"),
-    "state": (_state_of, "state"),
-    "payload": (codec.value_of, "payload"),
-    "error": (_error_of, "error"),
-    "result": (codec.value_of, "result"),
-}
-
-TASK_MEMBERS = frozenset(_TASK_READERS) | {"_id", "topic", "scheduled", "defer", "ttl"}
-COMMIT_MEMBERS = frozenset(_COMMIT_READERS) | {"_id", "scheduled", "defer"}
-PROMISE_MEMBERS = frozenset(["_id", "nonce", "consumer", "deadline", "timeout", "wait", "limit", "topics"])
-RETRY_MEMBERS = frozenset(RetryPolicy.__struct_fields__)
+TASK_MEMBERS = wire_names(TASK)
+COMMIT_MEMBERS = wire_names(COMMIT)
+PROMISE_MEMBERS = wire_names(PROMISE)
 
 # What operations read of a large body. A batch is read in the ``data`` of its body.
 _BATCHES = frozenset({"insert_tasks", "upsert_tasks", "patch_tasks"})
@@ -506,5 +381,5 @@ _WANTED = {
     **dict.fromkeys(
         ("poll", "poll_topics", "insert_promise", "upsert_promise", "extend_promise"), PROMISE_MEMBERS
     ),
-    "patch_topic": frozenset({"paused"}),
+    "patch_topic": wire_names(TOPIC),
 }

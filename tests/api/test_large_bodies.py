@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ratus.api import codec, large
-from ratus.api.parsing import RETRY_MEMBERS, TASK_MEMBERS
+from ratus.api.parsing import TASK_MEMBERS
 from ratus.core.errors import BadRequest, PayloadTooLarge
+from ratus.core.members import RETRY, wire_names
 from tests.api.test_bodies import MALFORMED, UNBEARABLE
 from tests.api.test_payloads import JSON_TEXTS, SPACES
 
@@ -177,7 +178,7 @@ def read(items: list[codec.Members]) -> list[dict[str, Any]]:
         if policy is not None and (isinstance(policy, dict) or bytes(policy)[:1] == b"{"):
             policy = codec.object_of(members, "retry") or {}
             wanted["retry"] = b"".join(
-                bytes(policy[name]) for name in sorted(policy) if name in RETRY_MEMBERS
+                bytes(policy[name]) for name in sorted(policy) if name in wire_names(RETRY)
             )
         found.append({name: bytes(raw) for name, raw in wanted.items()} | values)
     return found

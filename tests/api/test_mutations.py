@@ -8,10 +8,11 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ratus.api.parsing import COMMIT_MEMBERS, PROMISE_MEMBERS, RETRY_MEMBERS, TASK_MEMBERS
+from ratus.api.parsing import COMMIT_MEMBERS, PROMISE_MEMBERS, TASK_MEMBERS
+from ratus.core.members import RETRY, wire_names
 from tests.servers import Api, Server, segment
 
-MEMBERS = sorted(TASK_MEMBERS | COMMIT_MEMBERS | PROMISE_MEMBERS | RETRY_MEMBERS | {"data", "paused"})
+MEMBERS = sorted(TASK_MEMBERS | COMMIT_MEMBERS | PROMISE_MEMBERS | wire_names(RETRY) | {"data", "paused"})
 TEXTS = st.one_of(
     st.sampled_from(
         ["", "0", "1s", "-1s", "300ms", "1h", "1d", "2026-01-31T12:00:00Z", "0000-01-01T00:00:00+23:59"]

@@ -1,0 +1,232 @@
+"""How a member of a request is read: one reader for each type of the table of members.
+
+A reader takes the members of an object and a name, and gives the value as records hold it, or ``None`` where
+the member is absent or null. It raises `BadRequest` naming the member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+from ratus.api import codec
+from ratus.api.codec import Members
+from ratus.api.query import Query
+from ratus.core import members as table
+from ratus.core.errors import BadRequest
+from ratus.core.limits import MAX_NAME_BYTES
+from ratus.core.members import Member, Type
+from ratus.core.quoting import quoted
+from ratus.core.transitions import shorten_error
+
+MemberReader = Callable[[Members, str], Any]
+FilterReader = Callable[[Query, str], Any]
+
+# So many characters are no more than `MAX_NAME_BYTES` in UTF-8.
+_SURELY_SHORT = MAX_NAME_BYTES // 4
+
+
+def check_name(name: str, what: str) -> str:
+    """An id or a topic: any Unicode text of 1 to 1,024 bytes."""
+    if 0 < len(name) <= _SURELY_SHORT:  # nearly all of them, without a further call
+        return name
+    if not name:
+        raise BadRequest(f"{what} must not be empty")
+    return check_length(name, what)
+
+
+def check_length(name: str, what: str) -> str:
+    """An id or a topic of a path: as `check_name`, but it may be empty."""
+    if len(name) > _SURELY_SHORT and len(name.encode()) > MAX_NAME_BYTES:
+        raise BadRequest(f"{what} must not be longer than {MAX_NAME_BYTES} bytes")
+    return name
+
+
+@singledispatch
+def reader_of(kind: Type) -> MemberReader:
+    """The reader of a member of this type. A type without one is never read from a request."""
+    raise NotImplementedError(f"requests have no members of the type {type(kind).__name__}")
+
+
+@reader_of.register
+def _(kind: table.Text) -> MemberReader:
+    return codec.text_of
+
+
+@reader_of.register
+def _(kind: table.CutText) -> MemberReader:
+    def read(members: Members, name: str) -> str | None:
+        text = codec.text_of(members, name)
+        return None if text is None else shorten_error(text)
+
+    return read
+
+
+@reader_of.register
+def _(kind: table.Name) -> MemberReader:
+    def read(members: Members, name: str) -> str | None:
+        text: str | None = codec.text_of(members, name)
+        return check_name(text, name) if text else None
+
+    return read
+
+
+@reader_of.register
+def _(kind: table.Choice) -> MemberReader:
+    def read(members: Members, name: str) -> str | None:
+        text: str | None = codec.text_of(members, name)
+        if text is not None and text not in kind.values and (text or not kind.or_empty):
+            raise BadRequest(f"{name}: {quoted(text)} is unknown; use {one_of(kind.values)}")
+        return text or None
+
+    return read
+
+
+def one_of(values: tuple[str, ...]) -> str:
+    """The values of a choice for a message."""
+    return " or ".join((", ".join(values[:-1]), values[-1]))
+
+
+@reader_of.register
+def _(kind: table.Integer) -> MemberReader:
+    low, high = kind.low, kind.high
+
+    def read(members: Members, name: str) -> int | None:
+        value = codec.integer_of(members, name)
+        if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
+            raise BadRequest(f"{name}: {_shown(value)} is not from {low} to {high}")
+        return value
+
+    return read if low is not None and high is not None else codec.integer_of
+
+
+@reader_of.register
+def _(kind: table.State) -> MemberReader:
+    def read(members: Members, name: str) -> int | None:
+        state = codec.integer_of(members, name)
+        if state is not None and not kind.low <= state <= kind.high:
+            raise BadRequest(f"{name}: {_shown(state)} is unknown; {STATES}")
+        return state
+
+    return read
+
+
+STATES = "use 0 (pending), 1 (active), 2 (completed) or 3 (archived)"
+"""What a message says of states."""
+
+
+def _shown(value: int) -> str:
+    """A number for a message; a client may send one of thousands of digits."""
+    return str(value) if abs(value) < 10**18 else "this number"
+
+
+@reader_of.register
+def _(kind: table.Number) -> MemberReader:
+    def read(members: Members, name: str) -> float | None:
+        value = codec.number_of(members, name)
+        if value is not None and not kind.low <= value <= kind.high:
+            raise BadRequest(f"{name}: it must be from {kind.low} to {kind.high}")
+        return value
+
+    return read
+
+
+@reader_of.register
+def _(kind: table.Boolean) -> MemberReader:
+    return codec.boolean_of
+
+
+@reader_of.register
+def _(kind: table.Time) -> MemberReader:
+    return codec.time_of
+
+
+@reader_of.register
+def _(kind: table.Duration) -> MemberReader:
+    def read(members: Members, name: str) -> int | None:
+        duration = codec.duration_of(members, name)
+        if duration is not None:
+            check_duration(kind, duration, name)
+        return duration
+
+    return read
+
+
+def check_duration(kind: table.Duration, duration: int, name: str) -> None:
+    """Raise `BadRequest` for a duration that is shorter than its type allows."""
+    if kind.least is not None and duration < kind.least:
+        raise BadRequest(f"{name}: it must {'be longer than 0s' if kind.least else 'not be negative'}")
+
+
+@reader_of.register
+def _(kind: table.Json) -> MemberReader:
+    return codec.value_of
+
+
+@reader_of.register
+def _(kind: table.Object) -> MemberReader:
+    inner = readers(kind.members)
+
+    def read(members: Members, name: str) -> Any:
+        found = codec.object_of(members, name)
+        if found is None:
+            return None
+        values: dict[str, Any] = {}
+        try:
+            for member_name in found:
+                if (each := inner.get(member_name)) is not None:
+                    values[each[1]] = each[0](found, member_name)
+        except BadRequest as error:
+            raise BadRequest(f"{name}: {error.detail}") from None
+        return kind.record(**values)
+
+    return read
+
+
+def readers(
+    members: tuple[Member, ...], without: frozenset[str] = frozenset()
+) -> dict[str, tuple[MemberReader, str]]:
+    """By the name on the wire, how a member is read and which member of the record it becomes."""
+    return {
+        member.wire: (reader_of(member.type), member.name)
+        for member in members
+        if member.given and member.name not in without
+    }
+
+
+# ---- filters of lists -----------------------------------------------------------------------------
+
+
+@singledispatch
+def filter_of(kind: Type) -> FilterReader:
+    """How the query of a list says which value a member of this type is to have. A type without such a reader
+    is no filter."""
+    raise NotImplementedError(f"lists are not narrowed by members of the type {type(kind).__name__}")
+
+
+@filter_of.register
+def _(kind: table.Text) -> FilterReader:
+    return Query.text
+
+
+@filter_of.register
+def _(kind: table.Choice) -> FilterReader:
+    def read(query: Query, name: str) -> str | None:
+        text = query.text(name)
+        if text is not None and text not in kind.values:
+            raise BadRequest(f"{name}: use {one_of(kind.values)}")
+        return text
+
+    return read
+
+
+@filter_of.register
+def _(kind: table.State) -> FilterReader:
+    def read(query: Query, name: str) -> int | None:
+        state = query.integer(name)
+        if state is not None and not kind.low <= state <= kind.high:
+            raise BadRequest(f"{name}: {STATES}")
+        return state
+
+    return read

@@ -1,0 +1,337 @@
+"""THE table of members: what tasks, commits, promises and topics are made of, each member once.
+
+A `Member` says a member's name, type and default, and where it occurs: in requests, in answers, in records.
+Its type says which values there are, how they are described (`schema`) and how an engine keeps them
+(`Stored`).
+Everything else asks this table:
+
+| what | where |
+| --- | --- |
+| reading requests, one reader for each type | `ratus.api.readers` |
+| writing answers | `ratus.api.serializing` |
+| rows, documents, frames of snapshots, one conversion for each way of storing | the engines |
+| filters of lists | `ratus.api.parsing`, the engines, `ratus.api.openapi.parameters` |
+
+Records (`ratus.core.records`) and public models (`ratus.core.models`) are typed by hand, so that type
+checkers know them; `tests/core/test_members.py` holds them to the table. How to add a member is in
+CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from msgspec import Struct
+
+from ratus.core.limits import MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_PRIORITY, MAX_TOPICS, MIN_PRIORITY
+from ratus.core.records import ARCHIVED, EXPIRED, FAILED, PENDING, RetryPolicy
+from ratus.core.transitions import BACKOFFS, MAX_ERROR_BYTES
+
+Schema = dict[str, Any]
+
+
+class Stored(Enum):
+    """The ways in which an engine keeps a value; what it is in a record stands behind each."""
+
+    TEXT = "text"
+    """``str``."""
+    INTEGER = "integer"
+    """``int`` of at most 64 bits."""
+    BOOLEAN = "boolean"
+    """``bool``."""
+    TIME = "time"
+    """``int``: microseconds since 1970-01-01 UTC."""
+    JSON = "json"
+    """``bytes``: a JSON text."""
+    OBJECT = "object"
+    """A frozen struct of plain values; `Object.record` is its class."""
+
+
+# ---- types ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Type:
+    """What values a member may have. ``stored`` is how an engine keeps them; ``None``: they are not kept."""
+
+    @property
+    def stored(self) -> Stored | None:
+        return None
+
+    def schema(self) -> Schema:
+        """The JSON schema of a value, bounds that every server has included."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Text(Type):
+    """Any text."""
+
+    @property
+    def stored(self) -> Stored:
+        return Stored.TEXT
+
+    def schema(self) -> Schema:
+        return {"type": "string"}
+
+
+@dataclass(frozen=True)
+class CutText(Text):
+    """A text of which the first ``most_bytes`` are kept."""
+
+    most_bytes: int
+
+
+@dataclass(frozen=True)
+class Name(Text):
+    """An id or a topic: 1 to 1,024 bytes of UTF-8. Empty counts as not given."""
+
+    def schema(self) -> Schema:
+        return {"type": "string", "maxLength": MAX_NAME_BYTES}
+
+
+@dataclass(frozen=True)
+class Choice(Text):
+    """One of a few texts; ``or_empty``: an empty one counts as not given."""
+
+    values: tuple[str, ...]
+    or_empty: bool = False
+
+    def schema(self) -> Schema:
+        return {"type": "string", "enum": list(self.values)}
+
+
+@dataclass(frozen=True)
+class Names(Type):
+    """Several names, each once."""
+
+    most: int
+
+    def schema(self) -> Schema:
+        return {
+            "type": "array",
+            "items": {**Name().schema(), "minLength": 1},
+            "minItems": 1,
+            "maxItems": self.most,
+        }
+
+
+@dataclass(frozen=True)
+class Integer(Type):
+    """An integer from ``low`` to ``high``, both included; ``None``: the server's settings bound it."""
+
+    low: int | None = None
+    high: int | None = None
+
+    @property
+    def stored(self) -> Stored:
+        return Stored.INTEGER
+
+    def schema(self) -> Schema:
+        bounds = {"minimum": self.low, "maximum": self.high}
+        return {"type": "integer", **{name: bound for name, bound in bounds.items() if bound is not None}}
+
+
+@dataclass(frozen=True)
+class State(Integer):
+    """A task's state, from 0 pending to 3 archived."""
+
+    low: int = PENDING
+    high: int = ARCHIVED
+
+    def schema(self) -> Schema:
+        return {"$ref": "#/$defs/TaskState"}
+
+
+@dataclass(frozen=True)
+class Number(Type):
+    """A number from ``low`` to ``high``, both included."""
+
+    low: float
+    high: float
+
+    def schema(self) -> Schema:
+        return {"type": "number", "minimum": self.low, "maximum": self.high}
+
+
+@dataclass(frozen=True)
+class Boolean(Type):
+    """``true`` or ``false``."""
+
+    @property
+    def stored(self) -> Stored:
+        return Stored.BOOLEAN
+
+    def schema(self) -> Schema:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True)
+class Time(Type):
+    """An instant: RFC 3339 text on the wire."""
+
+    @property
+    def stored(self) -> Stored:
+        return Stored.TIME
+
+    def schema(self) -> Schema:
+        return {"type": "string", "format": "date-time"}
+
+
+@dataclass(frozen=True)
+class Duration(Type):
+    """A length of time: a Go duration on the wire. ``least`` is in microseconds; ``None``: any."""
+
+    least: int | None = None
+
+    def schema(self) -> Schema:
+        return {"type": "string", "format": "go-duration"}
+
+
+@dataclass(frozen=True)
+class Json(Type):
+    """Any JSON value, given back as the bytes that it was sent as."""
+
+    @property
+    def stored(self) -> Stored:
+        return Stored.JSON
+
+    def schema(self) -> Schema:
+        return {}
+
+
+@dataclass(frozen=True)
+class Object(Type):
+    """An object with members of its own, kept as ``record``; members that it does not know mean nothing."""
+
+    model: str
+    """The name of its public model."""
+    members: tuple[Member, ...]
+    record: type[Struct]
+
+    @property
+    def stored(self) -> Stored:
+        return Stored.OBJECT
+
+    def schema(self) -> Schema:
+        return {"$ref": f"#/$defs/{self.model}"}
+
+
+# ---- members --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member.
+
+    ``default`` is what a record holds where the member was not given. Answers leave it out then, unless it is
+    ``always`` there; ``hidden_by`` names a member of the record that hides this one where it is true.
+    ``given`` and ``shown``: it occurs in requests and in answers. ``kept``: records and engines have it.
+    ``is_filter``: lists can be narrowed to a value of it.
+    """
+
+    name: str
+    type: Type
+    default: Any = None
+    wire: str = ""
+    given: bool = True
+    shown: bool = True
+    kept: bool = True
+    always: bool = False
+    hidden_by: str = ""
+    is_filter: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "wire", self.wire or self.name)
+
+
+RETRY: Final = (
+    Member("max_attempts", Integer(0, MAX_ATTEMPTS)),
+    Member("backoff", Choice(BACKOFFS)),
+    Member("delay", Duration(least=0)),
+    Member("max_delay", Duration(least=0)),
+    Member("jitter", Number(0, 1)),
+)
+"""A task's retry policy. ``None``: the server's default."""
+
+TASK: Final = (
+    Member("id", Name(), default="", wire="_id", always=True),
+    Member("topic", Name(), default="", always=True),
+    Member("state", State(), default=PENDING, always=True, is_filter=True),
+    Member("nonce", Text(), default="", always=True),
+    Member("produced", Time(), always=True),
+    Member("scheduled", Time(), always=True),
+    Member("producer", Text(), default="", is_filter=True),
+    Member("consumer", Text(), default="", is_filter=True),
+    Member("consumed", Time()),
+    Member("deadline", Time(), hidden_by="implied"),
+    Member("committed", Time()),
+    Member("expires", Time()),
+    Member("priority", Integer(MIN_PRIORITY, MAX_PRIORITY), default=0),
+    Member("attempts", Integer(0, MAX_ATTEMPTS), default=0),
+    Member("retry", Object("Retry", RETRY, RetryPolicy)),
+    Member("error", CutText(MAX_ERROR_BYTES), default=""),
+    Member("outcome", Choice((FAILED, EXPIRED), or_empty=True), default="", is_filter=True),
+    Member("payload", Json()),
+    Member("result", Json()),
+    # What becomes another member as it is read.
+    Member("defer", Duration(), shown=False, kept=False),
+    Member("ttl", Duration(least=1), shown=False, kept=False),
+    # What the service itself needs to know.
+    Member("implied", Boolean(), default=False, given=False, shown=False),
+    Member("sequence", Integer(), default=0, given=False, shown=False),
+)
+"""Members of a task, those of answers in the order in which they are written."""
+
+COMMIT: Final = (
+    Member("id", Name(), default="", wire="_id"),
+    Member("nonce", Text(), default=""),
+    Member("topic", Name(), default=""),
+    Member("state", State()),
+    Member("scheduled", Time()),
+    Member("payload", Json()),
+    Member("error", CutText(MAX_ERROR_BYTES)),
+    Member("result", Json()),
+    Member("defer", Duration(), kept=False),
+)
+"""Members of a commit. ``None`` leaves what the task has; an empty nonce forces."""
+
+PROMISE: Final = (
+    Member("id", Name(), default="", wire="_id", always=True),
+    Member("consumer", Text(), default=""),
+    Member("deadline", Time(), hidden_by="implied"),
+    Member("timeout", Duration(least=1), shown=False),
+    # Only where tasks are claimed that may not be there yet.
+    Member("wait", Duration(least=0), shown=False),
+    Member("limit", Integer(1), shown=False),
+    Member("topics", Names(MAX_TOPICS), shown=False),
+    # Only where a claim is extended or released.
+    Member("nonce", Text(), default="", shown=False),
+)
+"""Members of claims and of what they are asked for with. Answers have those of a claim."""
+
+TOPIC: Final = (
+    Member("name", Text(), given=False, always=True),
+    Member("count", Integer(0), given=False),
+    Member("states", Type(), given=False),
+    Member("due", Integer(0), given=False),
+    Member("oldest", Time(), given=False),
+    Member("paused", Boolean(), default=False),
+)
+"""Members of a topic; those that are given are its settings."""
+
+
+# ---- what is asked of the table -------------------------------------------------------------------
+
+KEPT: Final = {member.name: member for member in TASK if member.kept}
+"""The members of a task's record by name."""
+
+FILTERS: Final = tuple(member for member in TASK if member.is_filter)
+"""By what lists of tasks can be narrowed."""
+
+
+def wire_names(members: tuple[Member, ...]) -> frozenset[str]:
+    """The names that members have in requests."""
+    return frozenset(member.wire for member in members if member.given)
