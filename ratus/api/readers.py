@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import singledispatch
 from typing import Any
 
+import msgspec
+
 from ratus.api import codec
 from ratus.api.codec import Members
 from ratus.api.query import Query
@@ -180,6 +182,27 @@ def _(kind: table.Object) -> MemberReader:
         except BadRequest as error:
             raise BadRequest(f"{name}: {error.detail}") from None
         return kind.record(**values)
+
+    return read
+
+
+@reader_of.register
+def _(kind: table.Texts) -> MemberReader:
+    def read(members: Members, name: str) -> bytes | None:
+        raw = codec.raw_of(members, name)
+        if raw is None:
+            return None
+        if len(raw) > kind.most_bytes:  # before it is taken apart
+            raise BadRequest(f"{name}: it takes {len(raw)} bytes, more than {kind.most_bytes}")
+        found = codec.object_of(members, name) or {}
+        try:
+            texts = {each: text for each in found if (text := codec.text_of(found, each)) is not None}
+            kind.check(texts)
+        except BadRequest as error:
+            raise BadRequest(f"{name}: {error.detail}") from None
+        except ValueError as error:
+            raise BadRequest(f"{name}: {error}") from None
+        return msgspec.json.encode(texts) if texts else None
 
     return read
 

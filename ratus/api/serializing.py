@@ -9,7 +9,7 @@ import msgspec
 
 from ratus.core.durations import format_duration
 from ratus.core.errors import RatusError
-from ratus.core.members import TASK, Duration, Json, Member, Object, Time
+from ratus.core.members import TASK, Duration, Member, Object, Stored, Type
 from ratus.core.records import MAX_PAGE_BYTES, TaskRecord, TopicInfo
 from ratus.core.times import format_time
 
@@ -37,9 +37,9 @@ def _expression(member: Member) -> str:
     """The expression for a member of a ``task`` as it is written; times by ``written``."""
     value = f"task.{member.name}"
     match member.type:
-        case Time():
+        case Type(stored=Stored.TIME):
             expression = f"written({value})"
-        case Json():
+        case Type(stored=Stored.JSON):
             expression = f"Raw({value})"
         case Object():
             expression = f"write_{member.name}({value})"
@@ -64,20 +64,25 @@ def _object_writer(kind: Object) -> Callable[[Any], dict[str, Any]]:
     return write
 
 
-def _task_writer(struct: type[msgspec.Struct], members: Sequence[Member]) -> _WriteTask:
-    """What makes the struct of a task."""
-    values = ", ".join(map(_expression, members))
-    names: dict[str, Any] = {"Struct": struct, "Raw": msgspec.Raw}
+def _task_writer(members: Sequence[Member]) -> _WriteTask:
+    """What makes the struct of a task: one without the rare members, where the task has none of them."""
+    usual = [member for member in members if not member.rare]
+    members = usual + [member for member in members if member.rare]
+    names: dict[str, Any] = {
+        "Usual": _struct_of("Usual", usual),
+        "Whole": _struct_of("Whole", members),
+        "Raw": msgspec.Raw,
+    }
     for member in members:
         if isinstance(member.type, Object):
             names[f"write_{member.name}"] = _object_writer(member.type)
-    write: _WriteTask = eval(f"lambda task, written: Struct({values})", names)  # noqa: S307  # the table's own names
+    values, all_values = (", ".join(map(_expression, some)) for some in (usual, members))
+    source = f"lambda task, written: Usual({values}) if task.rare is None else Whole({all_values})"
+    write: _WriteTask = eval(source, names)  # noqa: S307  # the table's own names
     return write
 
 
-_SHOWN = [member for member in TASK if member.shown]
-_Task = _struct_of("_Task", _SHOWN)
-_task = _task_writer(_Task, _SHOWN)
+_task = _task_writer([member for member in TASK if member.shown])
 
 
 # ---- other answers -------------------------------------------------------------------------------

@@ -19,13 +19,17 @@ CONTRIBUTING.md.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
 from ratus.core.limits import MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_PRIORITY, MAX_TOPICS, MIN_PRIORITY
+from ratus.core.quoting import quoted
 from ratus.core.records import ARCHIVED, EXPIRED, FAILED, PENDING, RetryPolicy
 from ratus.core.transitions import BACKOFFS, MAX_ERROR_BYTES
 
@@ -67,21 +71,24 @@ class Type:
 
 @dataclass(frozen=True)
 class Text(Type):
-    """Any text."""
+    """Any text; with a ``pattern``, one that it matches as a whole. ``form`` says in words what to give."""
+
+    pattern: str = ""
+    form: str = ""
 
     @property
     def stored(self) -> Stored:
         return Stored.TEXT
 
     def schema(self) -> Schema:
-        return {"type": "string"}
+        return {"type": "string", **({"pattern": f"^(?:{self.pattern})$"} if self.pattern else {})}
 
 
 @dataclass(frozen=True)
 class CutText(Text):
     """A text of which the first ``most_bytes`` are kept."""
 
-    most_bytes: int
+    most_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class Name(Text):
 class Choice(Text):
     """One of a few texts; ``or_empty``: an empty one counts as not given."""
 
-    values: tuple[str, ...]
+    values: tuple[str, ...] = ()
     or_empty: bool = False
 
     def schema(self) -> Schema:
@@ -219,6 +226,41 @@ class Object(Type):
         return {"$ref": f"#/$defs/{self.model}"}
 
 
+@dataclass(frozen=True)
+class Texts(Type):
+    """An object of a few texts and of nothing else, given back with those that it has.
+
+    Its JSON text takes at most ``most_bytes``. `check` is the one rule, for servers and clients.
+    """
+
+    members: tuple[Member, ...]
+    most_bytes: int
+
+    @property
+    def stored(self) -> Stored:
+        return Stored.JSON
+
+    def schema(self) -> Schema:
+        return {
+            "type": "object",
+            "properties": {member.wire: member.type.schema() for member in self.members},
+            "additionalProperties": False,
+        }
+
+    def check(self, texts: Mapping[str, str]) -> None:
+        """Raise `ValueError` naming a member that the object does not have, or whose text it refuses."""
+        known = {member.wire: member.type for member in self.members if isinstance(member.type, Text)}
+        for name, text in texts.items():
+            if name not in known:
+                raise ValueError(f"{quoted(name)} is unknown; use {', '.join(known)}")
+            kind = known[name]
+            if kind.pattern and not re.fullmatch(kind.pattern, text):
+                raise ValueError(f"{name}: {quoted(text)} is malformed; give {kind.form}")
+        size = len(msgspec.json.encode(texts))
+        if size > self.most_bytes:
+            raise ValueError(f"it takes {size} bytes, more than {self.most_bytes}")
+
+
 # ---- members --------------------------------------------------------------------------------------
 
 
@@ -229,7 +271,8 @@ class Member:
     ``default`` is what a record holds where the member was not given. Answers leave it out then, unless it is
     ``always`` there; ``hidden_by`` names a member of the record that hides this one where it is true.
     ``given`` and ``shown``: it occurs in requests and in answers. ``kept``: records and engines have it.
-    ``is_filter``: lists can be narrowed to a value of it.
+    ``is_filter``: lists can be narrowed to a value of it. ``rare``: few tasks have it, so that records keep
+    it in `ratus.core.records.Rare`; its default is ``None``.
     """
 
     name: str
@@ -242,6 +285,7 @@ class Member:
     always: bool = False
     hidden_by: str = ""
     is_filter: bool = False
+    rare: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "wire", self.wire or self.name)
@@ -249,7 +293,7 @@ class Member:
 
 RETRY: Final = (
     Member("max_attempts", Integer(0, MAX_ATTEMPTS)),
-    Member("backoff", Choice(BACKOFFS)),
+    Member("backoff", Choice(values=BACKOFFS)),
     Member("delay", Duration(least=0)),
     Member("max_delay", Duration(least=0)),
     Member("jitter", Number(0, 1)),
@@ -272,8 +316,8 @@ TASK: Final = (
     Member("priority", Integer(MIN_PRIORITY, MAX_PRIORITY), default=0),
     Member("attempts", Integer(0, MAX_ATTEMPTS), default=0),
     Member("retry", Object("Retry", RETRY, RetryPolicy)),
-    Member("error", CutText(MAX_ERROR_BYTES), default=""),
-    Member("outcome", Choice((FAILED, EXPIRED), or_empty=True), default="", is_filter=True),
+    Member("error", CutText(most_bytes=MAX_ERROR_BYTES), default=""),
+    Member("outcome", Choice(values=(FAILED, EXPIRED), or_empty=True), default="", is_filter=True),
     Member("payload", Json()),
     Member("result", Json()),
     # What becomes another member as it is read.
@@ -292,7 +336,7 @@ COMMIT: Final = (
     Member("state", State()),
     Member("scheduled", Time()),
     Member("payload", Json()),
-    Member("error", CutText(MAX_ERROR_BYTES)),
+    Member("error", CutText(most_bytes=MAX_ERROR_BYTES)),
     Member("result", Json()),
     Member("defer", Duration(), kept=False),
 )
@@ -325,8 +369,11 @@ TOPIC: Final = (
 
 # ---- what is asked of the table -------------------------------------------------------------------
 
-KEPT: Final = {member.name: member for member in TASK if member.kept}
-"""The members of a task's record by name."""
+KEPT: Final = {member.name: member for member in TASK if member.kept and not member.rare}
+"""The members of a task's record by name, beside ``rare``."""
+
+RARE: Final = {member.name: member for member in TASK if member.rare}
+"""The members of `ratus.core.records.Rare` by name."""
 
 FILTERS: Final = tuple(member for member in TASK if member.is_filter)
 """By what lists of tasks can be narrowed."""

@@ -8,9 +8,10 @@ make it stop the world. So no record may ever be part of a reference cycle.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Generic, TypeVar, overload
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 # Lists and batches of claims end early at this size, and a batch of commits shows no more tasks from there
 # on, so that one answer cannot fill the memory.
@@ -44,6 +45,7 @@ class RetryPolicy(Struct, frozen=True, gc=False):
 # What a task takes in an answer beside its texts, payload and result: names of members, times, numbers.
 _FIXED_BYTES = 400
 _RETRY_BYTES = 150
+_MEMBER_BYTES = 50
 # Texts of so many characters are worth being measured in bytes.
 _LONG_TEXTS = 1000
 
@@ -53,6 +55,48 @@ _encode = msgspec.json.Encoder().encode
 def written_bytes(text: str) -> int:
     """The bytes that a text takes in an answer, where a character may take six."""
     return len(_encode(text))
+
+
+class Rare(Struct, frozen=True, gc=False, omit_defaults=True):
+    """Members that few tasks have; ``None`` where a task does not have one.
+
+    They are read and set on the task (`RareMember`), as any other member. Kept apart they cost a task that
+    has none of them one pointer, however many there are.
+    """
+
+    def weight(self) -> int:
+        """About how many bytes the members take in an answer."""
+        return sum(_MEMBER_BYTES + len(value) for value in structs.astuple(self) if value is not None)
+
+
+Value = TypeVar("Value")
+
+
+class RareMember(Generic[Value]):
+    """A member of a task's `Rare`, as an attribute of the task. ``None``: the task does not have it."""
+
+    def __set_name__(self, owner: type[TaskRecord], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, task: None, owner: type[TaskRecord]) -> RareMember[Value]: ...
+    @overload
+    def __get__(self, task: TaskRecord, owner: type[TaskRecord]) -> Value | None: ...
+
+    def __get__(self, task: TaskRecord | None, owner: type[TaskRecord]) -> RareMember[Value] | Value | None:
+        if task is None:
+            return self
+        value: Value | None = None if task.rare is None else getattr(task.rare, self._name)
+        return value
+
+    def __set__(self, task: TaskRecord, value: Value | None) -> None:
+        # A new one each time: copies of the task share the old one.
+        changed: dict[str, Any] = {self._name: value}
+        rare = structs.replace(_NO_RARE if task.rare is None else task.rare, **changed)
+        task.rare = None if rare == _NO_RARE else rare
+
+
+_NO_RARE = Rare()
 
 
 class TaskRecord(Struct, gc=False):
@@ -77,6 +121,7 @@ class TaskRecord(Struct, gc=False):
     result: bytes | None = None
     outcome: str = ""
     expires: int | None = None
+    rare: Rare | None = None
     # The deadline was set by the server because an active task was handed in without one. It lapses like
     # any other but is not shown, since the owner never gave it.
     implied: bool = False
@@ -102,6 +147,8 @@ class TaskRecord(Struct, gc=False):
             size += len(self.payload)
         if self.result is not None:
             size += len(self.result)
+        if self.rare is not None:
+            size += self.rare.weight()
         return size
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 import textwrap
+from collections.abc import Iterable
 from typing import Any, get_type_hints
 
 import msgspec
@@ -17,6 +19,7 @@ from ratus.core.members import (
     FILTERS,
     KEPT,
     PROMISE,
+    RARE,
     RETRY,
     TASK,
     TOPIC,
@@ -25,7 +28,7 @@ from ratus.core.members import (
     State,
     Stored,
 )
-from ratus.core.records import CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.records import CommitRecord, Rare, RareMember, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
 
 TABLES = {"task": TASK, "commit": COMMIT, "promise": PROMISE, "topic": TOPIC, "retry": RETRY}
 
@@ -73,7 +76,15 @@ def test_a_member_stands_once_in_a_table(table: tuple[Member, ...]) -> None:
 
 def test_a_task_is_kept_with_the_members_of_the_table() -> None:
     required = {"id": None, "topic": None}
-    assert defaults_of(TaskRecord) == {name: member.default for name, member in KEPT.items()} | required
+    kept = {name: member.default for name, member in KEPT.items()} | {"rare": None}
+    assert defaults_of(TaskRecord) == kept | required
+
+
+def test_rare_members_are_kept_apart() -> None:
+    assert defaults_of(Rare) == dict.fromkeys(RARE)
+    assert all(isinstance(inspect.getattr_static(TaskRecord, name), RareMember) for name in RARE)
+    # Memory is given out in units of 16 bytes: the pointer to them fits into what a task took before.
+    assert sys.getsizeof(TaskRecord("1", "t", 0, 0)) <= 192
 
 
 def test_a_commit_is_kept_with_the_members_of_the_table() -> None:
@@ -85,8 +96,10 @@ def test_a_retry_policy_is_kept_with_the_members_of_the_table() -> None:
     assert defaults_of(RetryPolicy) == {member.name: None for member in RETRY}
 
 
-@pytest.mark.parametrize(("record", "table"), [(TaskRecord, TASK), (CommitRecord, COMMIT)])
-def test_values_are_kept_as_their_types_say(record: type[msgspec.Struct], table: tuple[Member, ...]) -> None:
+@pytest.mark.parametrize(
+    ("record", "table"), [(TaskRecord, KEPT.values()), (Rare, RARE.values()), (CommitRecord, COMMIT)]
+)
+def test_values_are_kept_as_their_types_say(record: type[msgspec.Struct], table: Iterable[Member]) -> None:
     hints = get_type_hints(record)
     for member in table:
         if member.kept:

@@ -25,7 +25,8 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from ratus.core.errors import StartupError
-from ratus.core.records import RetryPolicy, TaskRecord
+from ratus.core.members import KEPT, Object
+from ratus.core.records import Rare, TaskRecord
 from ratus.engine import EngineMetric
 from ratus_engines import private_files
 
@@ -35,7 +36,6 @@ FORMAT = b"ratus memdb snapshot 1\n"
 MEMBERS = TaskRecord.__struct_fields__
 _LENGTH = 4
 _DIGEST = 32
-_RETRY = MEMBERS.index("retry")
 
 # Tasks a frame, and about how many bytes: half a millisecond to a millisecond of encoding.
 FRAME = 256
@@ -346,26 +346,32 @@ def _frame(value: object) -> bytes:
 
 def _maker(members: Sequence[str]) -> Callable[[list[Any]], TaskRecord]:
     """How a row of this snapshot becomes a task: members that it lacks have their defaults."""
-    if tuple(members) == MEMBERS:
+    _check_known(members, MEMBERS)
+    structs = [(at, _STRUCTS[name]) for at, name in enumerate(members) if name in _STRUCTS]
+    in_order = tuple(members) == MEMBERS
 
-        def make(row: list[Any]) -> TaskRecord:
-            if row[_RETRY] is not None:
-                row[_RETRY] = msgspec.convert(row[_RETRY], RetryPolicy)
-            return TaskRecord(*row)
+    def make(row: list[Any]) -> TaskRecord:
+        for at, struct in structs:
+            if (value := row[at]) is not None:
+                _check_known(value, struct.__struct_fields__)
+                row[at] = msgspec.convert(value, struct)
+        return TaskRecord(*row) if in_order else TaskRecord(**dict(zip(members, row, strict=True)))
 
-        return make
+    return make
 
-    unknown = set(members) - set(MEMBERS)
+
+def _check_known(members: Iterable[str], known: Sequence[str]) -> None:
+    """Raise `Damaged` for members that this version does not know: they would be lost."""
+    unknown = set(members) - set(known)
     if unknown:
         raise Damaged(f"a newer version wrote it, with {', '.join(sorted(unknown))}")
 
-    def make_by_name(row: list[Any]) -> TaskRecord:
-        values = dict(zip(members, row, strict=True))
-        if values.get("retry") is not None:
-            values["retry"] = msgspec.convert(values["retry"], RetryPolicy)
-        return TaskRecord(**values)
 
-    return make_by_name
+# Members that are structs: a frame holds their members by name.
+_STRUCTS: dict[str, type[msgspec.Struct]] = {
+    "rare": Rare,
+    **{name: member.type.record for name, member in KEPT.items() if isinstance(member.type, Object)},
+}
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:

@@ -10,6 +10,7 @@
 | `priority`, `sequence` | ours | int; always stored |
 | `attempts` | ours | int, absent before the first claim |
 | `committed`, `expires`, `retry`, `error`, `result`, `outcome`, `implied` | ours | absent at their default |
+| rare members (`ratus.core.records.Rare`) | ours | absent from most documents |
 | `waits` | ours | bool, only where the clock was set back (see `ratus_engines.mongodb.due`) |
 
 A document without a field means the default, so whatever a Go Ratus writes is a task. Dates hold
@@ -19,7 +20,7 @@ milliseconds: times are cut to them, never rounded up, so that what is due stays
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import bson
@@ -27,13 +28,15 @@ import msgspec
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
+from msgspec import Struct
 
 from ratus.core import transitions
 from ratus.core.errors import BadRequest, PayloadTooLarge
+from ratus.core.members import KEPT, RARE, Choice, Member, Object, Stored
 from ratus.core.quoting import quoted
-from ratus.core.records import RetryPolicy, TaskRecord
+from ratus.core.records import TaskRecord
 from ratus.core.times import MAX_TIME, MIN_TIME
-from ratus.core.transitions import BACKOFFS, Change
+from ratus.core.transitions import Change
 from ratus_engines.mongodb.payloads import MOST_ADDED, decoded, to_bson, to_json
 from ratus_engines.mongodb.raw import RawDocument
 
@@ -49,14 +52,25 @@ RAW: CodecOptions[RawBSONDocument] = CodecOptions(
 # MongoDB stores 16 MiB. A task grows after it was inserted: a nonce, a consumer, an error, times.
 MAX_DOCUMENT = 16 * 1024 * 1024 - 64 * 1024
 
-# Members that are absent when they hold nothing; a filter for nothing has to find both.
-_ABSENT_WHEN_EMPTY = frozenset({"producer", "consumer", "error", "outcome", "implied", "attempts", "nonce"})
+# ---- the fields, from the table of members ---------------------------------------------------------
 
-_TIMES = frozenset({"produced", "scheduled", "consumed", "deadline", "committed", "expires"})
-_VALUES = frozenset({"payload", "result"})
+# These are stored even when they hold nothing: a Go Ratus writes them, or an index has them.
+_ALWAYS = frozenset({"id", "topic", "state", "nonce", "priority", "sequence"})
+
+_STORED = {name: member.type.stored for name, member in (KEPT | RARE).items()}
+
+_TIMES = frozenset(name for name, stored in _STORED.items() if stored is Stored.TIME)
+_VALUES = frozenset(name for name, stored in _STORED.items() if stored is Stored.JSON)
+_OBJECTS = frozenset(name for name, stored in _STORED.items() if stored is Stored.OBJECT)
+
+# Members that are absent when they hold nothing, or are where a Go Ratus wrote the document; a filter for
+# nothing has to find both.
+_ABSENT_WHEN_EMPTY = frozenset(
+    name for name, member in KEPT.items() if member.default is not None and name not in _ALWAYS
+) | {"nonce"}
 
 # What deciding about a task needs, and what listeners are told; payloads can be megabytes.
-WITHOUT_VALUES = {"payload": 0, "result": 0}
+WITHOUT_VALUES = {KEPT[name].wire: 0 for name in _VALUES if name in KEPT}
 
 
 def date(time: int) -> DatetimeMS:
@@ -69,40 +83,32 @@ def date(time: int) -> DatetimeMS:
 
 def document(task: TaskRecord) -> Document:
     """A task as it is stored. Raises `BadRequest` for a payload that cannot be."""
-    found: Document = {"_id": task.id, "topic": task.topic, "state": task.state, "nonce": task.nonce}
-    if task.producer:
-        found["producer"] = task.producer
-    if task.consumer:
-        found["consumer"] = task.consumer
-    found["produced"] = date(task.produced)
-    found["scheduled"] = date(task.scheduled)
-    if task.consumed is not None:
-        found["consumed"] = date(task.consumed)
-    if task.deadline is not None:
-        found["deadline"] = date(task.deadline)
-    if task.payload is not None:
-        found["payload"] = to_bson(task.payload, "payload")
-    found["priority"] = task.priority
-    found["sequence"] = task.sequence
-    if task.attempts:
-        found["attempts"] = task.attempts
-    if task.committed is not None:
-        found["committed"] = date(task.committed)
-    if task.expires is not None:
-        found["expires"] = date(task.expires)
-    if task.retry is not None:
-        found["retry"] = {
-            name: value for name, value in msgspec.structs.asdict(task.retry).items() if value is not None
-        }
-    if task.error:
-        found["error"] = task.error
-    if task.result is not None:
-        found["result"] = to_bson(task.result, "result")
-    if task.outcome:
-        found["outcome"] = task.outcome
-    if task.implied:
-        found["implied"] = True
+    found: Document = {}
+    for name, field, only_if_any in _FIELDS:
+        value = getattr(task, name)
+        if value is not None and (value or not only_if_any):
+            found[field] = _field(name, value)
+    if task.rare is not None:
+        for name, member in RARE.items():
+            if (value := getattr(task.rare, name)) is not None:
+                found[member.wire] = _field(name, value)
     return found
+
+
+_FIELDS = tuple(
+    (name, member.wire, name in _ABSENT_WHEN_EMPTY and name not in _ALWAYS) for name, member in KEPT.items()
+)
+
+
+def _field(name: str, value: Any) -> Any:
+    """The field of a member that has this value. Raises `BadRequest` for a payload that cannot be stored."""
+    if name in _TIMES:
+        return date(value)
+    if name in _VALUES:
+        return to_bson(value, name)
+    if name in _OBJECTS:
+        return {each: inner for each, inner in msgspec.structs.asdict(value).items() if inner is not None}
+    return value
 
 
 def encoded(task: TaskRecord, *, placed: bool = True) -> RawBSONDocument:
@@ -141,30 +147,11 @@ def record(found: Mapping[str, Any]) -> TaskRecord:
     for a text, its text.
     """
     get = (decoded(found) if isinstance(found, RawBSONDocument) else found).get
-    payload, result = get("payload", _NOTHING), get("result", _NOTHING)
-    return TaskRecord(
-        _text(get("_id")),
-        _text(get("topic")),
-        _time(get("produced")) or 0,
-        _time(get("scheduled")) or 0,
-        _integer(get("state")),
-        _text(get("nonce")),
-        _text(get("producer")),
-        _text(get("consumer")),
-        _time(get("consumed")),
-        _time(get("deadline")),
-        _time(get("committed")),
-        None if payload is _NOTHING else to_json(payload),
-        _integer(get("priority")),
-        _integer(get("attempts")),
-        _policy(get("retry")),
-        _text(get("error")),
-        None if result is _NOTHING else to_json(result),
-        _text(get("outcome")),
-        _time(get("expires")),
-        bool(get("implied")),
-        _integer(get("sequence")),
-    )
+    task = _record(get)
+    for name, read in _RARE_READERS.items():
+        if (value := get(name)) is not None:
+            setattr(task, name, read(value))
+    return task
 
 
 _NOTHING = object()
@@ -193,22 +180,70 @@ def _time(value: Any) -> int | None:
     return time if MIN_TIME <= time <= MAX_TIME else MIN_TIME if time < MIN_TIME else MAX_TIME
 
 
-def _policy(members: Any) -> RetryPolicy | None:
-    if not isinstance(members, dict):
-        return None
-    # Integers of 64 bits have a class of their own in the driver, and MongoDB's shell writes doubles.
-    plain = {
-        name: int(value)
-        if isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        else value
-        for name, value in members.items()
-        if value is not None
+def _object_reader(kind: Object) -> Callable[[Any], Any]:
+    choices = {member.name: member.type.values for member in kind.members if isinstance(member.type, Choice)}
+
+    def read(members: Any) -> Any:
+        if not isinstance(members, dict):
+            return None
+        # Integers of 64 bits have a class of their own in the driver, and MongoDB's shell writes doubles.
+        plain = {
+            name: int(value)
+            if isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+            else value
+            for name, value in members.items()
+            if value is not None
+        }
+        try:
+            found = msgspec.convert(plain, kind.record)
+        except msgspec.ValidationError:
+            return None
+        known = all(getattr(found, name) in (None, *values) for name, values in choices.items())
+        return found if known else None
+
+    return read
+
+
+def _value(value: Any) -> bytes | None:
+    return None if value is _NOTHING else to_json(value)  # a stored null is a payload
+
+
+def _required_time(value: Any) -> int:
+    return _time(value) or 0
+
+
+def _reader(member: Member) -> Callable[[Any], Any]:
+    """How the field of a member is read; it gets ``None`` where there is none, and `_value` `_NOTHING`."""
+    if isinstance(member.type, Object):
+        return _object_reader(member.type)
+    if member.type.stored is Stored.TIME and member.always:
+        return _required_time
+    readers: dict[Stored | None, Callable[[Any], Any]] = {
+        Stored.TEXT: _text,
+        Stored.INTEGER: _integer,
+        Stored.BOOLEAN: bool,
+        Stored.TIME: _time,
+        Stored.JSON: _value,
     }
-    try:
-        policy = msgspec.convert(plain, RetryPolicy)
-    except msgspec.ValidationError:
-        return None
-    return policy if policy.backoff in (None, *BACKOFFS) else None
+    return readers[member.type.stored]
+
+
+def _record_maker() -> Callable[[Callable[..., Any]], TaskRecord]:
+    """What makes a record of the ``get`` of a document: a function with an expression for each member, as it
+    would be written by hand, since a loop takes twice as long."""
+    names: dict[str, Any] = {"TaskRecord": TaskRecord, "nothing": _NOTHING}
+    values = []
+    for name, member in KEPT.items():
+        names[f"read_{name}"] = _reader(member)
+        absent = ", nothing" if member.type.stored is Stored.JSON else ""
+        values.append(f"{name}=read_{name}(get({member.wire!r}{absent}))")
+    source = f"lambda get: TaskRecord({', '.join(values)})"
+    make: Callable[[Callable[..., Any]], TaskRecord] = eval(source, names)  # noqa: S307  # the table's own names
+    return make
+
+
+_record = _record_maker()
+_RARE_READERS = {member.wire: _reader(member) for member in RARE.values()}
 
 
 # ---- changes -------------------------------------------------------------------------------------
@@ -225,8 +260,8 @@ def guard(change: Change) -> Document:
     """The conditions under which a change applies."""
     conditions: Document = {}
     for name, value in change.require.items():
-        if name == "retry":
-            conditions |= _same_policy(value)
+        if name in _OBJECTS:
+            conditions |= _same_object(name, value)
         elif name in _TIMES and value is not None:
             conditions[name] = _same_time(value)
         else:
@@ -234,11 +269,11 @@ def guard(change: Change) -> Document:
     return conditions
 
 
-def _same_policy(policy: RetryPolicy | None) -> Document:
+def _same_object(name: str, value: Struct | None) -> Document:
     """Member by member: as a whole it would have to be stored in the same order, too."""
-    if policy is None:
-        return {"retry": {"$not": {"$type": "object"}}}
-    return {f"retry.{name}": setting for name, setting in msgspec.structs.asdict(policy).items()}
+    if value is None:
+        return {name: {"$not": {"$type": "object"}}}
+    return {f"{name}.{each}": setting for each, setting in msgspec.structs.asdict(value).items()}
 
 
 def _same_time(time: int) -> Any:
@@ -255,12 +290,8 @@ def update(change: Change) -> Document | list[Document]:
     for name, value in change.set.items():
         if value is None or (not value and name in _ABSENT_WHEN_EMPTY and name != "nonce"):
             absent.append(name)
-        elif name in _TIMES:
-            present[name] = date(value)
-        elif name in _VALUES:
-            present[name] = to_bson(value, name)
         else:
-            present[name] = value
+            present[name] = _field(name, value)
     if change.attempts < 0:
         # Never below zero, which only an expression can say. In it, texts would be names of fields.
         fewer = {"$max": [0, {"$add": [{"$ifNull": ["$attempts", 0]}, change.attempts]}]}

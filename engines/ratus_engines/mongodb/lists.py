@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ratus.core.errors import BadRequest
+from ratus.core.members import FILTERS, State
 from ratus.core.records import ARCHIVED, MAX_PAGE_BYTES, TaskPage, TaskQuery, TaskRecord
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment
@@ -16,6 +17,9 @@ from ratus_engines.mongodb.pace import Pace
 
 # Eight digits of a checksum stand before the id in a position.
 _DIGITS = 8
+
+# The state is always in the condition, as the index begins with it.
+_FILTERS = tuple(member.name for member in FILTERS if not isinstance(member.type, State))
 
 # Documents in one answer of the database; a page is a hundred tasks as a rule.
 _BATCH = 101
@@ -27,7 +31,7 @@ async def page(deployment: Deployment, query: TaskQuery) -> TaskPage:
     condition: dict[str, Any] = {"topic": query.topic, "state": states}
     if query.after is not None:
         condition["_id"] = {"$gt": _id_at(query.after)}
-    for name in ("outcome", "producer", "consumer"):
+    for name in _FILTERS:
         wanted = getattr(query, name)
         if wanted is not None:
             condition[name] = member(name, wanted)

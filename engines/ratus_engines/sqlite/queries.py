@@ -7,6 +7,7 @@ import sqlite3
 
 from msgspec import Struct
 
+from ratus.core.members import FILTERS, State
 from ratus.core.records import MAX_PAGE_BYTES, PENDING, TaskQuery, TaskRecord, TopicInfo
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.rows import task_of
@@ -161,9 +162,11 @@ _CANDIDATES = {
     state: f"{_OF_TOPIC if state is None else _OF_STATE.format(state)} ORDER BY sequence LIMIT ?3"
     for state in (None, 0, 1, 2, 3)
 }
+# The state is the index's; every other filter is a parameter behind those of the candidates.
+_FILTERS = tuple(member.name for member in FILTERS if not isinstance(member.type, State))
+_MATCHES = " AND ".join(f"(?{at} IS NULL OR {name} = ?{at})" for at, name in enumerate(_FILTERS, 4))
 _FILTERED = {
-    state: f"""SELECT tasks.sequence, (?4 IS NULL OR outcome = ?4) AND (?5 IS NULL OR producer = ?5)
-        AND (?6 IS NULL OR consumer = ?6)
+    state: f"""SELECT tasks.sequence, {_MATCHES}
     FROM ({candidates}) AS candidates CROSS JOIN tasks ON tasks.sequence = candidates.sequence
     ORDER BY candidates.sequence"""
     for state, candidates in _CANDIDATES.items()
@@ -178,8 +181,8 @@ def list_slice(
 
     ``room`` is in bytes; ``None``: the first task has room whatever it takes.
     """
-    filters = (query.outcome, query.producer, query.consumer)
-    filtered = filters != (None, None, None)
+    filters = [getattr(query, name) for name in _FILTERS]
+    filtered = any(value is not None for value in filters)
     count = SLICE if filtered else min(skip + limit, SLICE)
     row = connection.execute("SELECT topic FROM topics WHERE name = ?", (query.topic,)).fetchone()
     if row is None:

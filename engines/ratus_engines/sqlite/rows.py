@@ -2,36 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from ratus.core.records import RetryPolicy, TaskRecord
+from ratus.core.members import KEPT, RARE, Member, Object, Stored
+from ratus.core.records import Rare, TaskRecord
 
 MEMBERS = TaskRecord.__struct_fields__
 """The members of a task in the order of the record, which is the order of every row here."""
 
 _TOPIC = MEMBERS.index("topic")
-_RETRY = MEMBERS.index("retry")
-_IMPLIED = MEMBERS.index("implied")
 
 COLUMNS = ", ".join("topics.name" if name == "topic" else f"tasks.{name}" for name in MEMBERS)
 """What to select from ``tasks JOIN topics`` for `task_of`."""
 
-BARE_COLUMNS = COLUMNS.replace("tasks.payload", "NULL").replace("tasks.result", "NULL")
-"""The same without payload and result, for tasks that are changed and not handed out."""
 
-_decode_retry = msgspec.json.Decoder(RetryPolicy).decode
+def _is_bare(name: str) -> bool:
+    return name != "rare" and KEPT[name].type.stored is not Stored.JSON
+
+
+BARE_COLUMNS = ", ".join(
+    column if _is_bare(name) else "NULL" for name, column in zip(MEMBERS, COLUMNS.split(", "), strict=True)
+)
+"""The same without what may be large, payload and result above all, and without rare members, which stand
+behind those: for tasks that are changed and not handed out."""
+
 _encode = msgspec.json.Encoder().encode
+
+# ---- conversions -----------------------------------------------------------------------------------
+# A column holds what the record holds, but for these: truth as 0 and 1, an object as JSON text, and the rare
+# members together as one object, so that a new one needs no column.
+
+
+def _object_reader(member: Member) -> Callable[[str | bytes], Any]:
+    assert isinstance(member.type, Object)
+    return msgspec.json.Decoder(member.type.record).decode
+
+
+def _object_text(value: Any) -> str:
+    return _encode(value).decode()
+
+
+_decode_rare = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_RARE_READERS: dict[str, Callable[[Any], Any]] = {
+    name: bytes
+    if member.type.stored is Stored.JSON
+    else _object_reader(member)
+    if member.type.stored is Stored.OBJECT
+    else msgspec.json.decode
+    for name, member in RARE.items()
+}
+
+
+def _read_rare(text: str) -> Rare:
+    """What a newer version wrote beside is not looked at. It stays in the file until the task is replaced."""
+    found = _decode_rare(text)
+    return Rare(**{name: read(found[name]) for name, read in _RARE_READERS.items() if name in found})
+
+
+def _rare_text(rare: Rare) -> str:
+    values = {name: value for name in RARE if (value := getattr(rare, name)) is not None}
+    return _object_text(
+        {
+            name: msgspec.Raw(value) if RARE[name].type.stored is Stored.JSON else value
+            for name, value in values.items()
+        }
+    )
+
+
+def _conversions() -> Iterator[tuple[int, str, Callable[[Any], Any], Callable[[Any], Any]]]:
+    """By index and name of a column, how it is read and written."""
+    for at, name in enumerate(MEMBERS):
+        if name == "rare":
+            yield at, name, _read_rare, _rare_text
+        elif KEPT[name].type.stored is Stored.OBJECT:
+            yield at, name, _object_reader(KEPT[name]), _object_text
+        elif KEPT[name].type.stored is Stored.BOOLEAN:
+            yield at, name, bool, int
+
+
+_CONVERSIONS = tuple(_conversions())
 
 
 def task_of(row: Sequence[Any]) -> TaskRecord:
     """The task of a row of `COLUMNS`."""
     task = TaskRecord(*row)
-    task.implied = row[_IMPLIED] != 0
-    if row[_RETRY] is not None:
-        task.retry = _decode_retry(row[_RETRY])
+    for at, name, read, _ in _CONVERSIONS:
+        if (value := row[at]) is not None:
+            setattr(task, name, read(value))
     return task
 
 
@@ -39,9 +99,9 @@ def row_of(task: TaskRecord, topic: int) -> list[Any]:
     """The row of a task: the values of `MEMBERS`, with the number of its topic."""
     row = list(msgspec.structs.astuple(task))
     row[_TOPIC] = topic
-    row[_IMPLIED] = int(task.implied)
-    if task.retry is not None:
-        row[_RETRY] = _encode(task.retry).decode()
+    for at, _, _, write in _CONVERSIONS:
+        if (value := row[at]) is not None:
+            row[at] = write(value)
     return row
 
 

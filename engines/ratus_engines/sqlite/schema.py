@@ -5,7 +5,7 @@ lead from each version to the next, each in a transaction of its own: a crash in
 that the next start goes on with.
 
 Times are integers of microseconds since 1970-01-01 UTC. Payload and result are JSON text as blobs and stand
-last, so that reading the other members never follows their overflow pages.
+last of what most tasks have, so that reading other members never follows their overflow pages.
 """
 
 from __future__ import annotations
@@ -84,7 +84,12 @@ CREATE INDEX early_claims ON early (topic, priority, scheduled);
 CREATE INDEX early_scheduled ON early (scheduled);
 """
 
-MIGRATIONS: Sequence[str] = (_TABLES, _EARLY)
+_RARE = """
+-- Members that few tasks have, together as one JSON object; NULL for a task that has none of them.
+ALTER TABLE tasks ADD COLUMN rare TEXT;
+"""
+
+MIGRATIONS: Sequence[str] = (_TABLES, _EARLY, _RARE)
 """What leads from version 0 (nothing) to 1, from 1 to 2, and so on: SQL that runs in one transaction."""
 
 

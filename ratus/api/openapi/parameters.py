@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ratus.api.openapi.schemas import parameter_schema
+from ratus.core.members import FILTERS
 from ratus.core.models import Extension, Poll, Task, WireModel
 
 _PATH: Final[dict[str, dict[str, Any]]] = {
@@ -71,8 +72,8 @@ def _query() -> dict[str, dict[str, Any]]:
     for parameter in claims.values():
         parameter["description"] += " Beats the member of the body."
     filters = {
-        f"task_{name}": _of_model(Task, name, f"Only tasks whose `{name}` is this.")
-        for name in ("state", "outcome", "producer", "consumer")
+        f"task_{member.name}": _of_model(Task, member.name, f"Only tasks whose `{member.name}` is this.")
+        for member in FILTERS
     }
     wait = {"task_wait": {**_PAGES["task_wait"], "schema": claims["claim_wait"]["schema"]}}
     return {**_PAGES, **wait, **filters, **claims}
