@@ -157,7 +157,7 @@ def _run(settings: config.Settings) -> int:
         tls_keyfile=settings.tls_keyfile or None,
         shutdown_delay_seconds=settings.shutdown_delay / 1_000_000,
         shutdown_timeout_seconds=settings.shutdown_timeout / 1_000_000,
-        guards=limits(settings),
+        limits=limits(settings),
         ready=ready,
     )
 

@@ -20,7 +20,7 @@ from ratus.core.errors import StartupError
 from ratus.core.options import Option
 from ratus.engine.discovery import Catalogue, MissingDriver, Plugin, UnknownEngine, UnusablePlugin
 from ratus.runtime import config, gc_tuning, logs
-from ratus.server.connection_limits import Guards
+from ratus.server.connection_limits import ConnectionLimits
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,9 +64,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.captureWarnings(False)
 
 
-def limits(settings: config.Settings) -> Guards:
+def limits(settings: config.Settings) -> ConnectionLimits:
     """Stands in for the limits that the settings ask for."""
-    return Guards()
+    return ConnectionLimits()
 
 
 class Server:
@@ -111,7 +111,7 @@ class Server:
         **arguments: Any,
     ) -> int:
         assert self.collections_are_short or not self.immediate
-        assert arguments.pop("guards") == Guards()
+        assert arguments.pop("limits") == ConnectionLimits()
         self.calls.append({"app": app.name, "service": service.name, **arguments})
         ready(f"http://{arguments['bind']}:{arguments['port']}" if arguments["port"] else "")
         if self.run_error:

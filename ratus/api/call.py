@@ -20,7 +20,7 @@ _ZERO = re.compile(rb"\s*q=0(\.0*)?\s*")
 JSON = b"application/json; charset=utf-8"
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """The client went away before it was answered: there is nobody to answer."""
 
 
@@ -77,8 +77,8 @@ def takes_gzip(accept: bytes | None) -> bool:
 class Unwatched:
     """The connection of a server that does not tell of its peer: it never seems to be gone."""
 
-    gone = False
-    pressed = False
+    disconnected = False
+    pipelined = False
 
     def whole_body(self) -> bytes | None:
         """Never."""

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from ratus.api import serializing
 from ratus.api.auth import Tokens
-from ratus.api.call import VARY, Answer, Call, ClientGone, connection_of, takes_gzip
+from ratus.api.call import VARY, Answer, Call, ClientDisconnected, connection_of, takes_gzip
 from ratus.api.failed_tokens import FailedTokens
 from ratus.api.handlers import Handlers
 from ratus.api.large import SMALL, is_large
@@ -183,7 +183,7 @@ class Api:
                 answer.headers += ((b"connection", b"close"),)
         except RatusError as error:
             answer = _refusal(error, method)
-        except ClientGone:
+        except ClientDisconnected:
             return
         except Exception:
             logger.exception("answering %s %r failed", method, scope["raw_path"])
@@ -270,7 +270,7 @@ class Api:
                 parts.append(part)
             body = b"".join(parts)
         if message["type"] == "http.disconnect":
-            raise ClientGone()
+            raise ClientDisconnected()
         return body
 
     def _too_large(self) -> PayloadTooLarge:
@@ -327,7 +327,7 @@ def _answer_at_once(answer: Answer, connection: Connection) -> bool:
     body = answer.body
     if not body or len(body) >= _GZIP_FROM or answer.headers or answer.compressed:
         return False
-    if answer.claimed and connection.gone:
+    if answer.claimed and connection.disconnected:
         return False
     return connection.answer(answer.status, answer.content_type, body)
 
@@ -358,7 +358,7 @@ async def _send(
     await send({"type": "http.response.start", "status": answer.status, "headers": sent})
     # Compressing takes time, and so may waiting until what was sent before has been read. The head is held
     # back until the body comes: only from here on is the answer written without a pause.
-    if answer.claimed and connection.gone:
+    if answer.claimed and connection.disconnected:
         return False
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
     return True

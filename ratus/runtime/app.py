@@ -23,7 +23,7 @@ from ratus.runtime.clock_watch import ClockWatch
 from ratus.runtime.config import Settings
 from ratus.runtime.long_polls import LongPollQueue
 from ratus.runtime.service import Service
-from ratus.server.connection_limits import Guards
+from ratus.server.connection_limits import ConnectionLimits
 
 logger = logging.getLogger("ratus")
 
@@ -145,10 +145,10 @@ def _register(
         metrics.register(f"ratus_{figure.name}", figure.kind, figure.help, partial(value, figure.name))
 
 
-def limits(settings: Settings) -> Guards:
+def limits(settings: Settings) -> ConnectionLimits:
     """The limits of connections that the settings ask for."""
     bodies = settings.max_bodies_in_flight
-    return Guards(
+    return ConnectionLimits(
         connections=_connections(settings.max_connections),
         connections_per_address=settings.max_connections_per_address,
         body_bytes=max(bodies, settings.max_body_size) if bodies else 0,

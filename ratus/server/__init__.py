@@ -1,13 +1,13 @@
-"""The network door: HTTP/1.1 with guards against slow, silent and oversized clients, and an orderly life.
+"""The network door: HTTP/1.1 with limits against slow, silent and oversized clients, and an orderly life.
 
-``run`` serves an ASGI application and its service until a signal ends it; ``Guards`` holds every limit of a
-connection; ``Connection`` is what the application may learn about its peer.
+``run`` serves an ASGI application and its service until a signal ends it; ``ConnectionLimits`` holds every
+limit of a connection; ``Connection`` is what the application may learn about its peer.
 """
 
 from __future__ import annotations
 
 from ratus.server.connection import Connection
-from ratus.server.connection_limits import Guards
+from ratus.server.connection_limits import ConnectionLimits
 from ratus.server.lifecycle import Service, run
 
-__all__ = ["Connection", "Guards", "Service", "run"]
+__all__ = ["Connection", "ConnectionLimits", "Service", "run"]

@@ -12,17 +12,17 @@ from typing import Protocol
 class Connection(Protocol):
     """The peer of the request in work.
 
-    A request that waits registers a callback, and looks at ``gone`` once more right before it sends its
-    answer: ``send`` hands the answer to the network without a pause in between, so what was true then is
+    A request that waits registers a callback, and looks at ``disconnected`` once more right before it sends
+    its answer: ``send`` hands the answer to the network without a pause in between, so what was true then is
     still true.
     """
 
     @property
-    def gone(self) -> bool:
+    def disconnected(self) -> bool:
         """The peer closed, reset or half-closed the connection, or its time was up. Never false again."""
 
     @property
-    def pressed(self) -> bool:
+    def pipelined(self) -> bool:
         """Another request has been pipelined behind the one in work.
 
         From then on a close of the peer is not seen until this request is answered.
@@ -44,8 +44,8 @@ class Connection(Protocol):
         """To be called before a large answer is made. Raises `Overloaded` while too much is not read."""
 
     def watch(self, callback: Callable[[], None] | None) -> None:
-        """Have ``callback`` called once, from the event loop, as soon as ``gone`` or ``pressed`` is true.
+        """Call ``callback`` once, from the event loop, as soon as ``disconnected`` or ``pipelined`` is true.
 
-        It comes with the loop's next turn if one of them is true already. There is one callback at a time;
+        It is called in the loop's next turn if one of them is true already. There is one callback at a time;
         None removes it, and so does the end of the response.
         """

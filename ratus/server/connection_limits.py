@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Guards:
+class ConnectionLimits:
     """How long a client may take and how much it may send before its request is refused.
 
     Seconds are those of the event loop's monotonic clock and are kept to within ``sweep_seconds``.

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 
 from ratus.core.errors import BadRequest, HeadersTooLarge, NotSupported, RatusError
-from ratus.server.connection_limits import Guards
+from ratus.server.connection_limits import ConnectionLimits
 
 Headers = list[tuple[bytes, bytes]]
 
 
 def head_size(target: bytes, headers: Headers) -> int:
-    """What ``Guards.header_bytes`` bounds: the target, and each header with its punctuation."""
+    """What ``ConnectionLimits.header_bytes`` bounds: the target, and each header with its punctuation."""
     return len(target) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
-def too_large(guards: Guards) -> HeadersTooLarge:
+def too_large(limits: ConnectionLimits) -> HeadersTooLarge:
     """The error for a head over the limits."""
-    return HeadersTooLarge(f"at most {guards.header_bytes} bytes and {guards.header_count} fields are taken")
+    return HeadersTooLarge(f"at most {limits.header_bytes} bytes and {limits.header_count} fields are taken")
 
 
 # Fields that another server on the way may read differently when they come twice. The parser itself refuses a

@@ -26,11 +26,11 @@ import uvloop
 from uvicorn.config import Config
 
 from ratus.core.errors import StartupError
-from ratus.server.connection_limits import Guards
+from ratus.server.connection_limits import ConnectionLimits
 from ratus.server.listener import authority, bind_sockets, cannot_listen, tls_context
 from ratus.server.load import Load
-from ratus.server.protocol import GuardedProtocol
-from ratus.server.state import GuardedState
+from ratus.server.protocol import HTTPProtocol
+from ratus.server.state import ServingState
 from ratus.server.stopping import StopDeadline, quit_process
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Lifecycle:
         tls: ssl.SSLContext | None = None,
         shutdown_delay_seconds: float = 0.0,
         shutdown_timeout_seconds: float = 0.0,
-        guards: Guards | None = None,
+        limits: ConnectionLimits | None = None,
         ready: Callable[[str], None] | None = None,
     ) -> None:
         self._service = service
@@ -111,7 +111,7 @@ class Lifecycle:
         self._shutdown_delay_seconds = shutdown_delay_seconds
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._stage = "the start"
-        self._state = GuardedState(guards or Guards(), service.eager, service.refused)
+        self._state = ServingState(limits or ConnectionLimits(), service.eager, service.refused)
         self._ready = ready
         service.watch_connections(lambda: len(self._state.connections))
         service.watch_load(self._state.load)
@@ -119,7 +119,7 @@ class Lifecycle:
         self._stopping = asyncio.Event()
         self._config = Config(
             app,
-            http=GuardedProtocol,
+            http=HTTPProtocol,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -184,19 +184,19 @@ class Lifecycle:
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        guards = self._state.guards
+        limits = self._state.limits
         secure = self._tls is not None
         for bound in self._sockets:
             host, port = bound.getsockname()[:2]
             try:
                 self._servers.append(
                     await loop.create_server(
-                        lambda: GuardedProtocol(self._config, self._state, loop),
+                        lambda: HTTPProtocol(self._config, self._state, loop),
                         sock=bound,
                         ssl=self._tls,
                         backlog=BACKLOG,
-                        ssl_handshake_timeout=guards.header_seconds if secure else None,
-                        ssl_shutdown_timeout=guards.linger_seconds if secure else None,
+                        ssl_handshake_timeout=limits.header_seconds if secure else None,
+                        ssl_shutdown_timeout=limits.linger_seconds if secure else None,
                     )
                 )
             except OSError as error:
@@ -223,7 +223,7 @@ class Lifecycle:
         except TimeoutError:
             logger.error(
                 "stopping: %d requests in flight did not end within %g s and are cut off",
-                len(self._state.exchanges),
+                len(self._state.cycles),
                 seconds,
             )
             self._state.abort()
@@ -258,7 +258,7 @@ def run(
     tls_keyfile: str | None = None,
     shutdown_delay_seconds: float = 0.0,
     shutdown_timeout_seconds: float = 0.0,
-    guards: Guards | None = None,
+    limits: ConnectionLimits | None = None,
     ready: Callable[[str], None] | None = None,
     sock: socket.socket | None = None,
 ) -> int:
@@ -291,7 +291,7 @@ def run(
             tls=tls,
             shutdown_delay_seconds=shutdown_delay_seconds,
             shutdown_timeout_seconds=shutdown_timeout_seconds,
-            guards=guards,
+            limits=limits,
             ready=ready,
         )
         with _signals(lifecycle, deadline):

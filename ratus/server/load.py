@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ratus.core.errors import Overloaded
-from ratus.server.connection_limits import Guards
+from ratus.server.connection_limits import ConnectionLimits
 
 # Connections beyond the limits that wait to say what they want, in case it is a probe. Each kubelet and each
 # load balancer needs one for a moment.
@@ -13,10 +13,10 @@ PROBES = 16
 
 
 class Load:
-    """Counts what clients make the server hold, and refuses what would be more than ``Guards`` allow."""
+    """Counts what clients make the server hold, and refuses what is more than ``ConnectionLimits`` allow."""
 
-    def __init__(self, guards: Guards) -> None:
-        self._guards = guards
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits = limits
         self._addresses: Counter[str] = Counter()
         self._probing = 0
         self.body_bytes = 0
@@ -30,21 +30,21 @@ class Load:
 
     def connect(self, address: str, connections: int) -> Overloaded | None:
         """Count a connection, which is one of so many; the error that it is refused with."""
-        guards = self._guards
-        if guards.connections_per_address:
+        limits = self._limits
+        if limits.connections_per_address:
             self._addresses[address] += 1
-            if self._addresses[address] > guards.connections_per_address:
+            if self._addresses[address] > limits.connections_per_address:
                 return self._refuse(
                     "address",
-                    f"at most {guards.connections_per_address} connections of one address are open at a time",
+                    f"at most {limits.connections_per_address} connections of one address are open at a time",
                 )
-        if guards.connections and connections > guards.connections:
-            return self._refuse("connections", f"at most {guards.connections} connections are open at a time")
+        if limits.connections and connections > limits.connections:
+            return self._refuse("connections", f"at most {limits.connections} connections are open at a time")
         return None
 
     def begin_probe(self) -> bool:
         """Whether a refused connection may send a request first, which is answered if it is a probe."""
-        if not self._guards.probes or self._probing >= PROBES:
+        if not self._limits.probes or self._probing >= PROBES:
             return False
         self._probing += 1
         return True
@@ -55,7 +55,7 @@ class Load:
 
     def disconnect(self, address: str) -> None:
         """A connection that was counted is lost."""
-        if self._guards.connections_per_address:
+        if self._limits.connections_per_address:
             self._addresses[address] -= 1
             if not self._addresses[address]:
                 del self._addresses[address]
@@ -63,13 +63,13 @@ class Load:
     def add_body(self, size: int) -> Overloaded | None:
         """Count a part of a body, which is to be taken off later; the error that it is refused with."""
         self.body_bytes += size
-        if self._guards.body_bytes and self.body_bytes > self._guards.body_bytes:
+        if self._limits.body_bytes and self.body_bytes > self._limits.body_bytes:
             return self._refuse("bodies", "too many bodies are on their way; send this one again")
         return None
 
     def check_answers(self) -> None:
         """Raises `Overloaded` while too much of what was answered is not read."""
-        if self._guards.unread_bytes and self.unread_bytes > self._guards.unread_bytes:
+        if self._limits.unread_bytes and self.unread_bytes > self._limits.unread_bytes:
             raise self._refuse("answers", "too many large answers are not read by their clients")
 
     def _refuse(self, limit: str, detail: str) -> Overloaded:

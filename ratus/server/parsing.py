@@ -8,23 +8,23 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ratus.server.exchange import Exchange
 from ratus.server.heads import without_upgrade
 from ratus.server.raw_targets import feed_raw
-from ratus.server.state import GuardedState
+from ratus.server.request_response_cycle import RequestResponseCycle
+from ratus.server.state import ServingState
 
 
 class ParsingProtocol(HttpToolsProtocol):
-    """What ``GuardedProtocol`` has of this; a ``Reader`` of what may hold raw targets."""
+    """What ``HTTPProtocol`` has of this; a ``Reader`` of what may hold raw targets."""
 
-    def __init__(self, config: Config, state: GuardedState, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, config: Config, state: ServingState, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, state, {}, loop)
         # The parser holds the connection by its callbacks. One whose TLS handshake fails is never made, hence
         # never lost, and would keep itself alive.
         self.parser = None  # type: ignore[assignment]  # as in the base, when the connection is lost
         # What is being read: a head, or the body of a request.
         self._head_open = False
-        self._receiving: Exchange | None = None
+        self._receiving: RequestResponseCycle | None = None
         # How many bytes the parser was given in the last call of ``_feed_part``.
         self._chunk_size = 0
         # The beginning of a UTF-8 sequence in a target, and the parser's answer to ``within_target``.

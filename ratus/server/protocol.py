@@ -1,4 +1,4 @@
-"""The HTTP/1.1 protocol of a connection: uvicorn's on httptools, with guards.
+"""The HTTP/1.1 protocol of a connection: uvicorn's on httptools, with limits.
 
 What uvicorn leaves out and this adds: limits of time and size on everything a client sends, JSON errors,
 targets split by our own rules, answers to clients that pipeline or half-close, and word to the application
@@ -25,10 +25,10 @@ from uvicorn.config import Config
 
 from ratus.core.errors import BadRequest, InternalError, RatusError, RequestTimeout
 from ratus.server.answers import last_answer
-from ratus.server.exchange import Exchange
 from ratus.server.heads import ambiguity, head_size, too_large
 from ratus.server.parsing import ParsingProtocol
-from ratus.server.state import GuardedState
+from ratus.server.request_response_cycle import RequestResponseCycle
+from ratus.server.state import ServingState
 from ratus.server.target import split_target
 
 logger = logging.getLogger("ratus")
@@ -49,21 +49,21 @@ class _Refused(Exception):
     traceback holds the frames that it passed, and they hold the connection."""
 
 
-class GuardedProtocol(ParsingProtocol):
+class HTTPProtocol(ParsingProtocol):
     """One connection of a client, a ``Connection`` to the application."""
 
-    def __init__(self, config: Config, state: GuardedState, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, config: Config, state: ServingState, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, state, loop)
         self.state = state
-        self.gone = False
-        self.pressed = False
+        self.disconnected = False
+        self.pipelined = False
         self.deadline = NEVER
-        self._guards = state.guards
+        self._limits = state.limits
         self._watcher: Callable[[], None] | None = None
-        self._current: Exchange | None = None
+        self._current: RequestResponseCycle | None = None
         # The current one, as long as it has not begun: that is done when what was read has been parsed.
-        self._fresh: Exchange | None = None
-        self._waiting: deque[Exchange] = deque()
+        self._fresh: RequestResponseCycle | None = None
+        self._waiting: deque[RequestResponseCycle] = deque()
         # What was read behind them. There is such only while a request waits.
         self._unparsed: bytes | memoryview = b""
         # What the parser callbacks found wrong, and the error to be answered once the requests before it are.
@@ -88,7 +88,7 @@ class GuardedProtocol(ParsingProtocol):
         self._unsent = 0
         self._counted_unsent = 0
         self._address = ""
-        self._hurried = False
+        self._draining = False
 
     # The transport calls
 
@@ -96,14 +96,14 @@ class GuardedProtocol(ParsingProtocol):
         """Start the clock: the headers of the first request are due."""
         super().connection_made(transport)
         self._new_parser()
-        self.deadline = self.loop.time() + self._guards.header_seconds
+        self.deadline = self.loop.time() + self._limits.header_seconds
         self._address = self.client[0] if self.client else ""
         refusal = self.state.load.connect(self._address, len(self.connections))
         if refusal is not None:
             if self.state.load.begin_probe():
                 self._unless_probe = refusal
                 # Probes send their request at once, and few connections may wait for one.
-                self.deadline = self.loop.time() + self._guards.linger_seconds
+                self.deadline = self.loop.time() + self._limits.linger_seconds
             else:
                 self._answer_last(refusal)
 
@@ -115,7 +115,7 @@ class GuardedProtocol(ParsingProtocol):
             self._unless_probe = None
             self.state.load.end_probe()
         self._count_unsent(0)
-        self.gone = self._closing = True
+        self.disconnected = self._closing = True
         self._unwritten = b""
         self._drop_unread()
         if self._current is not None:
@@ -137,8 +137,8 @@ class GuardedProtocol(ParsingProtocol):
         self.flow = None  # type: ignore[assignment]  # nor waits to
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the base only says None, asyncio takes both
-        """The peer closed or half-closed: it counts as gone, but what is in work may still be answered."""
-        self.gone = self._half_closed = True
+        """The peer closed or half-closed. It counts as disconnected; what is in work may be answered yet."""
+        self.disconnected = self._half_closed = True
         if self._closing or self._current is None:
             self.close()
             return False
@@ -194,7 +194,7 @@ class GuardedProtocol(ParsingProtocol):
         super().pause_writing()
         self._unsent = self.transport.get_write_buffer_size()
         self._count_unsent(self._unsent)
-        self.deadline = self.loop.time() + self._guards.body_seconds
+        self.deadline = self.loop.time() + self._limits.body_seconds
 
     def _count_unsent(self, size: int) -> None:
         """So much of what was written is not read; what is little, or is just being read, is not counted."""
@@ -220,8 +220,8 @@ class GuardedProtocol(ParsingProtocol):
         """A header, or a trailer, which nobody here has a use for."""
         if not self._head_open:
             return
-        if len(self.headers) >= self._guards.header_count:
-            self._fail(too_large(self._guards))
+        if len(self.headers) >= self._limits.header_count:
+            self._fail(too_large(self._limits))
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
             self._expects_continue = True
@@ -232,10 +232,10 @@ class GuardedProtocol(ParsingProtocol):
         method = self.parser.get_method().decode("ascii")
         if method == "CONNECT":
             self._fail(BadRequest("CONNECT opens tunnels, which this server does not"))
-        limit = self._guards.header_bytes
+        limit = self._limits.header_bytes
         counted = self._head_size != FRESH or self._chunk_size > limit
         if counted and head_size(self.url, self.headers) > limit:
-            self._fail(too_large(self._guards))
+            self._fail(too_large(self._limits))
         if self.parser.should_upgrade():
             # Not spoken here. HttpParserUpgrade follows, and the request is read again as plain HTTP/1.1.
             return
@@ -254,9 +254,9 @@ class GuardedProtocol(ParsingProtocol):
             raw_path, path, query = split_target(method, self.url)
         except BadRequest as error:
             self._fail(error)
-        if self._unless_probe is not None and (method != "GET" or raw_path not in self._guards.probes):
+        if self._unless_probe is not None and (method != "GET" or raw_path not in self._limits.probes):
             self._fail(self._unless_probe)
-        exchange = Exchange(
+        cycle = RequestResponseCycle(
             self,
             {
                 "type": "http",
@@ -283,13 +283,13 @@ class GuardedProtocol(ParsingProtocol):
         self._head_size = 0
         self._progress = True
         if self._current is None:
-            self._take(exchange)
-            self._fresh = exchange
+            self._take(cycle)
+            self._fresh = cycle
         else:
             self.flow.pause_reading()
-            self._waiting.append(exchange)
-            self._press()
-        self._receiving = exchange
+            self._waiting.append(cycle)
+            self._note_pipelined()
+        self._receiving = cycle
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -333,15 +333,15 @@ class GuardedProtocol(ParsingProtocol):
             self._head_size = head_size(self.url, self.headers)
             if self._current is None and not self._first:
                 self._set_deadline()
-        if self._head_size > self._guards.header_bytes:
-            self._refuse(too_large(self._guards))
+        if self._head_size > self._limits.header_bytes:
+            self._refuse(too_large(self._limits))
 
     def _measure_body(self) -> None:
         """A chunk has ended within a body. Trailers and extensions are no progress, and bounded as heads."""
         if not self._progress:
             self._head_size += self._chunk_size
-            if self._head_size > self._guards.header_bytes:
-                self._refuse(too_large(self._guards))
+            if self._head_size > self._limits.header_bytes:
+                self._refuse(too_large(self._limits))
             return
         self._progress = False
         self._head_size = 0
@@ -351,9 +351,9 @@ class GuardedProtocol(ParsingProtocol):
             refusal = self.state.load.add_body(receiving.hold(now))
             if refusal is not None:
                 self._refuse(refusal)
-            elif self._guards.body_rate and receiving.too_slow(now, self._guards):
+            elif self._limits.body_rate and receiving.too_slow(now, self._limits):
                 self._refuse(
-                    RequestTimeout(f"the body came at less than {self._guards.body_rate} bytes a second")
+                    RequestTimeout(f"the body came at less than {self._limits.body_rate} bytes a second")
                 )
             else:
                 self._set_deadline()
@@ -366,62 +366,62 @@ class GuardedProtocol(ParsingProtocol):
         now = self.loop.time()
         if self._current is None:
             self.deadline = now + (
-                self._guards.header_seconds if self._head_open else self._guards.idle_seconds
+                self._limits.header_seconds if self._head_open else self._limits.idle_seconds
             )
         elif self._receiving is not self._current:
             self.deadline = NEVER
-        elif self._hurried:
-            self.deadline = min(self.deadline, now + self._guards.body_seconds)
+        elif self._draining:
+            self.deadline = min(self.deadline, now + self._limits.body_seconds)
         else:
-            self.deadline = now + self._guards.body_seconds
+            self.deadline = now + self._limits.body_seconds
 
     def expire(self, now: float) -> None:
         """The deadline has passed."""
-        guards = self._guards
+        limits = self._limits
         if self._lingering:
             self.close()
         elif self._closing or self.flow.write_paused:
             unsent = self.transport.get_write_buffer_size()
-            if unsent >= self._unsent or self._hurried:
+            if unsent >= self._unsent or self._draining:
                 self.abort()
             else:
                 self._unsent = unsent
                 self._count_unsent(unsent)
-                self.deadline = now + guards.body_seconds
+                self.deadline = now + limits.body_seconds
         elif self._current is not None:
             if self.flow.read_paused:
                 # The application is slow to read, not the client to send.
-                self.deadline = now + guards.body_seconds
+                self.deadline = now + limits.body_seconds
             else:
-                self._refuse(RequestTimeout(f"the body stood still for {guards.body_seconds:g} s"))
+                self._refuse(RequestTimeout(f"the body stood still for {limits.body_seconds:g} s"))
         elif self._head_open or self._first:
-            self._refuse(RequestTimeout(f"the headers were not complete within {guards.header_seconds:g} s"))
+            self._refuse(RequestTimeout(f"the headers were not complete within {limits.header_seconds:g} s"))
         else:
             self.close()
 
     # Requests in work
 
-    def _take(self, exchange: Exchange) -> None:
+    def _take(self, cycle: RequestResponseCycle) -> None:
         """Make this the current one; it has to begin before anything else happens."""
         self._first = False
-        self._current = exchange
+        self._current = cycle
         if not self.flow.write_paused:
             self.deadline = NEVER
-        self.state.exchanges.add(exchange)
+        self.state.cycles.add(cycle)
 
     def resume_body(self) -> None:
         """The application waits for more of the body."""
-        if self.flow.read_paused and not self.pressed:
+        if self.flow.read_paused and not self.pipelined:
             self.flow.resume_reading()
             self._set_deadline()
 
-    def answered(self, exchange: Exchange) -> None:
-        """The answer of ``exchange`` has been written."""
+    def answered(self, cycle: RequestResponseCycle) -> None:
+        """The answer of ``cycle`` has been written."""
         self._current = None
         self._watcher = None
         if self._closing:
             return
-        if not exchange.keep_alive or self._hurried:
+        if not cycle.keep_alive or self._draining:
             self._finish()
         elif self._waiting:
             following = self._waiting.popleft()
@@ -431,25 +431,25 @@ class GuardedProtocol(ParsingProtocol):
                 self._parse_on()
                 if self._closing:
                     return
-            self.pressed = bool(self._waiting) or self._refusal is not None
-            if not self.pressed:
+            self.pipelined = bool(self._waiting) or self._refusal is not None
+            if not self.pipelined:
                 self.flow.resume_reading()
             self._set_deadline()
         elif self._refusal is not None:
             self._answer_last(self._refusal)
-        elif self.gone:
+        elif self.disconnected:
             self.close()
         else:
             if self.flow.read_paused:
                 self.flow.resume_reading()
             self._set_deadline()
 
-    def ended(self, exchange: Exchange) -> None:
-        """The application has returned from ``exchange``."""
-        self.state.exchanges.discard(exchange)
-        if exchange.held:
-            self.state.load.body_bytes -= exchange.held
-        if exchange is self._current:  # it was not answered, and the connection is at its end
+    def ended(self, cycle: RequestResponseCycle) -> None:
+        """The application has returned from ``cycle``."""
+        self.state.cycles.discard(cycle)
+        if cycle.held:
+            self.state.load.body_bytes -= cycle.held
+        if cycle is self._current:  # it was not answered, and the connection is at its end
             self._current = None
             if self.parser is None:
                 self._let_go()
@@ -470,11 +470,11 @@ class GuardedProtocol(ParsingProtocol):
     def watch(self, callback: Callable[[], None] | None) -> None:
         """See ``Connection.watch``."""
         self._watcher = callback
-        if self.gone or self.pressed:
+        if self.disconnected or self.pipelined:
             self._alert()
 
-    def _press(self) -> None:
-        self.pressed = True
+    def _note_pipelined(self) -> None:
+        self.pipelined = True
         self._alert()
 
     def _alert(self) -> None:
@@ -497,8 +497,8 @@ class GuardedProtocol(ParsingProtocol):
         """
         if self._unwritten:
             self._unwritten += answer
-        elif self.state.alone:
-            self.state.alone -= 1
+        elif self.state.unbatched:
+            self.state.unbatched -= 1
             self.transport.write(answer)
         else:
             self._unwritten = answer
@@ -524,9 +524,9 @@ class GuardedProtocol(ParsingProtocol):
                 self._waiting.pop()
             self._refusal = error
             self.flow.pause_reading()
-            self._press()
+            self._note_pipelined()
         else:
-            self.gone = True
+            self.disconnected = True
             self._current = None
             current.disconnect()
             self._alert()
@@ -564,7 +564,7 @@ class GuardedProtocol(ParsingProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
-        self.deadline = self.loop.time() + self._guards.linger_seconds
+        self.deadline = self.loop.time() + self._limits.linger_seconds
 
     def _drop_unread(self) -> None:
         """Let go of what was read of requests that will not be answered any more."""
@@ -577,7 +577,7 @@ class GuardedProtocol(ParsingProtocol):
 
     def _discard(self, size: int) -> None:
         self._discarded += size
-        if self._discarded > self._guards.linger_bytes:
+        if self._discarded > self._limits.linger_bytes:
             self.flow.pause_reading()
 
     def close(self) -> None:
@@ -587,7 +587,7 @@ class GuardedProtocol(ParsingProtocol):
             self._closing = True
             self._lingering = False
             self._unsent = self.transport.get_write_buffer_size()
-            self.deadline = self.loop.time() + self._guards.body_seconds
+            self.deadline = self.loop.time() + self._limits.body_seconds
             self.transport.close()
 
     def abort(self) -> None:
@@ -598,7 +598,7 @@ class GuardedProtocol(ParsingProtocol):
 
     def shutdown(self) -> None:
         """The server stops: close, or where a request is in flight answer it, with little patience."""
-        self._hurried = True
+        self._draining = True
         if self._closing:
             return
         if self._current is None and not self._head_open:

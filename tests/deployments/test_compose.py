@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ratus.server.connection_limits import Guards
+from ratus.server.connection_limits import ConnectionLimits
 from tests.deployments.engine import BUILD_PATIENCE, MONGODB, RATUS, Engine
 from tests.deployments.settings import VARIABLES, seconds
 from tests.deployments.tools import DEPLOYMENTS, need
@@ -98,7 +98,7 @@ def test_the_server_has_time_to_stop(deployment: Any) -> None:
     """Requests in flight get as long as a connection may stand still; then a snapshot is written."""
     service = deployment["services"]["ratus"]
     delay = seconds(service.get("environment", {}).get("SHUTDOWN_DELAY", "0s"))
-    assert seconds(service["stop_grace_period"]) >= delay + Guards().body_seconds + 20
+    assert seconds(service["stop_grace_period"]) >= delay + ConnectionLimits().body_seconds + 20
 
 
 def test_it_is_told_what_it_knows(deployment: Any) -> None:

@@ -20,7 +20,7 @@ from cloudcoil.models.prometheus_operator.v1 import PrometheusRule, ServiceMonit
 
 from ratus import __version__
 from ratus.runtime import config
-from ratus.server.connection_limits import Guards
+from ratus.server.connection_limits import ConnectionLimits
 from tests.deployments.settings import VARIABLES, seconds
 from tests.deployments.tools import DEPLOYMENTS, ROOT, need
 from tests.documents.pages import blocks
@@ -243,7 +243,7 @@ def test_there_is_time_to_stop(manifests: list[dict[str, Any]]) -> None:
         taken = seconds(variables.get("SHUTDOWN_DELAY", "0s"))
         taken += taken_before_the_stop(workload)
         if is_server(workload):
-            taken += Guards().body_seconds
+            taken += ConnectionLimits().body_seconds
         # A snapshot of ten million tasks, at 2 s a million.
         taken += 20 if variables["ENGINE"] == "memdb" else 0
         assert grace >= taken + 15

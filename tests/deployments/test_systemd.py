@@ -10,7 +10,7 @@ import pytest
 
 from ratus.cli import EXIT_USAGE
 from ratus.runtime import config
-from ratus.server.connection_limits import Guards
+from ratus.server.connection_limits import ConnectionLimits
 from tests.deployments.settings import VARIABLES, seconds
 from tests.deployments.tools import DEPLOYMENTS, need
 
@@ -72,7 +72,7 @@ def test_it_sets_what_the_server_knows() -> None:
 
 def test_there_is_time_to_stop() -> None:
     [timeout] = values("TimeoutStopSec")
-    assert seconds(timeout) >= Guards().body_seconds + 60
+    assert seconds(timeout) >= ConnectionLimits().body_seconds + 60
     [bound] = re.findall(r"SHUTDOWN_TIMEOUT=(\S+)", TEXT)
     assert seconds(timeout) > seconds(bound)  # the log says what hangs before the process is killed
 

@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ratus.server import Guards
+from ratus.server import ConnectionLimits
 from ratus.server.lifecycle import Lifecycle
 from ratus.server.load import Load
-from ratus.server.state import GuardedState
+from ratus.server.protocol import HTTPProtocol
+from ratus.server.state import ServingState
 
 # Everything here happens on loopback: whatever takes longer than this has failed.
 PATIENCE = 60.0
@@ -108,8 +109,13 @@ class Running:
     exit_codes: list[int] = field(default_factory=list)
 
     @property
-    def state(self) -> GuardedState:
+    def state(self) -> ServingState:
         return self.lifecycle._state
+
+    @property
+    def open(self) -> set[HTTPProtocol]:
+        """The connections that are open."""
+        return cast("set[HTTPProtocol]", self.state.open)
 
     def stop(self) -> None:
         """What the first signal does."""
@@ -133,7 +139,7 @@ class Running:
         self.turn()
 
     def _move_limits(self, seconds: float) -> None:
-        for connection in self.state.open:
+        for connection in self.open:
             connection.deadline -= seconds
             receiving = connection._receiving
             if receiving is not None and receiving._since is not None:
@@ -152,7 +158,7 @@ class Running:
 def running(
     app: ASGIApp,
     *,
-    guards: Guards | None = None,
+    limits: ConnectionLimits | None = None,
     service: SilentService | None = None,
     tls: ssl.SSLContext | None = None,
     shutdown_delay_seconds: float = 0.0,
@@ -173,7 +179,7 @@ def running(
             sockets=[bound],
             tls=tls,
             shutdown_delay_seconds=shutdown_delay_seconds,
-            guards=guards,
+            limits=limits,
             ready=lambda address: listening.set(),
         )
         made.append(Running(port, service, asyncio.get_running_loop(), lifecycle, thread))

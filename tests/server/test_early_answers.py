@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ratus.server import Guards
+from ratus.server import ConnectionLimits
 from tests.server.support import Client, answer, echo, read_body, running
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -39,8 +39,8 @@ def test_a_client_in_the_middle_of_its_upload_sees_the_answer(app: ASGIApp) -> N
 
 
 def test_an_upload_that_does_not_end_is_cut_off() -> None:
-    guards = Guards(linger_seconds=0.3, linger_bytes=1_000_000)
-    with running(refuse, guards=guards) as server, Client(server.port) as client:
+    limits = ConnectionLimits(linger_seconds=0.3, linger_bytes=1_000_000)
+    with running(refuse, limits=limits) as server, Client(server.port) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000000\r\n\r\n")
         assert client.answer().status == 413
         sent = 0

@@ -15,14 +15,14 @@ from starlette.types import Receive, Scope, Send
 
 from ratus.runtime import config
 from ratus.runtime.app import build
-from ratus.server import Guards
-from ratus.server.exchange import Exchange
-from ratus.server.protocol import GuardedProtocol
+from ratus.server import ConnectionLimits
+from ratus.server.protocol import HTTPProtocol
+from ratus.server.request_response_cycle import RequestResponseCycle
 from tests.server.ended import GET, HANDSHAKES, KINDS, WITH_ENGINE, flags_of, visit
 from tests.server.support import Client, SilentService, answer, eventually, running
 
 # One quick step after another: what ends by a limit ends soon.
-GUARDS = Guards(header_seconds=0.3, body_seconds=0.3, idle_seconds=0.3, linger_seconds=0.1)
+GUARDS = ConnectionLimits(header_seconds=0.3, body_seconds=0.3, idle_seconds=0.3, linger_seconds=0.1)
 
 # Each connection that is left would be seen; a kind that leaves one now and then has some chances to.
 ROUNDS = 3
@@ -30,7 +30,7 @@ ROUNDS = 3
 
 def living() -> Counter[str]:
     """How many objects of the connections of servers there are."""
-    kinds = (GuardedProtocol, Exchange, httptools.HttpRequestParser)
+    kinds = (HTTPProtocol, RequestResponseCycle, httptools.HttpRequestParser)
     return Counter(type(each).__name__ for each in gc.get_objects() if type(each) in kinds)
 
 
@@ -42,10 +42,10 @@ def test_nothing_is_left_of_any_kind(engine: str, kinds: dict[str, bytes], tmp_p
     with flags_of(engine, tmp_path) as flags:
         app, service = build(config.parse(flags, {}))
         before = living()
-        with running(app, guards=GUARDS, service=cast(SilentService, service)) as server:
+        with running(app, limits=GUARDS, service=cast(SilentService, service)) as server:
             for _ in range(ROUNDS):
                 visit(server.port, kinds.values())
-                eventually(lambda: not server.state.connections and not server.state.exchanges)
+                eventually(lambda: not server.state.connections and not server.state.cycles)
             eventually(lambda: living() == before)
 
 
@@ -55,9 +55,9 @@ def test_nothing_is_left_where_an_answer_was_not_read() -> None:
         await answer(send, b"a" * 5_000_000)
 
     before = living()
-    with running(app, guards=GUARDS) as server:
+    with running(app, limits=GUARDS) as server:
         visit(server.port, [GET * 3], times=4)
-        eventually(lambda: not server.state.connections and not server.state.exchanges)
+        eventually(lambda: not server.state.connections and not server.state.cycles)
         assert living() == before
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_left_after_a_shutdown() -> None:
             await answer(send, b"ok")
 
     before = living()
-    with running(app, guards=GUARDS) as server:
+    with running(app, limits=GUARDS) as server:
         clients = [Client(server.port) for _ in KINDS]
         for client, sent in zip(clients, KINDS.values(), strict=True):
             with contextlib.suppress(OSError):
@@ -86,7 +86,7 @@ def test_nothing_is_left_after_a_shutdown() -> None:
 @pytest.mark.usefixtures("no_collector")
 def test_nothing_is_left_of_handshakes_that_fail(server_tls: ssl.SSLContext) -> None:
     before = living()
-    with running(never, guards=GUARDS, tls=server_tls) as server:
+    with running(never, limits=GUARDS, tls=server_tls) as server:
         visit(server.port, HANDSHAKES.values(), times=ROUNDS)
         eventually(lambda: living() == before)
 
@@ -100,7 +100,7 @@ def test_nothing_is_left_of_connections_with_tls(
             await answer(send, b"ok")
 
     before = living()
-    with running(app, guards=GUARDS, tls=server_tls) as server:
+    with running(app, limits=GUARDS, tls=server_tls) as server:
         visit(server.port, KINDS.values(), tls=client_tls)
         eventually(lambda: not server.state.connections)
         eventually(lambda: living() == before)

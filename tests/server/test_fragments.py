@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ratus.server import Guards
+from ratus.server import ConnectionLimits
 from tests.server.support import Client, Running, echo, running
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -26,7 +26,7 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
-    with running(echo, guards=Guards(linger_seconds=0.1)) as server:
+    with running(echo, limits=ConnectionLimits(linger_seconds=0.1)) as server:
         yield server
 
 

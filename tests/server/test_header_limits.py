@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from ratus.server import Guards
+from ratus.server import ConnectionLimits
 from tests.server.support import Client, echo, running
 
 TOO_LARGE = "request header fields too large: at most 65536 bytes and 100 fields"
@@ -72,8 +72,8 @@ def test_what_is_over_the_limit_is_refused(head: bytes, pieces: int) -> None:
     ids=["one value", "one name", "one target", "many fields"],
 )
 def test_a_flood_is_refused_early(start: bytes, piece: bytes) -> None:
-    guards = Guards(linger_seconds=0.2, linger_bytes=1_000_000)
-    with running(echo, guards=guards) as server, Client(server.port) as client:
+    limits = ConnectionLimits(linger_seconds=0.2, linger_bytes=1_000_000)
+    with running(echo, limits=limits) as server, Client(server.port) as client:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         client.send(start)
         sent = offer(client, piece, 100_000_000 // len(piece))
@@ -82,7 +82,7 @@ def test_a_flood_is_refused_early(start: bytes, piece: bytes) -> None:
 
 
 def test_the_client_of_a_flood_sees_the_answer() -> None:
-    with running(echo, guards=Guards(linger_seconds=0.5)) as server, Client(server.port) as client:
+    with running(echo, limits=ConnectionLimits(linger_seconds=0.5)) as server, Client(server.port) as client:
         client.send(b"GET / HTTP/1.1\r\nhost: a\r\n" + fields(102))
         client.answer().assert_error(431, TOO_LARGE)
         # It may go on sending for a while without being reset.

@@ -15,7 +15,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from ratus.core.errors import StartupError
-from ratus.server import Guards, run
+from ratus.server import ConnectionLimits, run
 from ratus.server.lifecycle import Lifecycle
 from ratus.server.listener import tls_context
 from tests.server.support import PATIENCE, Client, SilentService, answer, echo, running
@@ -113,8 +113,8 @@ def test_a_request_that_has_begun_to_arrive_is_finished() -> None:
     ],
 )
 def test_a_request_that_never_ends_does_not_hold_the_stop(start: bytes, drip: bytes) -> None:
-    guards = Guards(header_seconds=0.3, body_seconds=0.3, linger_seconds=0.1)
-    with running(echo, guards=guards) as server, Client(server.port) as client:
+    limits = ConnectionLimits(header_seconds=0.3, body_seconds=0.3, linger_seconds=0.1)
+    with running(echo, limits=limits) as server, Client(server.port) as client:
         client.send(start)
         with Client(server.port) as other:
             assert other.get().status == 200
@@ -134,7 +134,7 @@ def test_an_answer_that_is_not_read_does_not_hold_the_stop() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await answer(send, b"a" * 20_000_000)
 
-    with running(app, guards=Guards(body_seconds=0.3)) as server, Client(server.port) as client:
+    with running(app, limits=ConnectionLimits(body_seconds=0.3)) as server, Client(server.port) as client:
         client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
         assert client.sock.recv(1)
         server.stop()
@@ -352,7 +352,9 @@ def test_tls_is_served_and_guarded(certificate: tuple[Path, Path]) -> None:
     cert, key = certificate
     trusting = ssl.create_default_context(cafile=str(cert))
     with running(
-        echo, tls=tls_context(str(cert), str(key)), guards=Guards(header_seconds=3, linger_seconds=0.2)
+        echo,
+        tls=tls_context(str(cert), str(key)),
+        limits=ConnectionLimits(header_seconds=3, linger_seconds=0.2),
     ) as server:
         with Client(server.port, trusting) as client:
             assert client.get().json["scheme"] == "https"

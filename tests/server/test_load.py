@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ratus.server import Guards
+from ratus.server import ConnectionLimits
 from tests.server.support import Client, Running, answer, echo, eventually, read_body, running
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -19,7 +19,7 @@ def held(server: Running) -> tuple[int, int]:
 
 
 def test_a_connection_too_many_is_answered_and_closed() -> None:
-    with running(echo, guards=Guards(connections=3)) as server:
+    with running(echo, limits=ConnectionLimits(connections=3)) as server:
         clients = [Client(server.port) for _ in range(3)]
         assert all(client.get().status == 200 for client in clients)
         with Client(server.port) as fourth:
@@ -39,7 +39,7 @@ def test_a_connection_too_many_is_answered_and_closed() -> None:
 
 
 def test_a_connection_too_many_of_an_address_is_answered_and_closed() -> None:
-    with running(echo, guards=Guards(connections_per_address=2)) as server:
+    with running(echo, limits=ConnectionLimits(connections_per_address=2)) as server:
         clients = [Client(server.port) for _ in range(2)]
         assert all(client.get().status == 200 for client in clients)
         with Client(server.port) as third:
@@ -54,7 +54,7 @@ def test_a_connection_too_many_of_an_address_is_answered_and_closed() -> None:
 
 
 def test_a_body_too_many_is_refused_and_what_it_held_given_back() -> None:
-    with running(echo, guards=Guards(body_bytes=1_000_000)) as server:
+    with running(echo, limits=ConnectionLimits(body_bytes=1_000_000)) as server:
         clients = [Client(server.port) for _ in range(4)]
         for client in clients[:3]:
             client.send(UPLOAD % 400_000 + b"a" * 300_000)
@@ -74,7 +74,10 @@ def test_a_body_too_many_is_refused_and_what_it_held_given_back() -> None:
 
 @pytest.mark.parametrize("leave", [Client.reset, Client.half_close, lambda client: client.sock.close()])
 def test_what_a_body_held_goes_with_its_client(leave: object) -> None:
-    with running(echo, guards=Guards(body_bytes=1_000_000)) as server, Client(server.port) as client:
+    with (
+        running(echo, limits=ConnectionLimits(body_bytes=1_000_000)) as server,
+        Client(server.port) as client,
+    ):
         client.send(UPLOAD % 400_000 + b"a" * 300_000)
         eventually(lambda: held(server)[0] == 300_000)
         assert callable(leave)
@@ -90,15 +93,15 @@ def test_a_body_that_comes_at_once_is_not_counted() -> None:
         seen.append(scope["ratus.connection"].state.load.body_bytes)
         await answer(send, b"ok")
 
-    with running(app, guards=Guards(body_bytes=1)) as server, Client(server.port) as client:
+    with running(app, limits=ConnectionLimits(body_bytes=1)) as server, Client(server.port) as client:
         client.send(UPLOAD % 500 + b"a" * 500)
         assert client.answer().body == b"ok"
     assert seen == [0]
 
 
 def test_a_body_that_drips_is_cut_off_although_it_never_stands_still() -> None:
-    guards = Guards(body_seconds=30, body_rate=1000)
-    with running(echo, guards=guards) as server, Client(server.port) as client:
+    limits = ConnectionLimits(body_seconds=30, body_rate=1000)
+    with running(echo, limits=limits) as server, Client(server.port) as client:
         client.send(UPLOAD % 100_000)
         for _ in range(3):
             client.send(b"a")
@@ -108,7 +111,10 @@ def test_a_body_that_drips_is_cut_off_although_it_never_stands_still() -> None:
 
 
 def test_a_body_that_is_slow_but_fast_enough_is_taken() -> None:
-    with running(echo, guards=Guards(body_seconds=30, body_rate=5)) as server, Client(server.port) as client:
+    with (
+        running(echo, limits=ConnectionLimits(body_seconds=30, body_rate=5)) as server,
+        Client(server.port) as client,
+    ):
         client.send(UPLOAD % 1000)
         for _ in range(10):
             client.send(b"a" * 100)
@@ -128,7 +134,10 @@ def test_answers_that_are_not_read_are_counted_until_they_are() -> None:
                 asked.append(error)
         await answer(send, b"a" * (10_000_000 if scope["path"] == "/large" else 1))
 
-    with running(app, guards=Guards(unread_bytes=15_000_000)) as server, Client(server.port) as asker:
+    with (
+        running(app, limits=ConnectionLimits(unread_bytes=15_000_000)) as server,
+        Client(server.port) as asker,
+    ):
         clients = [Client(server.port) for _ in range(3)]
         asker.get(b"/ask")
         for client in clients:

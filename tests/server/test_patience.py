@@ -8,25 +8,25 @@ import time
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ratus.server import Guards
+from ratus.server import ConnectionLimits
 from tests.server.support import Client, answer, echo, read_body, running
 
 pytestmark = pytest.mark.usefixtures("both_ways")
 
 # Short ones for what is to happen, long ones for what is not.
-QUICK_HEADERS = Guards(header_seconds=0.2)
-QUICK_BODY = Guards(body_seconds=0.2)
+QUICK_HEADERS = ConnectionLimits(header_seconds=0.2)
+QUICK_BODY = ConnectionLimits(body_seconds=0.2)
 
 
 def test_the_limits_are_those_of_the_contract() -> None:
-    guards = Guards()
-    assert (guards.header_seconds, guards.body_seconds, guards.idle_seconds) == (10, 30, 120)
-    assert (guards.header_bytes, guards.header_count) == (65_536, 100)
-    assert guards.sweep_seconds <= 1
+    limits = ConnectionLimits()
+    assert (limits.header_seconds, limits.body_seconds, limits.idle_seconds) == (10, 30, 120)
+    assert (limits.header_bytes, limits.header_count) == (65_536, 100)
+    assert limits.sweep_seconds <= 1
 
 
 def test_a_silent_client_is_told_and_closed() -> None:
-    with running(echo, guards=QUICK_HEADERS) as server, Client(server.port) as client:
+    with running(echo, limits=QUICK_HEADERS) as server, Client(server.port) as client:
         started = time.monotonic()
         client.answer().assert_error(408, "request timeout: the headers were not complete within 0.2 s")
         client.assert_closed()
@@ -43,7 +43,7 @@ def test_a_client_that_drips_its_headers_is_told_and_closed() -> None:
 
 
 def test_line_breaks_before_a_request_do_not_buy_time() -> None:
-    with running(echo, guards=QUICK_HEADERS) as server, Client(server.port) as client:
+    with running(echo, limits=QUICK_HEADERS) as server, Client(server.port) as client:
         client.send(b"\r\n\r\n")
         client.answer().assert_error(408, "request timeout: the headers")
 
@@ -87,7 +87,7 @@ def test_a_body_that_stands_still_is_told_and_closed(start: bytes) -> None:
         seen.append(await read_body(receive))
         await answer(send, b"done")
 
-    with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
+    with running(app, limits=QUICK_BODY) as server, Client(server.port) as client:
         client.send(start)
         if start.startswith(b"GET"):
             assert client.answer().body == b"done"
@@ -102,7 +102,7 @@ def test_a_body_that_stands_still_under_an_answer_ends_the_connection() -> None:
         await send({"type": "http.response.body", "body": b"a", "more_body": True})
         assert await read_body(receive) is None
 
-    with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
+    with running(app, limits=QUICK_BODY) as server, Client(server.port) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc")
         with pytest.raises((AssertionError, ConnectionResetError)):
             client.answer()
@@ -142,8 +142,8 @@ def test_work_is_not_limited() -> None:
         await asyncio.sleep(0.5)
         await answer(send, b"done")
 
-    guards = Guards(header_seconds=0.1, body_seconds=0.1, idle_seconds=0.1)
-    with running(app, guards=guards) as server, Client(server.port) as client:
+    limits = ConnectionLimits(header_seconds=0.1, body_seconds=0.1, idle_seconds=0.1)
+    with running(app, limits=limits) as server, Client(server.port) as client:
         assert client.get().body == b"done"
 
 
@@ -155,7 +155,7 @@ def test_a_slow_application_is_not_the_clients_fault() -> None:
 
     # More than is held before the application asks for it, so that the server stops reading.
     size = 2_000_000
-    with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
+    with running(app, limits=QUICK_BODY) as server, Client(server.port) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % size)
         client.send(b"a" * size)
         assert client.answer().body == b"%d" % size
@@ -168,7 +168,7 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off() -> None:
         await answer(send, b"a" * 20_000_000)
         ended.append(True)
 
-    with running(app, guards=QUICK_BODY) as server, Client(server.port) as client:
+    with running(app, limits=QUICK_BODY) as server, Client(server.port) as client:
         client.send(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n")
         # The second one cannot even be written.
         client.send(b"GET /2 HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -208,6 +208,6 @@ def test_a_client_that_goes_away_within_its_request_leaves_nothing_behind() -> N
                     client.assert_closed()
                 client.sock.close()
         deadline = time.monotonic() + 5
-        while server.state.connections or server.state.exchanges:
+        while server.state.connections or server.state.cycles:
             assert time.monotonic() < deadline
             time.sleep(0.01)

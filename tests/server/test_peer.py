@@ -1,4 +1,4 @@
-"""What the application learns of its peer: gone, pressed, and the callback."""
+"""What the application learns of its peer: disconnected, pipelined, and the callback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ratus.server import Connection, Guards
+from ratus.server import Connection, ConnectionLimits
 from tests.server.support import PATIENCE, Client, answer, read_body, running
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -37,7 +37,7 @@ class Waiter:
             # Not by `asyncio.timeout`, which an eager request must not use: see `lifecycle.Service.eager`.
             alarmed, _ = await asyncio.wait([asyncio.ensure_future(alarm.wait())], timeout=PATIENCE)
             assert alarmed, "nobody was told of the peer"
-            self.seen.append(f"gone={connection.gone} pressed={connection.pressed}")
+            self.seen.append(f"disconnected={connection.disconnected} pipelined={connection.pipelined}")
             await answer(send, b"waited")
         finally:
             self.ended.set()
@@ -70,7 +70,7 @@ def test_a_peer_that_leaves_is_gone(
         waiter.wait_started()
         leave(client)
         waiter.wait_ended()
-    assert waiter.seen == ["gone=True pressed=False"]
+    assert waiter.seen == ["disconnected=True pipelined=False"]
 
 
 def test_a_half_closed_peer_still_gets_its_answer(waiter: Waiter) -> None:
@@ -102,7 +102,7 @@ def test_a_peer_with_a_request_in_line_presses(waiter: Waiter) -> None:
         assert client.answer().body == b"waited"
         assert client.answer().body == b"/next"
         assert client.get(b"/after").body == b"/after"
-    assert waiter.seen == ["gone=False pressed=True"]
+    assert waiter.seen == ["disconnected=False pipelined=True"]
 
 
 def test_an_unreadable_request_in_line_presses(waiter: Waiter) -> None:
@@ -112,7 +112,7 @@ def test_an_unreadable_request_in_line_presses(waiter: Waiter) -> None:
         client.send(b"NONSENSE\r\n\r\n")
         assert client.answer().body == b"waited"
         client.answer().assert_error(400, "bad request: malformed")
-    assert waiter.seen == ["gone=False pressed=True"]
+    assert waiter.seen == ["disconnected=False pipelined=True"]
 
 
 def test_a_request_that_came_with_the_next_is_pressed_from_the_start(waiter: Waiter) -> None:
@@ -123,7 +123,7 @@ def test_a_request_that_came_with_the_next_is_pressed_from_the_start(waiter: Wai
             b"GET /next HTTP/1.1\r\nhost: a\r\n\r\n"
         )
         assert [client.answer().body for _ in range(3)] == [b"waited", b"waited", b"/next"]
-    assert waiter.seen == ["gone=False pressed=True"] * 2
+    assert waiter.seen == ["disconnected=False pipelined=True"] * 2
 
 
 def test_only_the_last_of_pipelined_requests_is_not_pressed(waiter: Waiter) -> None:
@@ -135,7 +135,7 @@ def test_only_the_last_of_pipelined_requests_is_not_pressed(waiter: Waiter) -> N
         # Reading goes on once nothing is in line any more, so that the close is seen.
         client.sock.close()
         waiter.wait_ended()
-    assert waiter.seen == ["gone=True pressed=False"]
+    assert waiter.seen == ["disconnected=True pipelined=False"]
 
 
 def test_requests_in_line_are_not_read_in_advance(waiter: Waiter) -> None:
@@ -162,10 +162,10 @@ def test_a_body_that_stands_still_makes_its_peer_gone() -> None:
         connection.watch(lambda: alarms.append("once"))
         assert await read_body(receive) is None
         await asyncio.sleep(0)
-        seen.append(connection.gone)
+        seen.append(connection.disconnected)
         await answer(send, b"too late")
 
-    with running(app, guards=Guards(body_seconds=0.1)) as server, Client(server.port) as client:
+    with running(app, limits=ConnectionLimits(body_seconds=0.1)) as server, Client(server.port) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n")
         client.answer().assert_error(408, "request timeout")
         client.assert_closed()
@@ -183,7 +183,7 @@ def test_a_watch_is_called_once_and_only_while_it_stands() -> None:
         connection.watch(lambda: calls.append("removed"))
         connection.watch(None)
         connection.watch(lambda: calls.append("kept"))
-        while not connection.gone:
+        while not connection.disconnected:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.02)
         # Too late to hear of it by itself: told at once, in the loop's next turn.

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ratus.server.protocol import PIECE, GuardedProtocol
+from ratus.server.protocol import PIECE, HTTPProtocol
 from tests.server.support import Answer, Client, Running, echo, eventually, running
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -29,7 +29,7 @@ def receive(server: Running, sent: bytes, cuts: list[int]) -> Client:
     eventually(lambda: not server.state.connections)
     client = Client(server.port)
     eventually(lambda: len(server.state.connections) == 1)
-    connection = cast(GuardedProtocol, next(iter(server.state.connections)))
+    connection = cast(HTTPProtocol, next(iter(server.state.connections)))
     for start, end in pairwise([0, *sorted({cut for cut in cuts if cut < len(sent)} - {0}), len(sent)]):
         server.loop.call_soon_threadsafe(connection.data_received, sent[start:end])
     return client

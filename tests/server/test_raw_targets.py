@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
-from ratus.server import Guards
+from ratus.server import ConnectionLimits
 from ratus.server.raw_targets import feed_raw
 from tests.server.support import Client, echo, running
 
@@ -64,7 +64,7 @@ def test_the_longest_name_is_served_however_much_follows_it() -> None:
 
 @pytest.mark.parametrize("pieces", [1, 7])
 def test_a_raw_target_counts_as_much_as_an_encoded_one(pieces: int) -> None:
-    with running(echo, guards=Guards(header_bytes=3000)) as server:
+    with running(echo, limits=ConnectionLimits(header_bytes=3000)) as server:
         for size, status in ((480, 200), (520, 431)):
             raw = f"GET /{'é' * size} HTTP/1.1\r\nhost: a\r\n\r\n".encode()
             for sent in (raw, quote(raw, safe=bytes(range(128))).encode()):

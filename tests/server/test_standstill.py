@@ -25,7 +25,7 @@ def standstill(server: Running) -> Iterator[None]:
     def stand() -> None:
         stands.set()
         goes_on.wait(PATIENCE)
-        for connection in server.state.open:
+        for connection in server.open:
             connection.deadline = min(connection.deadline, server.loop.time() - 1)
         server.state.stop_sweeping()
         server.state.start_sweeping(server.loop)
@@ -71,7 +71,7 @@ def until(server: Running, holds: Callable[[], bool]) -> None:
 def test_what_came_in_time_is_answered(before: bytes, meanwhile: bytes) -> None:
     with running(echo) as server, Client(server.port) as client:
         client.send(before)
-        until(server, lambda: len(server.state.open) == 1)
+        until(server, lambda: len(server.open) == 1)
         turn(server)
         with standstill(server):
             client.send(meanwhile)
@@ -92,7 +92,7 @@ def test_a_request_on_an_idle_connection_is_answered() -> None:
 def test_a_part_of_a_body_is_progress() -> None:
     with running(echo) as server, Client(server.port) as client:
         client.send(HEAD + b"a")
-        until(server, lambda: bool(server.state.exchanges))
+        until(server, lambda: bool(server.state.cycles))
         with standstill(server):
             client.send(b"bc")
         turn(server)
@@ -109,7 +109,7 @@ def test_a_client_that_read_meanwhile_gets_the_rest() -> None:
 
     with running(app) as server, Client(server.port) as client:
         client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
-        until(server, lambda: any(each.flow and each.flow.write_paused for each in server.state.open))
+        until(server, lambda: any(each.flow and each.flow.write_paused for each in server.open))
         read = 0
         with standstill(server):
             while read < 300_000:
@@ -122,7 +122,7 @@ def test_a_client_that_read_meanwhile_gets_the_rest() -> None:
 def test_an_answer_to_a_refused_request_is_not_destroyed_by_what_came_behind_it() -> None:
     with running(echo) as server, Client(server.port) as client:
         client.send(b"GET / HTTP/9.9\r\nhost: a\r\n\r\n")
-        until(server, lambda: any(each._lingering for each in server.state.open))
+        until(server, lambda: any(each._lingering for each in server.open))
         with standstill(server):
             client.send(b"x" * 1000)
         client.answer().assert_error(400, "bad request")
@@ -137,7 +137,7 @@ def test_an_answer_to_a_refused_request_is_not_destroyed_by_what_came_behind_it(
 def test_what_did_not_come_is_refused_at_once(sent: bytes, status: int) -> None:
     with running(echo) as server, Client(server.port) as client:
         client.send(sent)
-        until(server, lambda: len(server.state.open) == 1)
+        until(server, lambda: len(server.open) == 1)
         turn(server)
         with standstill(server):
             pass

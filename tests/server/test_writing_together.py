@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from ratus.server.protocol import GuardedProtocol
-from ratus.server.state import ALONE
+from ratus.server.protocol import HTTPProtocol
+from ratus.server.state import UNBATCHED
 from tests.server.support import Client, Running, answer, read_body, running
 
 pytestmark = pytest.mark.usefixtures("both_ways")
@@ -43,7 +43,7 @@ def counting(server: Running) -> Iterator[list[object]]:
     held: list[object] = []
     flush_soon = server.state.flush_soon
 
-    def note(connection: GuardedProtocol) -> None:
+    def note(connection: HTTPProtocol) -> None:
         held.append(connection)
         flush_soon(connection)
 
@@ -55,10 +55,10 @@ def counting(server: Running) -> Iterator[list[object]]:
 def test_answers_that_come_alone_are_written_at_once_but_for_one_in_between() -> None:
     with running(Pairs()) as server, Client(server.port) as client, counting(server) as held:
         counts = []
-        for number in range(2 * (ALONE + 1)):
+        for number in range(2 * (UNBATCHED + 1)):
             assert client.get(b"/%d" % number).body == b"/%d" % number
             counts.append(len(held))
-    assert counts == [1] * (ALONE + 1) + [2] * (ALONE + 1)
+    assert counts == [1] * (UNBATCHED + 1) + [2] * (UNBATCHED + 1)
 
 
 def test_answers_of_one_turn_are_all_held() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratus.api import serializing
-from ratus.api.call import Answer, Call, ClientGone
+from ratus.api.call import Answer, Call, ClientDisconnected
 from ratus.api.parsing import Poll, Reader
 from ratus.core.clock import SECOND, Clock
 from ratus.core.errors import Conflict, NotFound
@@ -75,14 +75,14 @@ class PromiseHandlers:
 
     async def _claim_due(self, call: Call, poll: Poll) -> Answer:
         """Claim what is due, or wait for it. Who waits stands behind those who waited before."""
-        if call.connection.gone:
-            raise ClientGone()
+        if call.connection.disconnected:
+            raise ClientDisconnected()
         tasks: list[TaskRecord] = []
         until = self._clock.monotonic() + poll.wait if poll.wait else 0
         if not poll.wait or self._long_polls.is_empty(poll.topics):
             claim = Claim(poll.topics, poll.deadline_at(call.now), poll.consumer, poll.limit or 1)
             tasks = await self._engine.claim(claim, call.now)
-        if not tasks and poll.wait and not call.connection.pressed:
+        if not tasks and poll.wait and not call.connection.pipelined:
             want = Want(poll.topics, poll.consumer, poll.limit or 1, poll.timeout, poll.deadline)
             tasks = await self._long_polls.wait(want, until, call.connection.watch)
         if not tasks:
@@ -93,8 +93,8 @@ class PromiseHandlers:
         return Answer(200, body, claimed=tuple(tasks))
 
     async def _claim_one(self, call: Call, poll: Poll, *, force: bool) -> Answer:
-        if call.connection.gone:
-            raise ClientGone()
+        if call.connection.disconnected:
+            raise ClientDisconnected()
         claim = Claim(poll.topics, poll.deadline_at(call.now), poll.consumer)
         task = await self._engine.claim_task(poll.task_id, claim, call.now, force=force)
         self._count_consumed(task)

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Coroutine, Generator, Iterable
 from functools import partial
 from types import coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from ratus.core.errors import InternalError, RatusError
@@ -18,8 +18,8 @@ from ratus.server.answers import error_body, error_headers
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope
 
-    from ratus.server.connection_limits import Guards
-    from ratus.server.protocol import GuardedProtocol
+    from ratus.server.connection_limits import ConnectionLimits
+    from ratus.server.state import ServingState
 
 logger = logging.getLogger("ratus")
 
@@ -31,7 +31,38 @@ JOIN_LIMIT = 16_384
 NOTHING, HELD, SENT, COMPLETE = range(4)
 
 
-class Exchange:
+class CycleConnection(Protocol):
+    """What a request asks of its connection; `ratus.server.protocol.HTTPProtocol` is one."""
+
+    state: ServingState
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    flow: FlowControl
+    disconnected: bool
+
+    def resume_body(self) -> None:
+        """The application waits for more of the body."""
+
+    def write_soon(self, answer: bytes) -> None:
+        """Write a whole answer, together with others if there are any."""
+
+    def flush(self) -> None:
+        """Write what has been answered before."""
+
+    def answered(self, cycle: RequestResponseCycle) -> None:
+        """The answer has been written."""
+
+    def ended(self, cycle: RequestResponseCycle) -> None:
+        """The application has returned."""
+
+    def close(self) -> None:
+        """Write what is left to write, then close."""
+
+    def abort(self) -> None:
+        """Close without writing what is left."""
+
+
+class RequestResponseCycle:
     """Runs the application for one request: feeds it the body, writes what it sends."""
 
     __slots__ = (
@@ -57,7 +88,7 @@ class Exchange:
     )
 
     def __init__(
-        self, connection: GuardedProtocol, scope: Scope, *, keep_alive: bool, expects_continue: bool
+        self, connection: CycleConnection, scope: Scope, *, keep_alive: bool, expects_continue: bool
     ) -> None:
         self._connection = connection
         self._scope = scope
@@ -124,10 +155,10 @@ class Exchange:
         self.held = self._received
         return more
 
-    def too_slow(self, now: float, guards: Guards) -> bool:
+    def too_slow(self, now: float, limits: ConnectionLimits) -> bool:
         """Whether the body comes at less than the least rate."""
         seconds = 0.0 if self._since is None else now - self._since
-        return seconds > guards.body_seconds and self._received < guards.body_rate * seconds
+        return seconds > limits.body_seconds and self._received < limits.body_rate * seconds
 
     def wake(self) -> None:
         """Something has changed that ``receive`` may be waiting for."""
@@ -135,7 +166,7 @@ class Exchange:
             self._arrived.set()
 
     def disconnect(self) -> None:
-        """The connection is lost to this exchange."""
+        """The connection is lost to this cycle."""
         self.disconnected = True
         self.wake()
 
@@ -178,17 +209,17 @@ class Exchange:
         connection = self._connection
         try:
             await app(self._scope, self.receive, self.send)
-            if self._stage != COMPLETE and not self.disconnected and not connection.gone:
+            if self._stage != COMPLETE and not self.disconnected and not connection.disconnected:
                 logger.error("the application did not complete its answer to %s", self._describe())
         except Exception:
             # A body cut off by its sender is no defect; a stranger must not be able to fill the log with it.
-            level = logging.DEBUG if self.disconnected or connection.gone else logging.ERROR
+            level = logging.DEBUG if self.disconnected or connection.disconnected else logging.ERROR
             logger.log(level, "the application failed on %s", self._describe(), exc_info=True)
         finally:
             if self._stage != COMPLETE and not self.disconnected:
                 if self.answering:
                     connection.abort()
-                elif connection.gone:
+                elif connection.disconnected:
                     connection.close()
                 else:
                     self._answer_error(InternalError())
@@ -222,7 +253,7 @@ class Exchange:
                 self._body = b""
                 self._end_delivered = not self.more_body
                 return {"type": "http.request", "body": body, "more_body": self.more_body}
-            if connection.gone:
+            if connection.disconnected:
                 return {"type": "http.disconnect"}
             if self.more_body:
                 connection.resume_body()
