@@ -30,6 +30,9 @@ ALIASES: Final = {
     "AsyncHandler": "The same as a coroutine function that takes an `AsyncDelivery`.",
 }
 
+WITHOUT_SIGNATURE: Final = ("Delivery", "AsyncDelivery", "TaskPage", "Transport", "AsyncTransport")
+"""Classes that a program does not make, or makes of its own."""
+
 SHOWN_AS: Final = {"SyncCalls": "Client", "AsyncCalls": "AsyncClient"}
 """Annotations by the base of a public class, and that class: what a program has is always a client."""
 
@@ -73,7 +76,7 @@ def _class(name: str, kind: type[Any]) -> Iterator[str]:
             yield f"| `{field}` | {(info.description or '').replace('|', chr(92) + '|')} |"
         yield ""
         return
-    if "__init__" in vars(kind) and name not in ("Delivery", "AsyncDelivery", "TaskPage"):
+    if "__init__" in vars(kind) and name not in WITHOUT_SIGNATURE:
         yield _signature(name, vars(kind)["__init__"])
     if name.startswith("Async"):  # tests/client/test_twins.py holds this to be true
         twin = name.removeprefix("Async")
@@ -117,6 +120,7 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in texts:
             texts.append("*")
         default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+        default = default.replace("<factory>", "{}")
         texts.append(f"{parameter.name}: {SHOWN_AS.get(parameter.annotation, parameter.annotation)}{default}")
     result = "" if "." not in name else f" -> {signature.return_annotation}"
     line = f"{name}({', '.join(texts)}){result}"

@@ -66,5 +66,10 @@ class Address:
             authority = f"{authority}:{port}"
         return cls(parts.scheme == "https", name, port or default, prefix, authority)
 
+    @property
+    def origin(self) -> str:
+        """The URL without its path."""
+        return f"{'https' if self.secure else 'http'}://{self.authority}"
+
     def __str__(self) -> str:
-        return f"{'https' if self.secure else 'http'}://{self.authority}{self.prefix}"
+        return f"{self.origin}{self.prefix}"

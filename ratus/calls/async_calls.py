@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ratus.calls.async_connections import AsyncConnections, AsyncInterrupt
 from ratus.calls.base import BaseCalls, conclude, note_lost_attempt
+from ratus.calls.http1 import Response
 from ratus.calls.inputs import DurationLike
 from ratus.calls.requests import Request
 from ratus.calls.retrying import Attempts
 from ratus.calls.steps import Pause, Step, Steps, run_async
+from ratus.calls.transport import AsyncTransport, GivenAsyncTransport
 from ratus.core.errors import RatusError
 
 T = TypeVar("T")
+
+MAX_REQUESTS: Final = 100
+"""Requests in flight at once, beside those that wait on purpose: a thousand coroutines that insert a task
+each should not open a thousand connections."""
 
 
 class AsyncCalls(BaseCalls):
@@ -32,6 +38,7 @@ class AsyncCalls(BaseCalls):
         retries: int,
         compress: bool,
         tls: ssl.SSLContext | None,
+        transport: AsyncTransport | None,
     ) -> None:
         super().__init__(
             url,
@@ -42,8 +49,15 @@ class AsyncCalls(BaseCalls):
             retries=retries,
             compress=compress,
             tls=tls,
+            transport=transport,
         )
-        self._transport = AsyncConnections(self._address, tls=tls, connect_seconds=self._connect_seconds)
+        self._transport: AsyncConnections | GivenAsyncTransport
+        if transport is None:
+            self._transport = AsyncConnections(self._address, tls=tls, connect_seconds=self._connect_seconds)
+        else:
+            self._transport = GivenAsyncTransport(transport, self._address, self._requests.headers)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots = asyncio.Semaphore(MAX_REQUESTS)
 
     async def close(self) -> None:
         """Close the connections. Calls made afterwards raise `TransportError`."""
@@ -52,6 +66,10 @@ class AsyncCalls(BaseCalls):
     @property
     def _closed(self) -> bool:
         return self._transport.closed
+
+    @property
+    def _interruptible(self) -> bool:
+        return isinstance(self._transport, AsyncConnections)
 
     async def _call(
         self,
@@ -62,28 +80,39 @@ class AsyncCalls(BaseCalls):
     ) -> T:
         """Make a call. `patience`: seconds for the answer and for a connection, in place of the client's."""
         attempts = attempts or self._attempts(request)
-        data = self._bytes(request)
         limit = self._seconds(request) if patience is None else patience
         while True:
             attempts.begun = time.monotonic()
             try:
-                return conclude(
-                    request,
-                    await self._transport.exchange(
-                        data,
-                        limit,
-                        # What keeps a claim must not queue behind what hangs.
-                        waits=request.wait > 0 or patience is not None,
-                        interrupt=interrupt,
-                        connect_seconds=patience,
-                    ),
-                )
+                return conclude(request, await self._exchange(request, limit, interrupt, patience))
             except RatusError as error:
                 note_lost_attempt(error, attempts)
                 pause = attempts.pause(error)
                 if pause is None:
                     raise
             await asyncio.sleep(pause)
+
+    async def _exchange(
+        self, request: Request[Any], limit: float, interrupt: AsyncInterrupt | None, patience: float | None
+    ) -> Response:
+        # What waits on purpose takes no place of the others, and what keeps a claim must not queue behind
+        # what hangs.
+        if request.wait > 0 or patience is not None:
+            return await self._send(request, limit, interrupt, patience)
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            self._slots = asyncio.Semaphore(MAX_REQUESTS)
+        async with self._slots:
+            return await self._send(request, limit, interrupt, patience)
+
+    async def _send(
+        self, request: Request[Any], limit: float, interrupt: AsyncInterrupt | None, patience: float | None
+    ) -> Response:
+        if isinstance(self._transport, GivenAsyncTransport):
+            is_interrupted = interrupt is not None and interrupt.begun
+            return await self._transport.exchange(request, limit, is_interrupted=is_interrupted)
+        return await self._transport.exchange(self._bytes(request), limit, interrupt, patience)
 
     async def _run(self, steps: Steps[T]) -> T:
         """Carry out an operation of several calls."""

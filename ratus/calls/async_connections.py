@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import Final, cast
+from typing import cast
 
 from ratus.calls.address import Address
 from ratus.calls.connecting import Addresses
@@ -13,10 +13,6 @@ from ratus.calls.http1 import Response, ResponseReader
 from ratus.calls.retrying import ClientClosed
 from ratus.calls.sync_connections import IDLE_SECONDS, MAX_IDLE, reason
 from ratus.core.errors import TransportError
-
-MAX_CONNECTIONS: Final = 100
-"""Requests in flight at once, beside those that wait on purpose: a thousand coroutines that insert a task
-each should not open a thousand connections."""
 
 
 class AsyncInterrupt:
@@ -59,7 +55,6 @@ class AsyncConnections:
         self._addresses = Addresses(address.host, address.port)
         self._idle: deque[_Connection] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
         self._closed = False
 
     async def close(self) -> None:
@@ -80,31 +75,19 @@ class AsyncConnections:
         self,
         data: bytes,
         seconds: float,
-        *,
-        waits: bool = False,
         interrupt: AsyncInterrupt | None = None,
         connect_seconds: float | None = None,
     ) -> Response:
         """Send a request and return its answer, which must be whole within `seconds`.
 
-        A connection must be made within `connect_seconds`, or the client's own limit. A request that
-        `waits` takes none of the places of the others. Raises `TransportError`, and nothing else but the
-        cancellation of its task.
+        A connection must be made within `connect_seconds`, or the client's own limit. Raises
+        `TransportError`, and nothing else but the cancellation of its task.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             # Connections belong to the loop they were made on, which may be closed by now.
             self._loop = loop
             self._idle = deque()
-            self._slots = asyncio.Semaphore(MAX_CONNECTIONS)
-        if waits:
-            return await self._exchange(data, seconds, interrupt, connect_seconds)
-        async with self._slots:
-            return await self._exchange(data, seconds, interrupt, connect_seconds)
-
-    async def _exchange(
-        self, data: bytes, seconds: float, interrupt: AsyncInterrupt | None, connect_seconds: float | None
-    ) -> Response:
         connection = await self._take(connect_seconds)
         try:
             if interrupt is not None:

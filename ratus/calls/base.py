@@ -39,7 +39,11 @@ class BaseCalls(ABC):
         retries: int,
         compress: bool,
         tls: ssl.SSLContext | None,
+        transport: object | None,
     ) -> None:
+        if transport is not None and (compress or tls is not None):
+            name = "compress" if compress else "tls"
+            raise ValueError(f"{name}: where a transport is given, that is a setting of the transport")
         self._address = Address.parse(url_of(url))
         self._requests = Requests(
             self._address, token=token_of(token), agent=f"ratus-python/{__version__}", compress=compress
@@ -72,6 +76,11 @@ class BaseCalls(ABC):
     @abstractmethod
     def _closed(self) -> bool:
         """Whether it was closed: every call fails from now on."""
+
+    @property
+    @abstractmethod
+    def _interruptible(self) -> bool:
+        """Whether a request that waits can be ended in order, so that no task is lost on the way."""
 
     def _attempts(self, request: Request[T]) -> Attempts:
         return Attempts(request.repeat, self._retries, self._backoff)

@@ -32,15 +32,17 @@ class Requests:
     """Writes requests to one server; what is the same in all of them is put together once."""
 
     def __init__(self, address: Address, *, token: str, agent: str, compress: bool) -> None:
-        lines = [f"host: {address.authority}", f"user-agent: {agent}"]
+        self.headers = {"user-agent": agent}
+        """The headers of every request, but for those that say where it goes and how long it is."""
         if token:
             if not token.isascii() or not token.isprintable() or " " in token:
                 raise ValueError("the token holds characters that no token has")
-            lines.append(f"authorization: Bearer {token}")
+            self.headers["authorization"] = f"Bearer {token}"
         if compress:
-            lines.append("accept-encoding: gzip")
+            self.headers["accept-encoding"] = "gzip"
+        lines = {"host": address.authority} | self.headers
         self._prefix = address.prefix.encode("ascii")
-        self._common = "".join(f"{line}\r\n" for line in lines).encode("ascii")
+        self._common = "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode("ascii")
 
     def write(self, method: str, target: str, body: bytes) -> bytes:
         """The bytes of a request. `target` is percent-encoded already and begins with a slash."""

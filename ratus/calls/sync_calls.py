@@ -11,11 +11,13 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from ratus.calls.base import BaseCalls, conclude, note_lost_attempt
+from ratus.calls.http1 import Response
 from ratus.calls.inputs import DurationLike
 from ratus.calls.requests import Request
 from ratus.calls.retrying import Attempts
 from ratus.calls.steps import Pause, Step, Steps, run
 from ratus.calls.sync_connections import Interrupt, SyncConnections
+from ratus.calls.transport import GivenTransport, Transport
 from ratus.core.errors import RatusError
 
 T = TypeVar("T")
@@ -35,6 +37,7 @@ class SyncCalls(BaseCalls):
         retries: int,
         compress: bool,
         tls: ssl.SSLContext | None,
+        transport: Transport | None,
     ) -> None:
         super().__init__(
             url,
@@ -45,8 +48,13 @@ class SyncCalls(BaseCalls):
             retries=retries,
             compress=compress,
             tls=tls,
+            transport=transport,
         )
-        self._transport = SyncConnections(self._address, tls=tls, connect_seconds=self._connect_seconds)
+        self._transport: SyncConnections | GivenTransport
+        if transport is None:
+            self._transport = SyncConnections(self._address, tls=tls, connect_seconds=self._connect_seconds)
+        else:
+            self._transport = GivenTransport(transport, self._address, self._requests.headers)
         self._warned = False
 
     def close(self) -> None:
@@ -56,6 +64,10 @@ class SyncCalls(BaseCalls):
     @property
     def _closed(self) -> bool:
         return self._transport.closed
+
+    @property
+    def _interruptible(self) -> bool:
+        return isinstance(self._transport, SyncConnections)
 
     def _call(
         self,
@@ -68,18 +80,25 @@ class SyncCalls(BaseCalls):
         if not self._warned and _get_running_loop() is not None:
             self._warn_of_event_loop()
         attempts = attempts or self._attempts(request)
-        data = self._bytes(request)
         limit = self._seconds(request) if patience is None else patience
         while True:
             attempts.begun = time.monotonic()
             try:
-                return conclude(request, self._transport.exchange(data, limit, interrupt, patience))
+                return conclude(request, self._exchange(request, limit, interrupt, patience))
             except RatusError as error:
                 note_lost_attempt(error, attempts)
                 pause = attempts.pause(error)
                 if pause is None or (interrupt is not None and interrupt.begun):
                     raise
             time.sleep(pause)
+
+    def _exchange(
+        self, request: Request[Any], limit: float, interrupt: Interrupt | None, patience: float | None
+    ) -> Response:
+        if isinstance(self._transport, GivenTransport):
+            is_interrupted = interrupt is not None and interrupt.begun
+            return self._transport.exchange(request, limit, is_interrupted=is_interrupted)
+        return self._transport.exchange(self._bytes(request), limit, interrupt, patience)
 
     def _run(self, steps: Steps[T], interrupt: Interrupt | None = None) -> T:
         """Carry out an operation of several calls."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from ratus.calls.delivery import AsyncDelivery, Delivery
 from ratus.calls.inputs import DurationLike, TimeLike
 from ratus.calls.responses import TaskPage
+from ratus.calls.transport import AsyncTransport, HTTPRequest, HTTPResponse, Transport
 from ratus.client.async_client import AsyncClient
 from ratus.client.client import Client
 from ratus.worker.coroutines import AsyncWorker
@@ -18,12 +19,16 @@ __all__ = [
     "AsyncClient",
     "AsyncDelivery",
     "AsyncHandler",
+    "AsyncTransport",
     "AsyncWorker",
     "Client",
     "Delivery",
     "DurationLike",
+    "HTTPRequest",
+    "HTTPResponse",
     "Handler",
     "TaskPage",
     "TimeLike",
+    "Transport",
     "Worker",
 ]

@@ -17,6 +17,7 @@ from ratus.calls.delivery import AsyncDelivery, lease_of
 from ratus.calls.inputs import DurationLike, TimeLike, Topics
 from ratus.calls.requests import BATCH_ITEMS
 from ratus.calls.responses import TaskPage
+from ratus.calls.transport import AsyncTransport
 from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 from ratus.worker.coroutines import AsyncWorker
 from ratus.worker.options import DEFAULT_PREFETCH, AsyncHandler
@@ -40,6 +41,7 @@ class AsyncClient(AsyncCalls):
         retries: int = DEFAULT_RETRIES,
         compress: bool = False,
         tls: ssl.SSLContext | None = None,
+        transport: AsyncTransport | None = None,
     ) -> None:
         super().__init__(
             url,
@@ -50,6 +52,7 @@ class AsyncClient(AsyncCalls):
             retries=retries,
             compress=compress,
             tls=tls,
+            transport=transport,
         )
         self._workers: set[AsyncWorker] = set()
 

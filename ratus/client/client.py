@@ -17,6 +17,7 @@ from ratus.calls.inputs import DurationLike, TimeLike, Topics
 from ratus.calls.requests import BATCH_ITEMS
 from ratus.calls.responses import TaskPage
 from ratus.calls.sync_calls import SyncCalls
+from ratus.calls.transport import Transport
 from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
 from ratus.worker.options import DEFAULT_PREFETCH, Handler
 from ratus.worker.threads import Worker
@@ -36,6 +37,8 @@ class Client(SyncCalls):
       that grow from 0.1 s to 5 s. Only calls for which that is safe are repeated.
     - `compress`: ask for compressed answers; pays on slow networks with large payloads.
     - `tls`: the TLS settings for `https`; by default those of the system.
+    - `transport`: sends the requests in place of connections of the client's own; see `Transport`. Then
+      `connect_timeout`, `compress` and `tls` are the transport's.
 
     All calls raise a `RatusError` when they fail: the kind that the server answered, or `TransportError`.
     A wrong argument is a `ValueError` or `TypeError`, and nothing is sent.
@@ -52,6 +55,7 @@ class Client(SyncCalls):
         retries: int = DEFAULT_RETRIES,
         compress: bool = False,
         tls: ssl.SSLContext | None = None,
+        transport: Transport | None = None,
     ) -> None:
         super().__init__(
             url,
@@ -62,6 +66,7 @@ class Client(SyncCalls):
             retries=retries,
             compress=compress,
             tls=tls,
+            transport=transport,
         )
         self._workers: set[Worker] = set()
         self._workers_lock = threading.Lock()

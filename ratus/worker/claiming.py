@@ -10,6 +10,7 @@ from ratus.calls.bounds import is_wait_refused, shorter_wait
 from ratus.calls.claims import Claimed
 from ratus.calls.requests import Request
 from ratus.calls.retrying import Repeat
+from ratus.calls.transport import LONGEST_WAIT
 from ratus.core.errors import BadRequest, RatusError
 from ratus.worker import log
 from ratus.worker.commits import is_fatal
@@ -27,7 +28,7 @@ class Claiming:
         self._client = client
         self._options = options
         self._consumer = consumer
-        self._wait = options.wait
+        self._wait = options.wait if client._interruptible else min(options.wait, LONGEST_WAIT)
         self._failures = 0
         self.batch = BATCH
         """Tasks in one claim at most, as far as the server's refusals are known."""

@@ -17,7 +17,7 @@ import uvloop
 
 from ratus import AsyncClient, Client, Task, TransportError
 from ratus.calls import sync_connections
-from ratus.calls.async_connections import MAX_CONNECTIONS
+from ratus.calls.async_calls import MAX_REQUESTS
 from ratus.testing import RatusServer
 from tests.client.support import InBackground, ScriptedServer, answer, connect
 from tests.servers import eventually
@@ -150,7 +150,8 @@ def test_an_async_client_moves_from_loop_to_loop(server: RatusServer) -> None:
         warnings.simplefilter("ignore", ResourceWarning)
         for _ in range(3):
             asyncio.run(use())
-            left += map(weakref.ref, client._transport._idle)
+            transport: Any = client._transport
+            left += map(weakref.ref, transport._idle)
         asyncio.run(end())
         assert left
 
@@ -186,12 +187,11 @@ def test_an_async_client_works_on_uvloop(live: RatusServer) -> None:
 def test_an_async_client_bounds_its_connections(server: RatusServer) -> None:
     async def use() -> None:
         async with AsyncClient(server.url) as client:
-            transport = client._transport
-            inserts = [client.insert_task(Task(id=str(n), topic="t")) for n in range(MAX_CONNECTIONS * 3)]
+            inserts = [client.insert_task(Task(id=str(n), topic="t")) for n in range(MAX_REQUESTS * 3)]
             await asyncio.gather(*inserts)
             topic = await client.get_topic("t")
-            assert topic.count == MAX_CONNECTIONS * 3
-            assert transport._slots._value == MAX_CONNECTIONS
+            assert topic.count == MAX_REQUESTS * 3
+            assert client._slots._value == MAX_REQUESTS
 
     asyncio.run(use())
 

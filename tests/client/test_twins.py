@@ -14,6 +14,7 @@ PAIRS = [
     (ratus.Client, ratus.AsyncClient),
     (ratus.Delivery, ratus.AsyncDelivery),
     (ratus.Worker, ratus.AsyncWorker),
+    (ratus.Transport, ratus.AsyncTransport),
 ]
 
 WITHOUT_CALLS = {"stop"}
