@@ -2,8 +2,8 @@
 
 The wheel and the sdist are each installed into a virtualenv of their own, away from the source tree, and
 served from a folder that holds a user's own ``engines`` package and others of our names, which must neither
-break nor shadow ours. A program that uses the client is type-checked against what was installed, and building
-twice has to give the same bytes.
+break nor shadow ours. An engine of another package runs the contract suite out of the wheel. A program that
+uses the client is type-checked against what was installed, and building twice has to give the same bytes.
 Needs the development tools (``build``); prints one line per step and exits with 1 at the first that fails.
 """
 
@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -234,6 +235,15 @@ def check_types(binaries: Path, cwd: Path) -> None:
     require('Revealed type is "int"' in told, f"the type of a member is not known: {told}")
 
 
+def check_test_kit(binaries: Path, wheel: Path, folder: Path) -> None:
+    """Without pytest, the test kit says what to install; with its extra, an engine's author runs it."""
+    refused = run(binaries / "python", "-c", "import ratus.engine.testkit", cwd=folder.parent)
+    require("pip install 'ratus-queue[testkit]'" in refused.stderr, f"unclear: {refused.stderr}")
+    shutil.copytree(ROOT / "examples/engine", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    succeed(binaries / "python", "-m", "pip", "install", "--quiet", f"{wheel}[testkit]", ".", cwd=folder)
+    succeed(binaries / "python", "-m", "pytest", "tests", cwd=folder)
+
+
 def check() -> None:
     """Run every check; raise ``PackageError`` at the first that fails."""
     with tempfile.TemporaryDirectory(prefix="ratus-package-") as temporary:
@@ -254,6 +264,8 @@ def check() -> None:
         succeed(binaries / "python", "-m", "pip", "install", "--quiet", ROOT / "examples/engine", cwd=folder)
         check_service(binaries / "ratus", "--engine", "journal", cwd=folder)
         require((folder / "ratus.journal").stat().st_size, "the engine of another package kept nothing")
+        step("running the contract suite on it")
+        check_test_kit(binaries, wheel, folder / "author")
         step("serving from a folder with its own engines/, tests/ and the like")
         check_command(binaries, user_folder)
         # -m puts the current folder on the import path, in front of everything.

@@ -16,6 +16,8 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = ROOT / "deployments" / "docker"
 # The oldest Python that the package supports; markers in the files tell newer ones apart.
@@ -36,14 +38,15 @@ def main() -> int:
     """Write the files and return the exit code."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     project = settings["project"]
-    # The extra "all" is made of the others.
-    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "all"}
-    server = [*project["dependencies"], *chain(*extras.values())]
+    # The extra "all" names those that a server may need.
+    extras = project["optional-dependencies"]
+    (everything,) = map(Requirement, extras.pop("all"))
+    server = [*project["dependencies"], *chain(*(extras.pop(name) for name in sorted(everything.extras)))]
     groups = chain(*settings["dependency-groups"].values())
     try:
         lock(IMAGE / "requirements.txt", server, hashes=True)
         lock(IMAGE / "requirements-build.txt", settings["build-system"]["requires"], hashes=True)
-        lock(ROOT / "constraints.txt", [*server, *groups], hashes=False)
+        lock(ROOT / "constraints.txt", [*server, *chain(*extras.values()), *groups], hashes=False)
     except subprocess.CalledProcessError as error:
         return error.returncode
     return 0

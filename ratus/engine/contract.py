@@ -1,7 +1,7 @@
 """The engine contract, on one page.
 
 An engine stores tasks and topic settings and makes each operation one atomic step. Every method says what
-it promises; how is the engine's business. What the suite in ``tests/engines/contract`` does not hold does
+it promises; how is the engine's business. What the suite `ratus.engine.testkit` does not hold does
 not exist, and that suite runs unchanged against every engine.
 
 For all methods:

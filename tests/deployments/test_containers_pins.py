@@ -15,9 +15,11 @@ from tests.deployments.tools import DEPLOYMENTS, ROOT
 FOLDER = DEPLOYMENTS / "docker"
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = SETTINGS["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+# Those that a server may need.
+SERVER_EXTRAS = sorted(Requirement(EXTRAS["all"][0]).extras)
 WANTED = {
-    "requirements.txt": PROJECT["dependencies"]
-    + [line for name, lines in PROJECT["optional-dependencies"].items() if name != "all" for line in lines],
+    "requirements.txt": PROJECT["dependencies"] + [line for name in SERVER_EXTRAS for line in EXTRAS[name]],
     "requirements-build.txt": SETTINGS["build-system"]["requires"],
 }
 

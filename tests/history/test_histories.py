@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
-from tests.engines.contract.engines import absent
+from tests.absent import absent
 from tests.engines.mongodb import servers as mongod
 from tests.history.checker import Claim, Commit, Insert, violations
 from tests.history.recorder import CLAIM_TIMEOUT, Recorder

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from tests.engines.contract.engines import absent
+from tests.absent import absent
 from tests.engines.mongodb import servers
 from tests.server.support import Client
 

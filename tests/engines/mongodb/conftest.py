@@ -1,7 +1,8 @@
-"""Desks at a MongoDB engine: on the shared server, behind a proxy, on a replica set."""
+"""Harnesses at a MongoDB engine: on the shared server, behind a proxy, on a replica set."""
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -9,16 +10,20 @@ from functools import partial
 import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from tests.engines.contract.desk import Desk
-from tests.engines.contract.engines import absent
+from ratus.engine.testkit.harness import Harness
+from tests.absent import absent
 from tests.engines.mongodb import servers
 from tests.engines.mongodb.proxy import Proxy, proxy
 
 
 @pytest.fixture(autouse=True)
-def clean_floor() -> Iterator[None]:
+def no_sockets_are_left() -> Iterator[None]:
+    """A test collects its own garbage, and only that: what is there already need not be looked through, which
+    takes longer than most tests."""
+    gc.freeze()
     yield
     servers.sweep()
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -39,12 +44,12 @@ def database(uri: str) -> str:
 
 
 @pytest.fixture
-async def desk(uri: str, database: str) -> AsyncIterator[Desk]:
-    """A desk with an open engine."""
-    desk = Desk("mongodb", partial(MongodbEngine, uri, database=database))
-    desk.engine = await desk.start()
-    yield desk
-    await desk.end()
+async def harness(uri: str, database: str) -> AsyncIterator[Harness]:
+    """A harness with an open engine."""
+    harness = Harness(partial(MongodbEngine, uri, database=database))
+    harness.engine = await harness.start()
+    yield harness
+    await harness.end()
 
 
 @pytest.fixture
@@ -55,18 +60,15 @@ async def between(uri: str) -> AsyncIterator[Proxy]:
 
 
 @pytest.fixture
-async def proxied(between: Proxy, database: str) -> AsyncIterator[Desk]:
-    """A desk with an open engine that sees the server through the proxy."""
-    desk = Desk("mongodb", partial(MongodbEngine, between.uri, database=database))
-    desk.engine = await desk.start()
-    yield desk
-    await desk.end()
+async def proxied(between: Proxy, database: str) -> AsyncIterator[Harness]:
+    """A harness with an open engine that sees the server through the proxy."""
+    harness = Harness(partial(MongodbEngine, between.uri, database=database))
+    harness.engine = await harness.start()
+    yield harness
+    await harness.end()
 
 
 @pytest.fixture(scope="session")
-def replica_set() -> Iterator[servers.ReplicaSet]:
+def replica_set() -> servers.ReplicaSet:
     """Three members, for all tests of a worker that need no more than that."""
-    if servers.mongod() is None:
-        absent(servers.ABSENT)
-    with servers.replica_set("--setParameter", "ttlMonitorEnabled=false") as members:
-        yield members
+    return servers.shared_replica_set() or absent(servers.ABSENT)

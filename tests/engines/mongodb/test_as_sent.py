@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import tempfile
-from pathlib import Path
+import os
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.mongodb import payloads as conversion
+from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import RatusError
 from ratus.core.records import ACTIVE, PENDING, Claim, CommitRecord, TaskQuery, TaskRecord
 from ratus.engine import Engine
 from ratus.testing import START
-from tests.engines.contract.engines import ENGINES
+from tests.absent import absent
+from tests.engines.mongodb import servers
 from tests.engines.mongodb.jsontexts import exact, limits, payloads
 
 HOUR = 3_600 * 1_000_000
@@ -78,15 +81,24 @@ async def come_back(engine: Engine, texts: list[bytes]) -> list[bytes | None]:
     return [data for each in found for data in (each.payload, each.result)]
 
 
-async def of_engine(name: str, texts: list[bytes]) -> list[bytes | None]:
-    with tempfile.TemporaryDirectory() as folder:
-        async with ENGINES[name](Path(folder)) as make:
-            engine = make(random=lambda: 0.5)
-            await engine.open(START)
-            try:
-                return await come_back(engine, texts)
-            finally:
-                await engine.close(START)
+def memdb() -> Engine:
+    return MemdbEngine(random=lambda: 0.5)
+
+
+def mongodb() -> Engine:
+    uri = servers.shared_uri()
+    if uri is None:
+        absent(servers.ABSENT)
+    return MongodbEngine(uri, database=f"ratus_as_sent_{os.getpid()}", random=lambda: 0.5)
+
+
+async def of_engine(make: Callable[[], Engine], texts: list[bytes]) -> list[bytes | None]:
+    engine = make()
+    await engine.open(START)
+    try:
+        return await come_back(engine, texts)
+    finally:
+        await engine.close(START)
 
 
 @settings(
@@ -97,9 +109,9 @@ async def of_engine(name: str, texts: list[bytes]) -> list[bytes | None]:
 )
 @given(st.lists(payloads, min_size=1, max_size=8), limits)
 def test_what_comes_back_is_what_the_memory_engine_gives(texts: list[bytes], limits: dict[str, Any]) -> None:
-    wanted = asyncio.run(of_engine("memdb", texts))
+    wanted = asyncio.run(of_engine(memdb, texts))
     with mock.patch.multiple(conversion, **limits):
-        found = asyncio.run(of_engine("mongodb", texts))
+        found = asyncio.run(of_engine(mongodb, texts))
     assert list(map(exact, found)) == list(map(exact, wanted))
 
 
@@ -112,8 +124,8 @@ LARGE = [
 
 
 def test_large_values_come_back_by_every_way() -> None:
-    found = asyncio.run(of_engine("mongodb", LARGE))
-    wanted = asyncio.run(of_engine("memdb", LARGE))
+    found = asyncio.run(of_engine(mongodb, LARGE))
+    wanted = asyncio.run(of_engine(memdb, LARGE))
     assert list(map(exact, found)) == list(map(exact, wanted))
 
 
@@ -125,6 +137,6 @@ DEEP = [
 
 
 def test_the_deepest_nesting_comes_back_by_every_way() -> None:
-    found = asyncio.run(of_engine("mongodb", DEEP))
-    wanted = asyncio.run(of_engine("memdb", DEEP))
+    found = asyncio.run(of_engine(mongodb, DEEP))
+    wanted = asyncio.run(of_engine(memdb, DEEP))
     assert list(map(exact, found)) == list(map(exact, wanted))

@@ -14,10 +14,10 @@ from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import ServiceUnavailable
+from ratus.engine.testkit.contract.life import CALLS
+from ratus.engine.testkit.harness import Harness
 from ratus.testing import START
-from tests.engines.contract.desk import Desk
-from tests.engines.contract.engines import absent
-from tests.engines.contract.test_life import CALLS
+from tests.absent import absent
 from tests.engines.mongodb import servers
 from tests.servers import free_port
 
@@ -67,7 +67,7 @@ async def test_starting_does_not_need_the_database() -> None:
     server = servers.Mongod(port=port)
     try:
         await until_ready(engine)
-        await Desk("mongodb", lambda **_: engine).start()
+        await Harness(lambda **_: engine).start()
         assert await engine.get("1") is None
     finally:
         await engine.close(START)
@@ -78,9 +78,9 @@ async def test_a_database_that_hangs(server: servers.Mongod) -> None:
     """Nothing is closed, nothing is answered: the worst kind of outage."""
     engine = MongodbEngine(f"mongodb://{server.address}/?timeoutMS=2000")
     patient = MongodbEngine(f"mongodb://{server.address}/?timeoutMS=600000")
-    desk = Desk("mongodb", lambda **_: engine)
-    desk.engine = await desk.start()
-    await desk.add("1")
+    harness = Harness(lambda **_: engine)
+    harness.engine = await harness.start()
+    await harness.add("1")
     assert (await engine.health()).ready is True
     await patient.open(START)
     await until_ready(patient)
@@ -92,13 +92,13 @@ async def test_a_database_that_hangs(server: servers.Mongod) -> None:
             assert health.ready is False
             assert health.detail == "MongoDB does not answer in time"  # it was reached, long ago
         with pytest.raises(ServiceUnavailable):
-            await asyncio.wait_for(desk.claim(), 60)
+            await asyncio.wait_for(harness.claim(), 60)
     finally:
         server.send(signal.SIGCONT)
     await until_ready(engine)
-    assert (await desk.claim_one()).id == "1"
+    assert (await harness.claim_one()).id == "1"
     await patient.close(START)
-    await desk.end()
+    await harness.end()
 
 
 async def test_what_is_said_while_the_collection_is_prepared(
@@ -116,21 +116,21 @@ async def test_what_is_said_while_the_collection_is_prepared(
 
 
 async def test_a_database_that_comes_back(server: servers.Mongod) -> None:
-    desk = Desk("mongodb", partial(MongodbEngine, f"mongodb://{server.address}/?timeoutMS=3000"))
-    desk.engine = await desk.start()
-    await desk.add("1", "2")
-    claimed = await desk.claim_one()
+    harness = Harness(partial(MongodbEngine, f"mongodb://{server.address}/?timeoutMS=3000"))
+    harness.engine = await harness.start()
+    await harness.add("1", "2")
+    claimed = await harness.claim_one()
     server.kill()
-    assert (await desk.engine.health()).ready is False
+    assert (await harness.engine.health()).ready is False
     with pytest.raises(ServiceUnavailable):
-        await desk.commit("1", claimed.nonce)
+        await harness.commit("1", claimed.nonce)
     server.start()
-    assert isinstance(desk.engine, MongodbEngine)
-    await until_ready(desk.engine)
-    assert (await desk.get("1")).nonce == claimed.nonce
-    await desk.commit("1", claimed.nonce)
-    assert (await desk.claim_one()).id == "2"
-    await desk.end()
+    assert isinstance(harness.engine, MongodbEngine)
+    await until_ready(harness.engine)
+    assert (await harness.get("1")).nonce == claimed.nonce
+    await harness.commit("1", claimed.nonce)
+    assert (await harness.claim_one()).id == "2"
+    await harness.end()
 
 
 async def test_a_server_without_a_journal(caplog: pytest.LogCaptureFixture) -> None:
@@ -138,12 +138,12 @@ async def test_a_server_without_a_journal(caplog: pytest.LogCaptureFixture) -> N
         absent(servers.ABSENT)
     server = servers.Mongod("--nojournal")
     try:
-        desk = Desk("mongodb", partial(MongodbEngine, f"mongodb://{server.address}"))
-        desk.engine = await desk.start()
-        await desk.add("1")
-        assert (await desk.claim_one()).id == "1"
+        harness = Harness(partial(MongodbEngine, f"mongodb://{server.address}"))
+        harness.engine = await harness.start()
+        await harness.add("1")
+        assert (await harness.claim_one()).id == "1"
         assert "no journal" in caplog.text
-        await desk.end()
+        await harness.end()
     finally:
         server.remove()
 
@@ -235,9 +235,9 @@ async def test_what_the_uri_says_is_kept() -> None:
 # ---- being cancelled ---------------------------------------------------------------------------------------
 
 
-async def test_a_cancellation_that_the_driver_swallows_is_noticed(desk: Desk) -> None:
+async def test_a_cancellation_that_the_driver_swallows_is_noticed(harness: Harness) -> None:
     """It comes together with the answer: the caller would never know, and a loop of chores never end."""
-    engine = desk.engine
+    engine = harness.engine
     assert isinstance(engine, MongodbEngine)
     asked = asyncio.Event()
 

@@ -20,7 +20,7 @@ from ratus.core.records import (
     RetryPolicy,
     TaskRecord,
 )
-from tests.engines.contract.desk import HOUR, SECOND, Desk, value
+from ratus.engine.testkit.harness import HOUR, SECOND, Harness, value
 from tests.engines.mongodb import servers
 
 pytestmark = pytest.mark.anyio
@@ -30,15 +30,15 @@ def date(time: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time)
 
 
-def as_go(desk: Desk, task_id: str, **members: Any) -> dict[str, Any]:
+def as_go(harness: Harness, task_id: str, **members: Any) -> dict[str, Any]:
     """A document as a Ratus in Go stores a new task."""
     return {
         "_id": task_id,
         "topic": "t",
         "state": PENDING,
         "nonce": "",
-        "produced": date(desk.now),
-        "scheduled": date(desk.now),
+        "produced": date(harness.now),
+        "scheduled": date(harness.now),
         **members,
     }
 
@@ -53,57 +53,57 @@ def stored(database: str, task_id: str) -> dict[str, Any]:
     return found
 
 
-async def test_its_tasks_are_ours(desk: Desk, database: str) -> None:
-    insert(database, as_go(desk, "1", producer="p", payload={"b": 1.5, "a": [1, "x", None, True]}))
-    task = await desk.get("1")
+async def test_its_tasks_are_ours(harness: Harness, database: str) -> None:
+    insert(database, as_go(harness, "1", producer="p", payload={"b": 1.5, "a": [1, "x", None, True]}))
+    task = await harness.get("1")
     assert task == TaskRecord(
-        "1", "t", desk.now, desk.now, producer="p", payload=b'{"b":1.5,"a":[1,"x",null,true]}'
+        "1", "t", harness.now, harness.now, producer="p", payload=b'{"b":1.5,"a":[1,"x",null,true]}'
     )
-    assert await desk.ids(producer="p", consumer="", outcome="") == ["1"]
-    assert (await desk.info()).counts == (1, 0, 0, 0)
-    claimed = await desk.claim_one()
+    assert await harness.ids(producer="p", consumer="", outcome="") == ["1"]
+    assert (await harness.info()).counts == (1, 0, 0, 0)
+    claimed = await harness.claim_one()
     assert (claimed.id, claimed.attempts, claimed.state) == ("1", 1, ACTIVE)
-    done = await desk.commit("1", claimed.nonce, result=b"[2]")
+    done = await harness.commit("1", claimed.nonce, result=b"[2]")
     assert (done.state, done.result) == (COMPLETED, b"[2]")
 
 
-async def test_its_tasks_in_every_operation(desk: Desk, database: str) -> None:
-    insert(database, *(as_go(desk, str(number)) for number in range(8)))
-    assert await desk.insert(desk.task("0")) == [False]
-    assert await desk.upsert(desk.task("1", producer="p")) == [False]
+async def test_its_tasks_in_every_operation(harness: Harness, database: str) -> None:
+    insert(database, *(as_go(harness, str(number)) for number in range(8)))
+    assert await harness.insert(harness.task("0")) == [False]
+    assert await harness.upsert(harness.task("1", producer="p")) == [False]
     assert "sequence" not in stored(database, "1")  # its place is where it was: before all of ours
-    one = await desk.claim_task("2")
-    assert await desk.engine.release("2", desk.now, one.nonce) is True
-    assert (await desk.get("2")).attempts == 0
-    assert (await desk.fail("3")).attempts == 0
-    assert (await desk.claim_task("4", force=True)).attempts == 1
-    many = await desk.claim(limit=2)
-    answers = await desk.engine.commit([CommitRecord(task.id, task.nonce) for task in many], desk.now)
+    one = await harness.claim_task("2")
+    assert await harness.engine.release("2", harness.now, one.nonce) is True
+    assert (await harness.get("2")).attempts == 0
+    assert (await harness.fail("3")).attempts == 0
+    assert (await harness.claim_task("4", force=True)).attempts == 1
+    many = await harness.claim(limit=2)
+    answers = await harness.engine.commit([CommitRecord(task.id, task.nonce) for task in many], harness.now)
     assert [answer.state for answer in answers if isinstance(answer, TaskRecord)] == [COMPLETED] * 2
-    assert await desk.engine.delete_task("7") is True
+    assert await harness.engine.delete_task("7") is True
 
 
-async def test_priority_counts_as_zero_or_last(desk: Desk, database: str) -> None:
-    insert(database, as_go(desk, "go"))
-    await desk.add("high", priority=1)
-    await desk.add("low", priority=-1)
-    order = await desk.claim_ids()
+async def test_priority_counts_as_zero_or_last(harness: Harness, database: str) -> None:
+    insert(database, as_go(harness, "go"))
+    await harness.add("high", priority=1)
+    await harness.add("low", priority=-1)
+    order = await harness.claim_ids()
     assert order[0] == "high"
     assert set(order) == {"high", "low", "go"}
 
 
-async def test_what_it_claims_and_completes(desk: Desk, database: str) -> None:
+async def test_what_it_claims_and_completes(harness: Harness, database: str) -> None:
     """With its own queries and hints; then we go on with the task."""
-    await desk.add("1", payload=b'{"n": 1}', retry=RetryPolicy(max_attempts=3), error="boom")
-    await desk.add("later", scheduled=desk.now + HOUR)
+    await harness.add("1", payload=b'{"n": 1}', retry=RetryPolicy(max_attempts=3), error="boom")
+    await harness.add("later", scheduled=harness.now + HOUR)
     tasks = servers.shared_client()[database].tasks
-    due = {"state": 0, "topic": "t", "scheduled": {"$lte": date(desk.now)}}
+    due = {"state": 0, "topic": "t", "scheduled": {"$lte": date(harness.now)}}
     claim = {
         "state": 1,
         "nonce": "G" * 16,
         "consumer": "",
-        "consumed": date(desk.now),
-        "deadline": date(desk.now + SECOND),
+        "consumed": date(harness.now),
+        "deadline": date(harness.now + SECOND),
     }
     found = tasks.find_one_and_update(
         due,
@@ -114,33 +114,38 @@ async def test_what_it_claims_and_completes(desk: Desk, database: str) -> None:
     )
     assert found is not None
     assert (found["_id"], found["payload"]) == ("1", {"n": 1})
-    task = await desk.get("1")
-    assert (task.state, task.nonce, task.consumer, task.deadline) == (ACTIVE, "G" * 16, "", desk.now + SECOND)
-    assert await desk.claim() == []
-    desk.now += SECOND
-    again = await desk.engine.recover(desk.now)
+    task = await harness.get("1")
+    assert (task.state, task.nonce, task.consumer, task.deadline) == (
+        ACTIVE,
+        "G" * 16,
+        "",
+        harness.now + SECOND,
+    )
+    assert await harness.claim() == []
+    harness.now += SECOND
+    again = await harness.engine.recover(harness.now)
     assert again == 1
-    assert (await desk.get("1")).error == "deadline exceeded"
+    assert (await harness.get("1")).error == "deadline exceeded"
     tasks.update_one({"_id": "1"}, {"$set": {**claim, "state": 2, "nonce": ""}}, hint="_id_")
-    assert (await desk.get("1")).committed is None
-    assert await desk.engine.purge(desk.now) == 0
-    await desk.engine.maintain(desk.now)
-    assert (await desk.get("1")).committed == desk.now
-    assert await desk.engine.purge(desk.now) == 1
+    assert (await harness.get("1")).committed is None
+    assert await harness.engine.purge(harness.now) == 0
+    await harness.engine.maintain(harness.now)
+    assert (await harness.get("1")).committed == harness.now
+    assert await harness.engine.purge(harness.now) == 1
 
 
-async def test_what_it_leaves_active_without_an_end_is_made_whole(desk: Desk, database: str) -> None:
-    insert(database, as_go(desk, "1", state=1))
-    assert await desk.engine.recover(desk.now + 24 * HOUR) == 0
-    await desk.engine.maintain(desk.now)
-    task = await desk.get("1")
-    assert (task.deadline, task.implied) == (desk.now + DEFAULT_TIMEOUT, True)
-    assert await desk.engine.recover(desk.now + DEFAULT_TIMEOUT) == 1
+async def test_what_it_leaves_active_without_an_end_is_made_whole(harness: Harness, database: str) -> None:
+    insert(database, as_go(harness, "1", state=1))
+    assert await harness.engine.recover(harness.now + 24 * HOUR) == 0
+    await harness.engine.maintain(harness.now)
+    task = await harness.get("1")
+    assert (task.deadline, task.implied) == (harness.now + DEFAULT_TIMEOUT, True)
+    assert await harness.engine.recover(harness.now + DEFAULT_TIMEOUT) == 1
 
 
-async def test_ours_are_as_it_reads_them(desk: Desk, database: str) -> None:
+async def test_ours_are_as_it_reads_them(harness: Harness, database: str) -> None:
     """The types that its driver decodes into its fields, and nothing where it expects nothing."""
-    await desk.add("1", payload=b'{"big": 9007199254740993, "small": 1, "float": 1.0, "list": []}')
+    await harness.add("1", payload=b'{"big": 9007199254740993, "small": 1, "float": 1.0, "list": []}')
     document = stored(database, "1")
     assert list(document)[:4] == ["_id", "topic", "state", "nonce"]
     assert document["state"] == 0
@@ -154,21 +159,21 @@ async def test_ours_are_as_it_reads_them(desk: Desk, database: str) -> None:
     payload = document["payload"]
     assert list(payload) == ["big", "small", "float", "list"]
     assert (type(payload["big"]), type(payload["small"]), type(payload["float"])) == (Int64, int, float)
-    claimed = (await desk.claim(consumer="me"))[0]
+    claimed = (await harness.claim(consumer="me"))[0]
     document = stored(database, "1")
     assert (document["state"], document["nonce"], document["consumer"]) == (1, claimed.nonce, "me")
     assert {type(document[name]) for name in ("consumed", "deadline")} == {datetime}
 
 
-async def test_types_that_json_does_not_have_become_texts(desk: Desk, database: str) -> None:
+async def test_types_that_json_does_not_have_become_texts(harness: Harness, database: str) -> None:
     identity = ObjectId()
     insert(
         database,
         as_go(
-            desk,
+            harness,
             "1",
             payload={
-                "date": date(desk.now),
+                "date": date(harness.now),
                 "id": identity,
                 "decimal": Decimal128("1.5"),
                 "nan": float("nan"),
@@ -176,8 +181,8 @@ async def test_types_that_json_does_not_have_become_texts(desk: Desk, database: 
             },
         ),
     )
-    assert value((await desk.get("1")).payload) == value(
+    assert value((await harness.get("1")).payload) == value(
         b'{"date": "2023-11-14T22:13:20Z", "id": "%s", "decimal": "1.5", "nan": null, "bytes": "YWI="}'
         % str(identity).encode()
     )
-    assert await desk.ids() == ["1"]
+    assert await harness.ids() == ["1"]

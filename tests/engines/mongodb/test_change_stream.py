@@ -12,9 +12,9 @@ from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.clock import SystemClock
 from ratus.core.records import ARCHIVED, PENDING, Claim, CommitRecord, TaskRecord
+from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness, RecordingListener
 from ratus.runtime.long_polls import LongPollQueue, Want
 from ratus.testing import START
-from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, Ear
 from tests.engines.mongodb import servers
 
 pytestmark = pytest.mark.anyio
@@ -24,17 +24,19 @@ PATIENCE = 60.0
 
 
 @pytest.fixture
-async def pair(replica_set: servers.ReplicaSet, database: str) -> AsyncIterator[tuple[Desk, Ear]]:
-    """A desk, and the ear of another engine on the same data that follows its changes."""
-    desk = Desk("mongodb", partial(MongodbEngine, replica_set.uri, database=database))
-    desk.engine = await desk.start()
-    await desk.engine.delete_topics()
-    other = await desk.start()
+async def pair(
+    replica_set: servers.ReplicaSet, database: str
+) -> AsyncIterator[tuple[Harness, RecordingListener]]:
+    """A harness, and the listener of another engine on the same data that follows its changes."""
+    harness = Harness(partial(MongodbEngine, replica_set.uri, database=database))
+    harness.engine = await harness.start()
+    await harness.engine.delete_topics()
+    other = await harness.start()
     assert isinstance(other, MongodbEngine)
     await asyncio.wait_for(other._watcher.following.wait(), PATIENCE)
-    other.listener = ear = Ear()
-    yield desk, ear
-    await desk.end()
+    other.listener = listener = RecordingListener()
+    yield harness, listener
+    await harness.end()
 
 
 async def heard(found: list[str], wanted: str) -> None:
@@ -43,7 +45,7 @@ async def heard(found: list[str], wanted: str) -> None:
             await asyncio.sleep(0.005)
 
 
-Step = Callable[[Desk], Awaitable[object]]
+Step = Callable[[Harness], Awaitable[object]]
 
 AVAILABLE: dict[str, Step] = {
     "insert": lambda d: d.add("new"),
@@ -63,41 +65,41 @@ SETTLED: dict[str, Step] = {
 }
 
 
-async def fill(desk: Desk) -> None:
-    await desk.add("claimed", state=1, deadline=desk.now + MINUTE)
-    await desk.add("dead", state=ARCHIVED)
-    await desk.add("pending", scheduled=desk.now + HOUR)
-    await desk.add("elsewhere", topic="other", state=ARCHIVED)
+async def fill(harness: Harness) -> None:
+    await harness.add("claimed", state=1, deadline=harness.now + MINUTE)
+    await harness.add("dead", state=ARCHIVED)
+    await harness.add("pending", scheduled=harness.now + HOUR)
+    await harness.add("elsewhere", topic="other", state=ARCHIVED)
 
 
 @pytest.mark.parametrize("name", AVAILABLE)
-async def test_a_task_became_available(pair: tuple[Desk, Ear], name: str) -> None:
-    desk, ear = pair
-    await fill(desk)
-    await desk.add("marker", topic="marker")
-    await heard(ear.topics, "marker")
-    ear.topics.clear()
-    await AVAILABLE[name](desk)
-    await heard(ear.topics, "t")
+async def test_a_task_became_available(pair: tuple[Harness, RecordingListener], name: str) -> None:
+    harness, listener = pair
+    await fill(harness)
+    await harness.add("marker", topic="marker")
+    await heard(listener.topics, "marker")
+    listener.topics.clear()
+    await AVAILABLE[name](harness)
+    await heard(listener.topics, "t")
 
 
 @pytest.mark.parametrize("name", SETTLED)
-async def test_a_task_was_settled(pair: tuple[Desk, Ear], name: str) -> None:
-    desk, ear = pair
-    await fill(desk)
-    await SETTLED[name](desk)
-    await heard(ear.tasks, "claimed")
+async def test_a_task_was_settled(pair: tuple[Harness, RecordingListener], name: str) -> None:
+    harness, listener = pair
+    await fill(harness)
+    await SETTLED[name](harness)
+    await heard(listener.tasks, "claimed")
 
 
 async def test_a_stream_that_breaks_and_comes_back_is_told(
-    pair: tuple[Desk, Ear], monkeypatch: pytest.MonkeyPatch
+    pair: tuple[Harness, RecordingListener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each time the listener has to look by itself: what happened in between is in no stream."""
-    desk, ear = pair
-    other = next(engine for engine in desk._open if engine is not desk.engine)
+    harness, listener = pair
+    other = next(engine for engine in harness._open if engine is not harness.engine)
     assert isinstance(other, MongodbEngine)
     assert other.follows()
-    before = ear.gaps
+    before = listener.gaps
     broken = asyncio.Event()
 
     async def notify(*arguments: object) -> None:
@@ -106,30 +108,30 @@ async def test_a_stream_that_breaks_and_comes_back_is_told(
 
     with monkeypatch.context() as patch:
         patch.setattr(other._watcher, "_notify", notify)
-        await desk.add("1")
+        await harness.add("1")
         await asyncio.wait_for(broken.wait(), PATIENCE)
     async with asyncio.timeout(PATIENCE):
-        while ear.gaps < before + 2:
+        while listener.gaps < before + 2:
             await asyncio.sleep(0.005)
     assert other.follows()
 
 
-async def test_own_changes_are_told_once(pair: tuple[Desk, Ear]) -> None:
-    desk, _ = pair
-    assert isinstance(desk.engine, MongodbEngine)
-    await asyncio.wait_for(desk.engine._watcher.following.wait(), PATIENCE)
-    desk.engine.listener = ear = Ear()
-    await desk.add("1")
-    await desk.add("2")
-    await desk.commit("1")
-    await desk.engine.delete_task("2")
+async def test_own_changes_are_told_once(pair: tuple[Harness, RecordingListener]) -> None:
+    harness, _ = pair
+    assert isinstance(harness.engine, MongodbEngine)
+    await asyncio.wait_for(harness.engine._watcher.following.wait(), PATIENCE)
+    harness.engine.listener = listener = RecordingListener()
+    await harness.add("1")
+    await harness.add("2")
+    await harness.commit("1")
+    await harness.engine.delete_task("2")
     # Another server's changes come behind them in the stream.
-    one, two = desk._open
-    second = two if desk.engine is one else one
-    await second.insert([desk.task("marker", "marker")], desk.now)
-    await heard(ear.topics, "marker")
-    assert ear.topics == ["t", "t", "marker"]
-    assert ear.tasks == ["1", "2"]
+    one, two = harness._open
+    second = two if harness.engine is one else one
+    await second.insert([harness.task("marker", "marker")], harness.now)
+    await heard(listener.topics, "marker")
+    assert listener.topics == ["t", "t", "marker"]
+    assert listener.tasks == ["1", "2"]
 
 
 async def test_a_waiting_request_is_served_by_anothers_insert(
@@ -162,13 +164,13 @@ async def test_a_waiting_request_is_served_by_anothers_insert(
 
 
 async def test_a_single_server_is_looked_at_now_and_then(
-    desk: Desk, caplog: pytest.LogCaptureFixture
+    harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    engine = desk.engine
+    engine = harness.engine
     assert isinstance(engine, MongodbEngine)
-    await desk.add("1")
+    await harness.add("1")
     assert engine._watcher._watching is not None
     await asyncio.wait_for(asyncio.wait([engine._watcher._watching]), PATIENCE)
     assert "now and then" in caplog.text
-    assert (await engine.claim(Claim(("t",), desk.now + HOUR), desk.now))[0].id == "1"
+    assert (await engine.claim(Claim(("t",), harness.now + HOUR), harness.now))[0].id == "1"

@@ -12,13 +12,13 @@ from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import PayloadTooLarge
 from ratus.core.records import ACTIVE, COMPLETED, Claim, TaskRecord
-from tests.engines.contract.desk import HOUR, Desk
+from ratus.engine.testkit.harness import HOUR, Harness
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_batch_that_is_outrun_again_and_again_gets_a_task_all_the_same(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []
 
@@ -26,39 +26,42 @@ async def test_a_batch_that_is_outrun_again_and_again_gets_a_task_all_the_same(
         tries.append(arguments)
         return {}
 
-    await desk.add("1", "2", "3")
-    claim = Claim(("t",), desk.now + HOUR, "consumer", 3)
+    await harness.add("1", "2", "3")
+    claim = Claim(("t",), harness.now + HOUR, "consumer", 3)
     with monkeypatch.context() as patch:
         patch.setattr(ClaimStatements, "several", too_late)
-        claimed = await desk.engine.claim(claim, desk.now)
+        claimed = await harness.engine.claim(claim, harness.now)
     assert tries
     assert [task.id for task in claimed] == ["1"]
-    assert [task.id for task in await desk.engine.claim(claim, desk.now)] == ["2", "3"]
+    assert [task.id for task in await harness.engine.claim(claim, harness.now)] == ["2", "3"]
 
 
-async def test_tasks_are_claimed_together_each_for_its_own_consumer(desk: Desk) -> None:
+async def test_tasks_are_claimed_together_each_for_its_own_consumer(harness: Harness) -> None:
     """In one update, whatever the tasks and the claims hold."""
-    assert isinstance(desk.engine, MongodbEngine)
-    steps, tasks = desk.engine._claims._steps, desk.engine._deployment.tasks
+    assert isinstance(harness.engine, MongodbEngine)
+    steps, tasks = harness.engine._claims._steps, harness.engine._deployment.tasks
     odd = "$topic"  # a text that an expression would take for a member
-    await desk.add("1", "2", odd, payload=b'{"$state": "$nonce", "list": [1, 2.0]}', consumer="before")
-    await desk.add("done", state=COMPLETED)
-    await desk.add("later", scheduled=desk.now + HOUR)
-    await desk.add("elsewhere", topic="other")
+    await harness.add("1", "2", odd, payload=b'{"$state": "$nonce", "list": [1, 2.0]}', consumer="before")
+    await harness.add("done", state=COMPLETED)
+    await harness.add("later", scheduled=harness.now + HOUR)
+    await harness.add("elsewhere", topic="other")
     await tasks.update_one({"_id": "2"}, {"$unset": {"attempts": "", "consumer": ""}})  # as Go writes it
     await tasks.update_one({"_id": odd}, {"$set": {"attempts": 7, "implied": True}})
     claims = {
-        "1": Claim(("t",), desk.now + HOUR, "$state"),
-        "2": Claim(("t",), desk.now + 2 * HOUR, "second"),
-        odd: Claim(("t",), desk.now + 3 * HOUR),
-        **{name: Claim(("t",), desk.now + HOUR, "nobody") for name in ("done", "later", "elsewhere", "none")},
+        "1": Claim(("t",), harness.now + HOUR, "$state"),
+        "2": Claim(("t",), harness.now + 2 * HOUR, "second"),
+        odd: Claim(("t",), harness.now + 3 * HOUR),
+        **{
+            name: Claim(("t",), harness.now + HOUR, "nobody")
+            for name in ("done", "later", "elsewhere", "none")
+        },
     }
-    before = {name: await desk.engine.get(name) for name in claims}
-    claimed = await steps.several("t", [Aim(name, claim, desk.now) for name, claim in claims.items()])
+    before = {name: await harness.engine.get(name) for name in claims}
+    claimed = await steps.several("t", [Aim(name, claim, harness.now) for name, claim in claims.items()])
     assert claimed.keys() == {"1", "2", odd}
     assert len({task.nonce for task in claimed.values()}) == 3
     for name, claim in claims.items():
-        task, was = await desk.engine.get(name), before[name]
+        task, was = await harness.engine.get(name), before[name]
         if name not in claimed:
             assert task == was
             continue
@@ -66,7 +69,7 @@ async def test_tasks_are_claimed_together_each_for_its_own_consumer(desk: Desk) 
         assert was is not None
         assert task == claimed[name]
         assert (task.state, task.consumer, task.deadline) == (ACTIVE, claim.consumer, claim.deadline)
-        assert (task.consumed, task.attempts, task.implied) == (desk.now, was.attempts + 1, False)
+        assert (task.consumed, task.attempts, task.implied) == (harness.now, was.attempts + 1, False)
         for member in ("id", "topic", "payload", "produced", "scheduled", "producer", "sequence", "priority"):
             assert getattr(task, member) == getattr(was, member), member
     stored = await tasks.find_one({"_id": odd})
@@ -84,7 +87,7 @@ async def test_tasks_are_claimed_together_each_for_its_own_consumer(desk: Desk) 
     ids=["server", "driver"],
 )
 async def test_a_claim_that_cannot_be_made_does_not_hurt_those_who_came_with_it(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, refusal: Exception
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, refusal: Exception
 ) -> None:
     """A task near the limit of 16 MiB, say, and one whose name is too long to be written into it."""
     one = ClaimStatements.one
@@ -99,9 +102,12 @@ async def test_a_claim_that_cannot_be_made_does_not_hurt_those_who_came_with_it(
 
     monkeypatch.setattr(ClaimStatements, "several", several)
     monkeypatch.setattr(ClaimStatements, "one", claim_one)
-    await desk.add(*map(str, range(10)))
+    await harness.add(*map(str, range(10)))
     answers = await asyncio.gather(
-        *(desk.engine.claim(Claim(("t",), desk.now + HOUR, str(number)), desk.now) for number in range(10)),
+        *(
+            harness.engine.claim(Claim(("t",), harness.now + HOUR, str(number)), harness.now)
+            for number in range(10)
+        ),
         return_exceptions=True,
     )
     assert isinstance(answers.pop(2), PayloadTooLarge)
@@ -109,17 +115,17 @@ async def test_a_claim_that_cannot_be_made_does_not_hurt_those_who_came_with_it(
     assert len(set(claimed)) == 9
 
 
-async def test_claims_that_do_not_fit_into_one_update(desk: Desk) -> None:
+async def test_claims_that_do_not_fit_into_one_update(harness: Harness) -> None:
     """A consumer may be as long as a body; whoever claims at the same moment must not suffer for it."""
-    assert isinstance(desk.engine, MongodbEngine)
+    assert isinstance(harness.engine, MongodbEngine)
     ids = [f"{number}-{'é' * 400}" for number in range(12)]
-    await desk.add(*ids)
+    await harness.add(*ids)
     consumer = "x" * 4_000_000
     aims = [
-        Aim(name, Claim(("t",), desk.now + HOUR, consumer if number % 2 else ""), desk.now)
+        Aim(name, Claim(("t",), harness.now + HOUR, consumer if number % 2 else ""), harness.now)
         for number, name in enumerate(ids)
     ]
-    claimed = await desk.engine._claims._steps.several("t", aims)
+    claimed = await harness.engine._claims._steps.several("t", aims)
     assert {name: len(task.consumer) for name, task in claimed.items()} == {
         name: len(consumer) if number % 2 else 0 for number, name in enumerate(ids)
     }

@@ -10,7 +10,7 @@ import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.records import Claim, RetryPolicy, TopicInfo
-from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk
+from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness
 
 pytestmark = pytest.mark.anyio
 
@@ -18,79 +18,79 @@ LONG = 10_000 * HOUR
 
 
 @pytest.fixture(params=[True, False], ids=["atomic", "optimistic"])
-async def desk(request: pytest.FixtureRequest, uri: str, database: str) -> AsyncIterator[Desk]:
-    desk = Desk("mongodb", partial(MongodbEngine, uri, database=database, atomic_poll=request.param))
-    desk.engine = await desk.start()
-    yield desk
-    await desk.end()
+async def harness(request: pytest.FixtureRequest, uri: str, database: str) -> AsyncIterator[Harness]:
+    harness = Harness(partial(MongodbEngine, uri, database=database, atomic_poll=request.param))
+    harness.engine = await harness.start()
+    yield harness
+    await harness.end()
 
 
-async def claimed(desk: Desk, *, limit: int = 100) -> list[str]:
-    return [task.id for task in await desk.claim(limit=limit, timeout=LONG)]
+async def claimed(harness: Harness, *, limit: int = 100) -> list[str]:
+    return [task.id for task in await harness.claim(limit=limit, timeout=LONG)]
 
 
-async def test_what_was_due_stays_due(desk: Desk) -> None:
-    await desk.add("1", "2", "3")
-    await desk.add("later", scheduled=desk.now + MINUTE)
-    desk.now -= HOUR
-    await desk.add("deferred", scheduled=desk.now + SECOND)
-    assert (await desk.info()).due == 3
+async def test_what_was_due_stays_due(harness: Harness) -> None:
+    await harness.add("1", "2", "3")
+    await harness.add("later", scheduled=harness.now + MINUTE)
+    harness.now -= HOUR
+    await harness.add("deferred", scheduled=harness.now + SECOND)
+    assert (await harness.info()).due == 3
     found: list[TopicInfo] = []
-    await desk.engine.survey(desk.now, found.append)
+    await harness.engine.survey(harness.now, found.append)
     assert [info.due for info in found] == [3]
-    assert await claimed(desk, limit=1) == ["1"]
-    assert await claimed(desk) == ["2", "3"]
-    assert await claimed(desk) == []
-    desk.now += SECOND
-    assert await claimed(desk) == ["deferred"]
+    assert await claimed(harness, limit=1) == ["1"]
+    assert await claimed(harness) == ["2", "3"]
+    assert await claimed(harness) == []
+    harness.now += SECOND
+    assert await claimed(harness) == ["deferred"]
 
 
-async def test_callers_who_come_together_get_what_was_due(desk: Desk) -> None:
-    await desk.add(*map(str, range(10)))
-    desk.now -= HOUR
-    await desk.add("deferred", scheduled=desk.now + SECOND, priority=9)
-    claim = Claim(("t",), desk.now + LONG, "me", 1)
-    answers = await asyncio.gather(*(desk.engine.claim(claim, desk.now) for _ in range(12)))
+async def test_callers_who_come_together_get_what_was_due(harness: Harness) -> None:
+    await harness.add(*map(str, range(10)))
+    harness.now -= HOUR
+    await harness.add("deferred", scheduled=harness.now + SECOND, priority=9)
+    claim = Claim(("t",), harness.now + LONG, "me", 1)
+    answers = await asyncio.gather(*(harness.engine.claim(claim, harness.now) for _ in range(12)))
     assert sorted(task.id for tasks in answers for task in tasks) == sorted(map(str, range(10)))
 
 
-async def test_a_task_that_lapses_is_due_again_and_one_that_failed_waits(desk: Desk) -> None:
-    await desk.add("lapses")
-    await desk.add("fails", retry=RetryPolicy(delay=10 * SECOND, jitter=0))
-    desk.now -= HOUR
-    tasks = {task.id: task for task in await desk.claim(limit=2, timeout=SECOND)}
-    await desk.fail("fails", tasks["fails"].nonce)
-    desk.now += SECOND
-    assert await claimed(desk) == ["lapses"]
-    desk.now += 9 * SECOND
-    assert await claimed(desk) == ["fails"]
+async def test_a_task_that_lapses_is_due_again_and_one_that_failed_waits(harness: Harness) -> None:
+    await harness.add("lapses")
+    await harness.add("fails", retry=RetryPolicy(delay=10 * SECOND, jitter=0))
+    harness.now -= HOUR
+    tasks = {task.id: task for task in await harness.claim(limit=2, timeout=SECOND)}
+    await harness.fail("fails", tasks["fails"].nonce)
+    harness.now += SECOND
+    assert await claimed(harness) == ["lapses"]
+    harness.now += 9 * SECOND
+    assert await claimed(harness) == ["fails"]
 
 
-async def test_behind_many_that_expired(desk: Desk) -> None:
-    await desk.add(*(f"old {n}" for n in range(1200)), expires=desk.now - 2 * HOUR)
-    await desk.add("1")
-    desk.now -= HOUR
+async def test_behind_many_that_expired(harness: Harness) -> None:
+    await harness.add(*(f"old {n}" for n in range(1200)), expires=harness.now - 2 * HOUR)
+    await harness.add("1")
+    harness.now -= HOUR
     for _ in range(3):
-        if found := await claimed(desk):
+        if found := await claimed(harness):
             assert found == ["1"]
             return
     raise AssertionError("the task was not handed out")
 
 
-async def test_the_latest_time_is_forgotten_once_nothing_depends_on_it(desk: Desk) -> None:
+async def test_the_latest_time_is_forgotten_once_nothing_depends_on_it(harness: Harness) -> None:
     """A clock that was a year ahead for a moment must not have claims look at tasks of a whole year."""
-    assert isinstance(desk.engine, MongodbEngine)
-    due = desk.engine._due
-    await desk.add("pending", "active")
-    await desk.claim_task("active", timeout=LONG)
-    desk.now -= HOUR
-    await desk.add("deferred", scheduled=desk.now + MINUTE)
-    await desk.engine.maintain(desk.now)
-    assert due.is_back(desk.now)
-    assert await claimed(desk) == ["pending"]
-    await desk.engine.maintain(desk.now)
-    assert due.is_back(desk.now)  # the active one may lapse
-    await desk.commit("active")
-    await desk.engine.maintain(desk.now)
-    assert not due.is_back(desk.now)
-    assert await claimed(desk) == []
+    assert isinstance(harness.engine, MongodbEngine)
+    due = harness.engine._due
+    await harness.add("pending", "active")
+    await harness.claim_task("active", timeout=LONG)
+    harness.now -= HOUR
+    await harness.add("deferred", scheduled=harness.now + MINUTE)
+    await harness.engine.maintain(harness.now)
+    assert due.is_back(harness.now)
+    assert await claimed(harness) == ["pending"]
+    await harness.engine.maintain(harness.now)
+    assert due.is_back(harness.now)  # the active one may lapse
+    await harness.commit("active")
+    await harness.engine.maintain(harness.now)
+    assert not due.is_back(harness.now)
+    assert await claimed(harness) == []

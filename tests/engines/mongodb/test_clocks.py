@@ -9,7 +9,7 @@ import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.records import Claim, CommitRecord, TaskRecord
-from tests.engines.contract.desk import MILLISECOND, SECOND, Desk
+from ratus.engine.testkit.harness import MILLISECOND, SECOND, Harness
 
 pytestmark = pytest.mark.anyio
 
@@ -17,20 +17,20 @@ TASKS = 60
 
 
 async def test_clocks_that_differ_by_a_second(uri: str, database: str) -> None:
-    desk = Desk("mongodb", partial(MongodbEngine, uri, database=database))
+    harness = Harness(partial(MongodbEngine, uri, database=database))
     # The engine, and how far its clock is ahead.
-    servers = [(await desk.start(), 0), (await desk.start(), SECOND)]
+    servers = [(await harness.start(), 0), (await harness.start(), SECOND)]
     draw = Random(3)
     for number in range(TASKS):
         engine, ahead = servers[number % 2]
-        now = desk.now + ahead
+        now = harness.now + ahead
         await engine.insert([TaskRecord(f"{number:02}", "t", now, now)], now)
     done: list[str] = []
     held: list[TaskRecord] = []
     for _ in range(100 * TASKS):
-        desk.now += draw.randrange(200) * MILLISECOND
+        harness.now += draw.randrange(200) * MILLISECOND
         engine, ahead = draw.choice(servers)
-        now = desk.now + ahead
+        now = harness.now + ahead
         if draw.random() < 0.5:
             held += await engine.claim(Claim(("t",), now + 3 * SECOND), now)
         elif held:
@@ -43,4 +43,4 @@ async def test_clocks_that_differ_by_a_second(uri: str, database: str) -> None:
         if len(done) == TASKS:
             break
     assert sorted(done) == [f"{number:02}" for number in range(TASKS)]
-    await desk.end()
+    await harness.end()

@@ -6,7 +6,7 @@ import pytest
 from ratus_engines.mongodb import counts
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from tests.engines.contract.desk import HOUR, Desk
+from ratus.engine.testkit.harness import HOUR, Harness
 from tests.engines.mongodb import servers
 
 pytestmark = pytest.mark.anyio
@@ -20,48 +20,48 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counts, "EXACT", EXACT)
 
 
-async def test_up_to_a_number_every_change_shows(desk: Desk) -> None:
-    await desk.add(*map(str, range(EXACT - 1)), scheduled=desk.now - HOUR)
+async def test_up_to_a_number_every_change_shows(harness: Harness) -> None:
+    await harness.add(*map(str, range(EXACT - 1)), scheduled=harness.now - HOUR)
     for count in range(1, 5):
-        await desk.claim_one()
-        info = await desk.info()
+        await harness.claim_one()
+        info = await harness.info()
         assert info.counts == (EXACT - 1 - count, count, 0, 0)
-        assert (info.due, info.oldest) == (EXACT - 1 - count, desk.now - HOUR)
+        assert (info.due, info.oldest) == (EXACT - 1 - count, harness.now - HOUR)
 
 
-async def test_beyond_it_the_first_number_is_right_and_then_kept(desk: Desk) -> None:
-    await desk.add(*map(str, range(3 * EXACT)), scheduled=desk.now - HOUR)
-    info = await desk.info()
-    assert (info.counts, info.due, info.oldest) == ((3 * EXACT, 0, 0, 0), 3 * EXACT, desk.now - HOUR)
-    await desk.claim_one()
-    info = await desk.info()
+async def test_beyond_it_the_first_number_is_right_and_then_kept(harness: Harness) -> None:
+    await harness.add(*map(str, range(3 * EXACT)), scheduled=harness.now - HOUR)
+    info = await harness.info()
+    assert (info.counts, info.due, info.oldest) == ((3 * EXACT, 0, 0, 0), 3 * EXACT, harness.now - HOUR)
+    await harness.claim_one()
+    info = await harness.info()
     assert info.counts == (3 * EXACT, 1, 0, 0)  # the large one is of a moment ago, the small one of now
-    engine = desk.engine
+    engine = harness.engine
     assert isinstance(engine, MongodbEngine)
     for kept in engine._counts._kept.values():
         kept.made_at -= counts.LONGEST
-    info = await desk.info()
+    info = await harness.info()
     assert (info.counts, info.due) == ((3 * EXACT - 1, 1, 0, 0), 3 * EXACT - 1)
 
 
-async def test_a_number_that_ages_is_counted_behind_the_scenes(desk: Desk) -> None:
-    await desk.add(*map(str, range(2 * EXACT)))
-    await desk.info()
-    await desk.engine.delete_task("1")
-    engine = desk.engine
+async def test_a_number_that_ages_is_counted_behind_the_scenes(harness: Harness) -> None:
+    await harness.add(*map(str, range(2 * EXACT)))
+    await harness.info()
+    await harness.engine.delete_task("1")
+    engine = harness.engine
     assert isinstance(engine, MongodbEngine)
     for kept in engine._counts._kept.values():
         kept.made_at -= 2 * counts.SHORTEST
-    assert (await desk.info()).count == 2 * EXACT
+    assert (await harness.info()).count == 2 * EXACT
     counting = [kept.counting for kept in engine._counts._kept.values() if kept.counting is not None]
     assert counting
     for task in counting:
         await task
-    assert (await desk.info()).count == 2 * EXACT - 1
+    assert (await harness.info()).count == 2 * EXACT - 1
 
 
-async def test_a_topic_that_shrinks_is_counted_again(desk: Desk, database: str) -> None:
-    await desk.add(*map(str, range(2 * EXACT)))
-    await desk.info()
+async def test_a_topic_that_shrinks_is_counted_again(harness: Harness, database: str) -> None:
+    await harness.add(*map(str, range(2 * EXACT)))
+    await harness.info()
     servers.shared_client()[database].tasks.delete_many({"_id": {"$ne": "7"}})
-    assert (await desk.info()).counts == (1, 0, 0, 0)
+    assert (await harness.info()).counts == (1, 0, 0, 0)

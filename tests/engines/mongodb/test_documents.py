@@ -18,8 +18,8 @@ from ratus_engines.mongodb.payloads import to_bson, to_json
 from ratus.core import transitions
 from ratus.core.errors import BadRequest, PayloadTooLarge
 from ratus.core.records import RetryPolicy, TaskRecord
+from ratus.engine.testkit.harness import MILLISECOND, TIMES, members, value
 from ratus.testing import START
-from tests.engines.contract.desk import MILLISECOND, TIMES, members, value
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

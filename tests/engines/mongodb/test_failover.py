@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pymongo.errors import PyMongoError
 
-from tests.engines.contract.engines import absent
+from tests.absent import absent
 from tests.engines.mongodb import servers
 from tests.servers import PATIENCE, Api, Server, serving
 

@@ -20,9 +20,9 @@ from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import Conflict, RatusError, ServiceUnavailable
 from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
+from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness
 from ratus.testing import START
-from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk
-from tests.engines.contract.engines import absent
+from tests.absent import absent
 from tests.engines.mongodb import servers
 from tests.engines.mongodb.failpoints import ENABLED, FAILURES, ONE_OF_EACH, WRITES, Failpoint, Failure
 
@@ -50,58 +50,56 @@ def failpoint(member: str) -> Iterator[Failpoint]:
 
 
 @pytest.fixture
-async def desk(member: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
+async def harness(member: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
     # After an error the driver looks at a member again, but not before half a second has passed: in these
     # tests nearly all of the time.
     monkeypatch.setattr(common, "MIN_HEARTBEAT_INTERVAL", 0.01)
-    desk = Desk(
-        "mongodb", partial(MongodbEngine, f"mongodb://{member}/?replicaSet=ratus", database="failing")
-    )
-    desk.engine = await desk.start()
-    await desk.engine.delete_topics()
-    yield desk
-    await desk.end()
+    harness = Harness(partial(MongodbEngine, f"mongodb://{member}/?replicaSet=ratus", database="failing"))
+    harness.engine = await harness.start()
+    await harness.engine.delete_topics()
+    yield harness
+    await harness.end()
 
 
-async def fill(desk: Desk) -> None:
+async def fill(harness: Harness) -> None:
     """Tasks in every state for the operations below."""
     policy = RetryPolicy(max_attempts=5)
-    active = {"state": ACTIVE, "nonce": NONCE, "attempts": 1, "deadline": desk.now + HOUR, "retry": policy}
-    await desk.insert(
-        *(desk.task(f"due {n}") for n in range(8)),
-        *(desk.task(f"mine {n}", "mine", **active) for n in range(4)),
-        *(desk.task(f"lapsed {n}", "lapsed", **{**active, "deadline": desk.now}) for n in range(3)),
-        *(desk.task(f"expired {n}", "expired", expires=desk.now) for n in range(3)),
-        *(desk.task(f"old {n}", "old", state=COMPLETED, committed=desk.now - HOUR) for n in range(3)),
-        *(desk.task(f"any {n}", "any") for n in range(3)),
-        desk.task("later", "later", scheduled=LATER),
+    active = {"state": ACTIVE, "nonce": NONCE, "attempts": 1, "deadline": harness.now + HOUR, "retry": policy}
+    await harness.insert(
+        *(harness.task(f"due {n}") for n in range(8)),
+        *(harness.task(f"mine {n}", "mine", **active) for n in range(4)),
+        *(harness.task(f"lapsed {n}", "lapsed", **{**active, "deadline": harness.now}) for n in range(3)),
+        *(harness.task(f"expired {n}", "expired", expires=harness.now) for n in range(3)),
+        *(harness.task(f"old {n}", "old", state=COMPLETED, committed=harness.now - HOUR) for n in range(3)),
+        *(harness.task(f"any {n}", "any") for n in range(3)),
+        harness.task("later", "later", scheduled=LATER),
     )
 
 
-async def poll(desk: Desk, *topics: str, limit: int = 1) -> list[str]:
-    claim = Claim(topics or ("t",), desk.now + HOUR, "me", limit)
-    tasks = await desk.engine.claim(claim, desk.now)
+async def poll(harness: Harness, *topics: str, limit: int = 1) -> list[str]:
+    claim = Claim(topics or ("t",), harness.now + HOUR, "me", limit)
+    tasks = await harness.engine.claim(claim, harness.now)
     assert all(task.state == ACTIVE and len(task.nonce) == 16 for task in tasks)
     return [task.id for task in tasks]
 
 
-async def polls(desk: Desk) -> list[str]:
+async def polls(harness: Harness) -> list[str]:
     """More than are carried out one by one. Where one fails, what the others got is released."""
-    claim = Claim(("t",), desk.now + HOUR, "me")
+    claim = Claim(("t",), harness.now + HOUR, "me")
     answers = await asyncio.gather(
-        *(desk.engine.claim(claim, desk.now) for _ in range(6)), return_exceptions=True
+        *(harness.engine.claim(claim, harness.now) for _ in range(6)), return_exceptions=True
     )
     errors = [answer for answer in answers if isinstance(answer, BaseException)]
     tasks = [task for answer in answers if not isinstance(answer, BaseException) for task in answer]
     if errors:
         for task in tasks:
-            await desk.engine.release(task.id, desk.now, task.nonce)
+            await harness.engine.release(task.id, harness.now, task.nonce)
         raise errors[0]
     return sorted(task.id for task in tasks)
 
 
-async def commits(desk: Desk, *ids: str, **members: Any) -> list[tuple[str, int, str]]:
-    answers = await desk.engine.commit([CommitRecord(n, NONCE, **members) for n in ids], desk.now)
+async def commits(harness: Harness, *ids: str, **members: Any) -> list[tuple[str, int, str]]:
+    answers = await harness.engine.commit([CommitRecord(n, NONCE, **members) for n in ids], harness.now)
     for answer in answers:
         if isinstance(answer, RatusError):
             raise answer
@@ -113,7 +111,7 @@ async def seen(answer: Awaitable[TaskRecord | None]) -> tuple[str, int] | None:
     return None if task is None else (task.id, task.attempts)
 
 
-Operation = Callable[[Desk], Awaitable[object]]
+Operation = Callable[[Harness], Awaitable[object]]
 
 OPERATIONS: dict[str, tuple[Operation, object]] = {
     "insert one": (lambda d: d.insert(d.task("new")), [True]),
@@ -162,14 +160,14 @@ OPERATIONS: dict[str, tuple[Operation, object]] = {
 }
 
 
-async def counts(desk: Desk, topic: str) -> object:
-    info = await desk.engine.get_topic(topic, desk.now)
+async def counts(harness: Harness, topic: str) -> object:
+    info = await harness.engine.get_topic(topic, harness.now)
     return None if info is None else info.counts
 
 
-async def surveyed(desk: Desk) -> int:
+async def surveyed(harness: Harness) -> int:
     found: list[object] = []
-    await desk.engine.survey(desk.now, found.append)
+    await harness.engine.survey(harness.now, found.append)
     return len(found)
 
 
@@ -193,24 +191,24 @@ def chosen(name: str, command: str) -> list[Failure]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-async def test_what_fails_once(desk: Desk, failpoint: Failpoint, name: str) -> None:
+async def test_what_fails_once(harness: Harness, failpoint: Failpoint, name: str) -> None:
     """Each command that the operation sends, in each way: the right answer, or 503 and then the right one."""
     operation, right = OPERATIONS[name]
-    await fill(desk)
-    desk.now += SECOND
+    await fill(harness)
+    harness.now += SECOND
     before = failpoint.counts()
-    assert await operation(desk) == right
+    assert await operation(harness) == right
     sent = [command for command, count in failpoint.counts().items() if count > before[command]]
     for command in sent:
         for failure in chosen(name, command):
-            await desk.engine.delete_topics()
-            await fill(desk)
-            desk.now += SECOND  # what was read of the topics is read again
+            await harness.engine.delete_topics()
+            await fill(harness)
+            harness.now += SECOND  # what was read of the topics is read again
             where = f"{name}, {command}, {failure.name}"
             unavailable = False
             with failpoint.failing(command, failure):
                 try:
-                    answer: object = await operation(desk)
+                    answer: object = await operation(harness)
                 except ServiceUnavailable:
                     unavailable = True
             if not failpoint.hits:
@@ -219,56 +217,56 @@ async def test_what_fails_once(desk: Desk, failpoint: Failpoint, name: str) -> N
                 assert answer == right, where
                 continue
             assert name not in CERTAIN or command not in WRITES, f"{where}: not made good"
-            again = await operation(desk)
+            again = await operation(harness)
             if name.startswith(("get", "list", "commit", "give back", "extend", "next", "survey")):
                 assert again == right, where
 
 
 @pytest.mark.parametrize("name", ["commit", "commit a failure", "give back", "commit many"])
 async def test_a_commit_whose_answer_stays_away_is_not_refused_when_it_is_repeated(
-    desk: Desk, failpoint: Failpoint, name: str
+    harness: Harness, failpoint: Failpoint, name: str
 ) -> None:
     """It was applied, and the nonce is gone: the client that tries again must not hear of a conflict."""
-    engine = desk.engine
+    engine = harness.engine
     assert isinstance(engine, MongodbEngine)
     operation, right = OPERATIONS[name]
     failure = next(failure for failure in FAILURES if failure.name == "write concern 91 with a label")
     for command in ("findAndModify", "update"):
-        await desk.engine.delete_topics()
-        await fill(desk)
+        await harness.engine.delete_topics()
+        await fill(harness)
         engine._deployment.limit = 1.5
         with failpoint.failing(command, failure, times=None):
             try:
-                await operation(desk)
+                await operation(harness)
             except ServiceUnavailable:
-                desk.now += SECOND
+                harness.now += SECOND
         engine._deployment.limit = 9.5
         if failpoint.hits:
-            assert await operation(desk) == right
+            assert await operation(harness) == right
             # Once it was answered it is like any other: its nonce is used up.
             with pytest.raises(Conflict):
-                await operation(desk)
+                await operation(harness)
 
 
 @pytest.mark.parametrize(
     "name", [name for name in OPERATIONS if name.startswith("claim ") or name == "claim"]
 )
 async def test_a_claim_whose_answer_stays_away_is_given_back(
-    desk: Desk, failpoint: Failpoint, name: str
+    harness: Harness, failpoint: Failpoint, name: str
 ) -> None:
-    engine = desk.engine
+    engine = harness.engine
     assert isinstance(engine, MongodbEngine)
     operation, _ = OPERATIONS[name]
     failure = next(failure for failure in FAILURES if failure.name == "write concern 91 with a label")
     for command in ("findAndModify", "update"):
-        await desk.engine.delete_topics()
-        await fill(desk)
-        desk.now += SECOND
+        await harness.engine.delete_topics()
+        await fill(harness)
+        harness.now += SECOND
         engine._deployment.limit = 1.5
         refused = False
         with failpoint.failing(command, failure, times=None):
             try:
-                await operation(desk)
+                await operation(harness)
             except ServiceUnavailable:
                 refused = True
         engine._deployment.limit = 9.5
@@ -276,23 +274,23 @@ async def test_a_claim_whose_answer_stays_away_is_given_back(
             continue
         # The claims under `NONCE` are of others.
         async with asyncio.timeout(30):
-            while await mine(desk):
+            while await mine(harness):
                 await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("command", ["findAndModify", "update"])
 async def test_of_claims_made_together_those_whose_answer_stays_away_are_given_back(
-    desk: Desk, failpoint: Failpoint, command: str
+    harness: Harness, failpoint: Failpoint, command: str
 ) -> None:
-    engine = desk.engine
+    engine = harness.engine
     assert isinstance(engine, MongodbEngine)
     failure = next(failure for failure in FAILURES if failure.name == "write concern 91 with a label")
-    await fill(desk)
+    await fill(harness)
     engine._deployment.limit = 1.5
-    claim = Claim(("t",), desk.now + HOUR, "me")
+    claim = Claim(("t",), harness.now + HOUR, "me")
     with failpoint.failing(command, failure, times=None):
         answers = await asyncio.gather(
-            *(engine.claim(claim, desk.now) for _ in range(6)), return_exceptions=True
+            *(engine.claim(claim, harness.now) for _ in range(6)), return_exceptions=True
         )
     engine._deployment.limit = 9.5
     assert any(isinstance(answer, ServiceUnavailable) for answer in answers)
@@ -300,14 +298,14 @@ async def test_of_claims_made_together_those_whose_answer_stays_away_are_given_b
         task.id for answer in answers if not isinstance(answer, BaseException) for task in answer
     )
     async with asyncio.timeout(30):
-        while sorted(await mine(desk)) != answered:
+        while sorted(await mine(harness)) != answered:
             await asyncio.sleep(0.05)
 
 
-async def mine(desk: Desk) -> list[str]:
+async def mine(harness: Harness) -> list[str]:
     """The tasks that were claimed by an operation of this test."""
     found = []
     for topic in ("t", "lapsed", "mine"):
-        page = await desk.page(topic, state=ACTIVE)
+        page = await harness.page(topic, state=ACTIVE)
         found += [task.id for task in page.tasks if task.nonce != NONCE]
     return found

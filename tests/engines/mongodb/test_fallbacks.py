@@ -13,8 +13,8 @@ from ratus_engines.mongodb.fallbacks import POLL
 
 from ratus.core.errors import InternalError
 from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim
-from tests.engines.contract.desk import HOUR, Desk
-from tests.engines.contract.machine import Machine
+from ratus.engine.testkit.harness import HOUR, Harness
+from ratus.engine.testkit.machine import RandomMachine
 from tests.engines.mongodb.proxy import Command, Fate, Proxy, name_of, refusal
 
 pytestmark = pytest.mark.anyio
@@ -50,25 +50,28 @@ class Cluster:
 
 
 @pytest.mark.parametrize("key", ["topic", "_id"])
-async def test_every_operation_works_and_is_refused_once(proxied: Desk, between: Proxy, key: str) -> None:
+async def test_every_operation_works_and_is_refused_once(proxied: Harness, between: Proxy, key: str) -> None:
     between.rule = cluster = Cluster(key)
-    desk = proxied
+    harness = proxied
     for n in ("1", "2"):
-        await desk.add(f"poll {n}", priority=1)
-        await desk.add(f"id {n}", f"force {n}")
-        assert (await desk.claim_one()).id == f"poll {n}"
-        one = await desk.claim_task(f"id {n}")
-        await desk.engine.extend(one.id, one.nonce, desk.now + HOUR, desk.now)
-        assert await desk.engine.release(one.id, desk.now) is True
-        two = await desk.claim_task(f"force {n}", force=True)
-        assert (await desk.commit(two.id, two.nonce)).state == COMPLETED
-        assert (await desk.commit(one.id, topic=f"moved {n}", state=PENDING)).topic == f"moved {n}"
-        assert await desk.upsert(desk.task(f"put {n}"), desk.task(f"put {n}", producer="p")) == [True, False]
-        assert await desk.upsert(desk.task(f"put {n}", f"put {n}")) == [False]
-        assert await desk.ids(f"put {n}") == [f"put {n}"]
+        await harness.add(f"poll {n}", priority=1)
+        await harness.add(f"id {n}", f"force {n}")
+        assert (await harness.claim_one()).id == f"poll {n}"
+        one = await harness.claim_task(f"id {n}")
+        await harness.engine.extend(one.id, one.nonce, harness.now + HOUR, harness.now)
+        assert await harness.engine.release(one.id, harness.now) is True
+        two = await harness.claim_task(f"force {n}", force=True)
+        assert (await harness.commit(two.id, two.nonce)).state == COMPLETED
+        assert (await harness.commit(one.id, topic=f"moved {n}", state=PENDING)).topic == f"moved {n}"
+        assert await harness.upsert(harness.task(f"put {n}"), harness.task(f"put {n}", producer="p")) == [
+            True,
+            False,
+        ]
+        assert await harness.upsert(harness.task(f"put {n}", f"put {n}")) == [False]
+        assert await harness.ids(f"put {n}") == [f"put {n}"]
     operations = {"claim", "extend", "release", "commit", "upsert"} if key == "topic" else {POLL}
-    assert isinstance(desk.engine, MongodbEngine)
-    assert desk.engine.fallbacks.refused == operations
+    assert isinstance(harness.engine, MongodbEngine)
+    assert harness.engine.fallbacks.refused == operations
     assert len(cluster.refused) == len(operations)
 
 
@@ -81,7 +84,7 @@ async def test_no_difference_to_the_model(uri: str, between: Proxy, database: st
         return by_id(command) if answer is Fate.PASS else answer
 
     between.rule = both
-    machine = Machine(partial(MongodbEngine, between.uri, database=database), Random(5))
+    machine = RandomMachine(partial(MongodbEngine, between.uri, database=database), Random(5))
     await machine.open()
     try:
         await machine.run(300)
@@ -93,55 +96,55 @@ async def test_no_difference_to_the_model(uri: str, between: Proxy, database: st
 
 @pytest.mark.parametrize("engines", [1, 2])
 async def test_optimistic_callers_never_get_the_same_claim(uri: str, database: str, engines: int) -> None:
-    desk = Desk("mongodb", partial(MongodbEngine, uri, database=database, atomic_poll=False))
-    callers = [await desk.start() for _ in range(engines)]
-    desk.engine = callers[0]
+    harness = Harness(partial(MongodbEngine, uri, database=database, atomic_poll=False))
+    callers = [await harness.start() for _ in range(engines)]
+    harness.engine = callers[0]
     ids = {str(number) for number in range(60)}
-    await desk.add(*ids)
+    await harness.add(*ids)
 
     async def consume(number: int) -> list[str]:
         got = []
         engine = callers[number % engines]
-        while tasks := await engine.claim(Claim(("t",), desk.now + HOUR, str(number)), desk.now):
+        while tasks := await engine.claim(Claim(("t",), harness.now + HOUR, str(number)), harness.now):
             got += [task.id for task in tasks]
         return got
 
     claimed = [task_id for got in await asyncio.gather(*map(consume, range(8))) for task_id in got]
     assert sorted(claimed) == sorted(ids)
-    await desk.end()
+    await harness.end()
 
 
 async def test_optimistic_polls_keep_the_order(uri: str, between: Proxy, database: str) -> None:
-    desk = Desk("mongodb", partial(MongodbEngine, between.uri, database=database, atomic_poll=False))
-    desk.engine = await desk.start()
-    await desk.add("c", "d", "b")
-    await desk.add("a", priority=1)
-    await desk.add("later", scheduled=desk.now + HOUR)
-    assert [(await desk.claim_one()).id for _ in range(4)] == ["a", "c", "d", "b"]
-    assert await desk.claim() == []
+    harness = Harness(partial(MongodbEngine, between.uri, database=database, atomic_poll=False))
+    harness.engine = await harness.start()
+    await harness.add("c", "d", "b")
+    await harness.add("a", priority=1)
+    await harness.add("later", scheduled=harness.now + HOUR)
+    assert [(await harness.claim_one()).id for _ in range(4)] == ["a", "c", "d", "b"]
+    assert await harness.claim() == []
     polls = [command for command in between.seen if name_of(command) == "findAndModify"]
     assert len(polls) == 4
     assert all("_id" in poll["query"] and "nonce" in poll["query"] for poll in polls)
-    await desk.end()
+    await harness.end()
 
 
 async def test_without_the_fallback_a_refusal_is_an_error(between: Proxy, database: str) -> None:
-    desk = Desk("mongodb", partial(MongodbEngine, between.uri, database=database, fallback=False))
-    desk.engine = await desk.start()
-    await desk.add("1")
+    harness = Harness(partial(MongodbEngine, between.uri, database=database, fallback=False))
+    harness.engine = await harness.start()
+    await harness.add("1")
     between.rule = Cluster("_id")
     for _ in range(2):
         with pytest.raises(InternalError, match="mongodb-disable-auto-fallback"):
-            await desk.claim()
-    assert (await desk.get("1")).state == PENDING
+            await harness.claim()
+    assert (await harness.get("1")).state == PENDING
     between.rule = Cluster("topic")
     with pytest.raises(InternalError, match="code 61"):
-        await desk.claim_task("1")
-    assert (await desk.claim_one()).state == ACTIVE
-    await desk.end()
+        await harness.claim_task("1")
+    assert (await harness.claim_one()).state == ACTIVE
+    await harness.end()
 
 
-async def test_other_errors_are_no_reason_to_fall_back(proxied: Desk, between: Proxy) -> None:
+async def test_other_errors_are_no_reason_to_fall_back(proxied: Harness, between: Proxy) -> None:
     await proxied.add("1")
     between.rule = lambda command: (
         refusal(2, "some other error") if name_of(command) == "findAndModify" else Fate.PASS

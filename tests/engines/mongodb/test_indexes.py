@@ -14,9 +14,9 @@ from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import ServiceUnavailable
 from ratus.core.records import COMPLETED
-from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk
-from tests.engines.contract.engines import absent
-from tests.engines.contract.machine import Machine
+from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness
+from ratus.engine.testkit.machine import RandomMachine
+from tests.absent import absent
 from tests.engines.mongodb import servers
 
 pytestmark = pytest.mark.anyio
@@ -35,15 +35,15 @@ def existing(database: str) -> dict[str, Any]:
     return dict(servers.shared_client()[database].tasks.index_information())
 
 
-async def opened(uri: str, database: str, **options: Any) -> Desk:
-    desk = Desk("mongodb", partial(MongodbEngine, uri, database=database, **options))
-    desk.engine = await desk.start()
-    await desk.engine.get("1")  # whatever has to be prepared, is
-    return desk
+async def opened(uri: str, database: str, **options: Any) -> Harness:
+    harness = Harness(partial(MongodbEngine, uri, database=database, **options))
+    harness.engine = await harness.start()
+    await harness.engine.get("1")  # whatever has to be prepared, is
+    return harness
 
 
 async def test_those_of_a_ratus_in_go_have_their_names_and_filters(uri: str, bare: str) -> None:
-    desk = await opened(uri, bare)
+    harness = await opened(uri, bare)
     found = existing(bare)
     for name, keys, state in (
         ("topic_hashed", [("topic", "hashed")], None),
@@ -57,7 +57,7 @@ async def test_those_of_a_ratus_in_go_have_their_names_and_filters(uri: str, bar
     assert found["committed_1"]["partialFilterExpression"] == {"state": 2}
     assert found["committed_1"]["expireAfterSeconds"] == 72 * 3600
     assert "consumed_1" not in found
-    await desk.end()
+    await harness.end()
 
 
 async def test_those_that_are_there_are_kept(uri: str, bare: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -73,20 +73,20 @@ async def test_those_that_are_there_are_kept(uri: str, bare: str, caplog: pytest
         "consumed", name="consumed_1", partialFilterExpression={"state": 2}, expireAfterSeconds=259200
     )
     before = existing(bare)
-    desk = await opened(uri, bare)
+    harness = await opened(uri, bare)
     found = existing(bare)
     assert {name: found[name] for name in before} == before
     assert "dropIndex('consumed_1')" in caplog.text
-    await desk.add("1")
-    assert (await desk.claim_one()).id == "1"
-    await desk.end()
+    await harness.add("1")
+    assert (await harness.claim_one()).id == "1"
+    await harness.end()
 
 
 async def test_the_retention_follows_the_setting(uri: str, bare: str) -> None:
     for retention, seconds in ((HOUR, 3600), (MINUTE, 60), (1_500_000, 2), (0, 0), (10**18, 2**31 - 1)):
-        desk = await opened(uri, bare, retention=retention)
+        harness = await opened(uri, bare, retention=retention)
         assert existing(bare)["committed_1"]["expireAfterSeconds"] == seconds
-        await desk.end()
+        await harness.end()
 
 
 async def test_none_are_made_where_that_is_switched_off(
@@ -95,16 +95,16 @@ async def test_none_are_made_where_that_is_switched_off(
     servers.shared_client()[bare].tasks.create_index(
         "committed", name="committed_1", partialFilterExpression={"state": 2}, expireAfterSeconds=7
     )
-    desk = await opened(uri, bare, create_indexes=False, retention=HOUR)
+    harness = await opened(uri, bare, create_indexes=False, retention=HOUR)
     found = existing(bare)
     assert set(found) == {"_id_", "committed_1"}
     assert found["committed_1"]["expireAfterSeconds"] == 7
     assert "topic_1_deadline_1" in caplog.text
-    await desk.end()
+    await harness.end()
 
 
 async def test_without_any_index_everything_works(uri: str, bare: str) -> None:
-    machine = Machine(partial(MongodbEngine, uri, database=bare, create_indexes=False), Random(7))
+    machine = RandomMachine(partial(MongodbEngine, uri, database=bare, create_indexes=False), Random(7))
     await machine.open()
     try:
         await machine.run(150)
@@ -112,29 +112,29 @@ async def test_without_any_index_everything_works(uri: str, bare: str) -> None:
         await machine.engine.close(machine.now)
 
 
-async def test_an_index_that_is_dropped_meanwhile(desk: Desk, database: str) -> None:
-    await desk.add("1", "2")
+async def test_an_index_that_is_dropped_meanwhile(harness: Harness, database: str) -> None:
+    await harness.add("1", "2")
     servers.shared_client()[database].tasks.drop_indexes()
     try:
         with pytest.raises(ServiceUnavailable, match="ask again"):
-            await desk.claim()
-        assert (await desk.claim_one()).id == "1"
+            await harness.claim()
+        assert (await harness.claim_one()).id == "1"
         assert "topic_1_deadline_1" in existing(database)
     finally:
-        await desk.reopen()
+        await harness.reopen()
 
 
 async def test_one_that_cannot_be_had_costs_no_other(
     uri: str, bare: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     servers.shared_client()[bare].tasks.create_index("producer", name="topic_1_deadline_1")
-    desk = await opened(uri, bare)
+    harness = await opened(uri, bare)
     found = existing(bare)
     assert found["topic_1_deadline_1"]["key"] == [("producer", 1)]
     assert "topic_1_expires_1" in found
     assert "topic_1_deadline_1" in caplog.text
-    await desk.add("1")
-    await desk.end()
+    await harness.add("1")
+    await harness.end()
 
 
 async def test_mongodb_deletes_what_is_over_its_retention() -> None:
@@ -144,19 +144,19 @@ async def test_mongodb_deletes_what_is_over_its_retention() -> None:
     server = servers.Mongod("--setParameter", "ttlMonitorSleepSecs=1")
     server.wait()
     try:
-        desk = await opened(f"mongodb://{server.address}", "ratus", retention=SECOND)
-        desk.now = time.time_ns() // 1000
-        await desk.add("pending", "claimed", "archived", "old", "new")
-        await desk.claim_task("claimed")
-        await desk.commit("archived", state=3)
-        desk.now -= MINUTE
-        await desk.commit("old")
-        desk.now += MINUTE + HOUR
-        assert (await desk.commit("new")).state == COMPLETED
+        harness = await opened(f"mongodb://{server.address}", "ratus", retention=SECOND)
+        harness.now = time.time_ns() // 1000
+        await harness.add("pending", "claimed", "archived", "old", "new")
+        await harness.claim_task("claimed")
+        await harness.commit("archived", state=3)
+        harness.now -= MINUTE
+        await harness.commit("old")
+        harness.now += MINUTE + HOUR
+        assert (await harness.commit("new")).state == COMPLETED
         async with asyncio.timeout(30):
-            while not await desk.is_gone("old"):
+            while not await harness.is_gone("old"):
                 await asyncio.sleep(0.05)
-        assert sorted(await desk.ids()) == ["archived", "claimed", "new", "pending"]
-        await desk.end()
+        assert sorted(await harness.ids()) == ["archived", "claimed", "new", "pending"]
+        await harness.end()
     finally:
         server.remove()

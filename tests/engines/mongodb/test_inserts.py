@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ratus.core.errors import BadRequest, InternalError, PayloadTooLarge
-from tests.engines.contract.desk import Desk
+from ratus.engine.testkit.harness import Harness
 from tests.engines.mongodb import servers
 from tests.engines.mongodb.proxy import Fate, Proxy, name_of
 
@@ -16,16 +16,16 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def strict(desk: Desk, database: str) -> AsyncIterator[Desk]:
-    """A desk at a collection that refuses tasks of the producer "bad"."""
+async def strict(harness: Harness, database: str) -> AsyncIterator[Harness]:
+    """A harness at a collection that refuses tasks of the producer "bad"."""
     data = servers.shared_client()[database]
-    await desk.engine.get("1")
+    await harness.engine.get("1")
     data.command("collMod", "tasks", validator={"producer": {"$ne": "bad"}})
-    yield desk
+    yield harness
     data.command("collMod", "tasks", validator={})
 
 
-async def test_real_errors_are_told_behind_duplicates(strict: Desk) -> None:
+async def test_real_errors_are_told_behind_duplicates(strict: Harness) -> None:
     await strict.add("there")
     batch = [
         strict.task("there"),
@@ -45,29 +45,29 @@ async def test_real_errors_are_told_behind_duplicates(strict: Desk) -> None:
     assert await strict.insert(strict.task("good"), strict.task("new")) == [False, True]
 
 
-async def test_very_many_errors_are_cut_short(strict: Desk) -> None:
+async def test_very_many_errors_are_cut_short(strict: Harness) -> None:
     with pytest.raises(InternalError, match="and 90 more"):
         await strict.insert(*(strict.task(f"{n}", producer="bad") for n in range(100)))
 
 
-async def test_a_batch_with_a_task_that_cannot_be_stored_changes_nothing(desk: Desk) -> None:
+async def test_a_batch_with_a_task_that_cannot_be_stored_changes_nothing(harness: Harness) -> None:
     long = b'"' + b"x" * (17 * 1024 * 1024) + b'"'
     for payload, kind in ((b"[9223372036854775808]", BadRequest), (long, PayloadTooLarge)):
-        for write in (desk.insert, desk.upsert):
+        for write in (harness.insert, harness.upsert):
             with pytest.raises(kind, match='task "2"'):
-                await write(desk.task("1"), desk.task("2", payload=payload))
-    assert await desk.ids() == []
+                await write(harness.task("1"), harness.task("2", payload=payload))
+    assert await harness.ids() == []
 
 
-async def test_a_commit_that_makes_a_task_too_large(desk: Desk) -> None:
+async def test_a_commit_that_makes_a_task_too_large(harness: Harness) -> None:
     half = b'"' + b"x" * (9 * 1024 * 1024) + b'"'
-    await desk.add("1", payload=half)
+    await harness.add("1", payload=half)
     with pytest.raises(PayloadTooLarge, match="16 MiB"):
-        await desk.commit("1", result=half)
-    assert (await desk.get("1")).result is None
+        await harness.commit("1", result=half)
+    assert (await harness.get("1")).result is None
 
 
-async def test_the_same_id_put_by_two_at_once(proxied: Desk, between: Proxy) -> None:
+async def test_the_same_id_put_by_two_at_once(proxied: Harness, between: Proxy) -> None:
     """The upserts meet, and the database refuses one as a duplicate: it is a replacement then."""
     refused = False
 

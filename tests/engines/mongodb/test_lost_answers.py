@@ -12,7 +12,7 @@ from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import ServiceUnavailable
 from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
-from tests.engines.contract.desk import HOUR, Desk, Eye
+from ratus.engine.testkit.harness import HOUR, CountingObserver, Harness
 from tests.engines.mongodb import servers
 from tests.engines.mongodb.proxy import Command, Fate, Proxy, is_claim, name_of, proxy, times
 
@@ -20,20 +20,20 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["single", "replica set"])
-async def place(request: pytest.FixtureRequest, database: str) -> AsyncIterator[tuple[Proxy, Desk]]:
-    """A proxy and a desk behind it, on a server that does not know repeated writes and on one that does."""
+async def place(request: pytest.FixtureRequest, database: str) -> AsyncIterator[tuple[Proxy, Harness]]:
+    """A proxy and a harness behind it, on a server without repeated writes and on one that has them."""
     if request.param == "single":
         uri = request.getfixturevalue("uri")
     else:
         members: servers.ReplicaSet = request.getfixturevalue("replica_set")
         uri = f"mongodb://{members.primary().address}/"
     async with proxy(uri) as between:
-        desk = Desk("mongodb", partial(MongodbEngine, between.uri, database=database))
-        desk.engine = await desk.start()
-        await desk.engine.delete_topics()
-        yield between, desk
+        harness = Harness(partial(MongodbEngine, between.uri, database=database))
+        harness.engine = await harness.start()
+        await harness.engine.delete_topics()
+        yield between, harness
         between.rule = lambda command: Fate.PASS
-        await desk.end()
+        await harness.end()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -43,84 +43,86 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_claim_is_found_again(place: tuple[Proxy, Desk]) -> None:
-    between, desk = place
-    await desk.add("1", "2")
+async def test_a_claim_is_found_again(place: tuple[Proxy, Harness]) -> None:
+    between, harness = place
+    await harness.add("1", "2")
     between.rule = times(1, is_claim, Fate.LOSE)
-    task = await desk.claim_one()
+    task = await harness.claim_one()
     assert (task.id, task.attempts) == ("1", 1)
-    assert (await desk.info()).counts == (1, 1, 0, 0)
-    assert (await desk.commit("1", task.nonce)).state == COMPLETED
+    assert (await harness.info()).counts == (1, 1, 0, 0)
+    assert (await harness.commit("1", task.nonce)).state == COMPLETED
 
 
-async def test_many_claims_are_found_again(place: tuple[Proxy, Desk]) -> None:
-    between, desk = place
+async def test_many_claims_are_found_again(place: tuple[Proxy, Harness]) -> None:
+    between, harness = place
     ids = [str(number) for number in range(20)]
-    await desk.add(*ids)
+    await harness.add(*ids)
     between.rule = times(1, is_claim, Fate.LOSE)
-    tasks = await desk.claim(limit=20)
+    tasks = await harness.claim(limit=20)
     assert [task.id for task in tasks] == ids
     assert {task.attempts for task in tasks} == {1}
 
 
 @pytest.mark.parametrize("force", [False, True])
-async def test_a_claim_by_id_is_found_again(place: tuple[Proxy, Desk], force: bool) -> None:
-    between, desk = place
-    await desk.add("1")
+async def test_a_claim_by_id_is_found_again(place: tuple[Proxy, Harness], force: bool) -> None:
+    between, harness = place
+    await harness.add("1")
     between.rule = times(1, is_claim, Fate.LOSE)
-    task = await desk.claim_task("1", force=force)
+    task = await harness.claim_task("1", force=force)
     assert task.attempts == 1
-    assert (await desk.commit("1", task.nonce)).state == COMPLETED
+    assert (await harness.commit("1", task.nonce)).state == COMPLETED
 
 
-async def test_a_claim_over_another_is_counted_though_its_answer_was_lost(place: tuple[Proxy, Desk]) -> None:
-    between, desk = place
-    await desk.add("1")
-    await desk.claim_one()
+async def test_a_claim_over_another_is_counted_though_its_answer_was_lost(
+    place: tuple[Proxy, Harness],
+) -> None:
+    between, harness = place
+    await harness.add("1")
+    await harness.claim_one()
     between.rule = times(1, lambda command: name_of(command) == "findAndModify", Fate.LOSE)
-    desk.engine.observer = eye = Eye()
-    await desk.claim_task("1", force=True)
-    assert eye.events == {("t", "LAPSE"): 1}
+    harness.engine.observer = observer = CountingObserver()
+    await harness.claim_task("1", force=True)
+    assert observer.events == {("t", "LAPSE"): 1}
 
 
-async def test_a_claim_that_never_arrived_is_made_again(place: tuple[Proxy, Desk]) -> None:
-    between, desk = place
-    await desk.add("1", "2")
+async def test_a_claim_that_never_arrived_is_made_again(place: tuple[Proxy, Harness]) -> None:
+    between, harness = place
+    await harness.add("1", "2")
     between.rule = times(1, is_claim, Fate.CUT)
-    assert (await desk.claim_one()).id == "1"
-    assert (await desk.info()).counts == (1, 1, 0, 0)
+    assert (await harness.claim_one()).id == "1"
+    assert (await harness.info()).counts == (1, 1, 0, 0)
 
 
 @pytest.mark.parametrize("members", [{}, {"error": "boom"}, {"state": PENDING}])
 async def test_a_commit_is_not_refused_because_it_was_made(
-    place: tuple[Proxy, Desk], members: dict[str, Any]
+    place: tuple[Proxy, Harness], members: dict[str, Any]
 ) -> None:
-    between, desk = place
-    await desk.add("1", retry=RetryPolicy(max_attempts=5))
-    claimed = await desk.claim_one()
+    between, harness = place
+    await harness.add("1", retry=RetryPolicy(max_attempts=5))
+    claimed = await harness.claim_one()
     between.rule = times(1, lambda command: name_of(command) == "findAndModify", Fate.LOSE)
-    desk.engine.observer = eye = Eye()
-    task = await desk.commit("1", claimed.nonce, **members)
+    harness.engine.observer = observer = CountingObserver()
+    task = await harness.commit("1", claimed.nonce, **members)
     assert task.state == (COMPLETED if not members else PENDING)
     assert task.nonce == ""
-    assert (await desk.get("1")).attempts == (0 if "state" in members else 1)
-    assert eye.events == ({("t", "FAILURE"): 1, ("t", "RETRY"): 1} if "error" in members else {})
+    assert (await harness.get("1")).attempts == (0 if "state" in members else 1)
+    assert observer.events == ({("t", "FAILURE"): 1, ("t", "RETRY"): 1} if "error" in members else {})
 
 
-async def test_a_batch_of_commits_is_certain(place: tuple[Proxy, Desk]) -> None:
+async def test_a_batch_of_commits_is_certain(place: tuple[Proxy, Harness]) -> None:
     """One of the tasks is somebody else's by now, and all the same each commit has the right answer."""
-    _, desk = place
-    await desk.add(*map(str, range(5)))
-    claimed = await desk.claim(limit=5)
-    await desk.engine.release("3", desk.now)
-    taken = await desk.claim_task("3")
-    answers = await desk.engine.commit([CommitRecord(t.id, t.nonce) for t in claimed], desk.now)
+    _, harness = place
+    await harness.add(*map(str, range(5)))
+    claimed = await harness.claim(limit=5)
+    await harness.engine.release("3", harness.now)
+    taken = await harness.claim_task("3")
+    answers = await harness.engine.commit([CommitRecord(t.id, t.nonce) for t in claimed], harness.now)
     done = [answer.id for answer in answers if isinstance(answer, TaskRecord)]
     assert done == ["0", "1", "2", "4"]
-    assert (await desk.get("3")).nonce == taken.nonce
+    assert (await harness.get("3")).nonce == taken.nonce
 
 
-async def test_a_claim_that_cannot_be_looked_for_is_given_back(proxied: Desk, between: Proxy) -> None:
+async def test_a_claim_that_cannot_be_looked_for_is_given_back(proxied: Harness, between: Proxy) -> None:
     """The database goes away with the answer: the caller gets an error, the task must not wait an hour."""
     await proxied.add("1")
     gone = False
@@ -145,7 +147,7 @@ async def test_a_claim_that_cannot_be_looked_for_is_given_back(proxied: Desk, be
     assert (task.state, task.nonce, task.attempts) == (PENDING, "", 0)
 
 
-async def test_a_caller_that_goes_away_leaves_no_claim_behind(proxied: Desk, between: Proxy) -> None:
+async def test_a_caller_that_goes_away_leaves_no_claim_behind(proxied: Harness, between: Proxy) -> None:
     await proxied.add("1")
     arrived = asyncio.Event()
 
@@ -170,12 +172,12 @@ async def test_a_caller_that_goes_away_leaves_no_claim_behind(proxied: Desk, bet
 
 async def test_an_insert_counts_once(replica_set: servers.ReplicaSet, database: str) -> None:
     async with proxy(f"mongodb://{replica_set.primary().address}/") as between:
-        desk = Desk("mongodb", partial(MongodbEngine, between.uri, database=database))
-        desk.engine = await desk.start()
-        await desk.engine.delete_topics()
+        harness = Harness(partial(MongodbEngine, between.uri, database=database))
+        harness.engine = await harness.start()
+        await harness.engine.delete_topics()
         for ids in (["1"], ["2", "3", "4"]):
             between.rule = times(1, lambda command: name_of(command) == "insert", Fate.LOSE)
-            assert await desk.insert(*map(desk.task, ids)) == [True] * len(ids)
+            assert await harness.insert(*map(harness.task, ids)) == [True] * len(ids)
         between.rule = times(1, lambda command: name_of(command) == "delete", Fate.LOSE)
-        assert await desk.engine.delete_task("1") is True
-        await desk.end()
+        assert await harness.engine.delete_task("1") is True
+        await harness.end()

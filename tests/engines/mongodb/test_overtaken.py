@@ -15,36 +15,36 @@ from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.records import ACTIVE, ARCHIVED, PENDING, CommitRecord, RetryPolicy, TaskRecord
-from tests.engines.contract.desk import HOUR, MINUTE, SECOND, Desk, members
+from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness, members
 
 pytestmark = pytest.mark.anyio
 
 NONCE = "N" * 16
 
-Step = Callable[[Desk], Awaitable[object]]
+Step = Callable[[Harness], Awaitable[object]]
 
 
-async def recover(desk: Desk) -> None:
-    await desk.engine.recover(desk.now)
+async def recover(harness: Harness) -> None:
+    await harness.engine.recover(harness.now)
 
 
-async def expire(desk: Desk) -> None:
-    await desk.engine.expire(desk.now)
+async def expire(harness: Harness) -> None:
+    await harness.engine.expire(harness.now)
 
 
-async def poll(desk: Desk) -> None:
+async def poll(harness: Harness) -> None:
     """A claim that takes care of lapsed claims and expired tasks first."""
-    await desk.claim()
+    await harness.claim()
 
 
-async def poll_for_many(desk: Desk) -> None:
-    await desk.claim(limit=5)
+async def poll_for_many(harness: Harness) -> None:
+    await harness.claim(limit=5)
 
 
-def interrupted(desk: Desk, monkeypatch: pytest.MonkeyPatch, meanwhile: Step) -> None:
-    """Have this done once, before the next change of the desk's own engine is written."""
-    assert isinstance(desk.engine, MongodbEngine)
-    own = desk.engine._changes
+def interrupted(harness: Harness, monkeypatch: pytest.MonkeyPatch, meanwhile: Step) -> None:
+    """Have this done once, before the next change of the harness's own engine is written."""
+    assert isinstance(harness.engine, MongodbEngine)
+    own = harness.engine._changes
     done = False
 
     def before(write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
@@ -52,7 +52,7 @@ def interrupted(desk: Desk, monkeypatch: pytest.MonkeyPatch, meanwhile: Step) ->
             nonlocal done
             if self is own and not done and arguments != ([],):
                 done = True
-                await meanwhile(desk)
+                await meanwhile(harness)
             return await write(self, *arguments)
 
         return written
@@ -74,133 +74,135 @@ def interrupted(desk: Desk, monkeypatch: pytest.MonkeyPatch, meanwhile: Step) ->
     ids=["extended", "another deadline", "another policy", "no policy", "moved"],
 )
 async def test_a_lapse_leaves_what_was_acknowledged_meanwhile(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, chore: Step, replaced: dict[str, Any] | None
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, chore: Step, replaced: dict[str, Any] | None
 ) -> None:
-    other = await desk.start()
-    seen = desk.task(
+    other = await harness.start()
+    seen = harness.task(
         "1",
         state=ACTIVE,
         nonce=NONCE,
         attempts=1,
-        deadline=desk.now + SECOND,
+        deadline=harness.now + SECOND,
         retry=RetryPolicy(max_attempts=1),
     )
-    await desk.insert(seen)
-    desk.now += SECOND
+    await harness.insert(seen)
+    harness.now += SECOND
 
-    async def meanwhile(desk: Desk) -> None:
+    async def meanwhile(harness: Harness) -> None:
         if replaced is None:
-            await other.extend("1", NONCE, desk.now + MINUTE, desk.now)
+            await other.extend("1", NONCE, harness.now + MINUTE, harness.now)
             return
         new = {name: getattr(seen, name) for name in TaskRecord.__struct_fields__} | replaced
         if "deadline" in replaced:
-            new["deadline"] += desk.now
-        await other.upsert([TaskRecord(**new)], desk.now)
+            new["deadline"] += harness.now
+        await other.upsert([TaskRecord(**new)], harness.now)
 
-    interrupted(desk, monkeypatch, meanwhile)
-    await chore(desk)
-    task = await desk.get("1")
+    interrupted(harness, monkeypatch, meanwhile)
+    await chore(harness)
+    task = await harness.get("1")
     if replaced is None or "deadline" in replaced:
         assert (task.state, task.nonce) == (ACTIVE, NONCE), members(task)
         assert task.deadline is not None
-        assert task.deadline >= desk.now + MINUTE
+        assert task.deadline >= harness.now + MINUTE
     else:
         # Lapsed it has, but by the policy that it has now: it is no dead letter.
-        await desk.engine.recover(desk.now)
-        assert (await desk.get("1")).outcome == ""
+        await harness.engine.recover(harness.now)
+        assert (await harness.get("1")).outcome == ""
 
 
 @pytest.mark.parametrize("chore", [expire, poll, poll_for_many])
 @pytest.mark.parametrize("expires", [HOUR, None])
 async def test_an_expiry_leaves_what_was_acknowledged_meanwhile(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, chore: Step, expires: int | None
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, chore: Step, expires: int | None
 ) -> None:
-    other = await desk.start()
-    await desk.add("1", expires=desk.now + SECOND)
-    desk.now += SECOND
+    other = await harness.start()
+    await harness.add("1", expires=harness.now + SECOND)
+    harness.now += SECOND
 
-    async def meanwhile(desk: Desk) -> None:
-        later = None if expires is None else desk.now + expires
-        await other.upsert([desk.task("1", expires=later, scheduled=desk.now + MINUTE)], desk.now)
+    async def meanwhile(harness: Harness) -> None:
+        later = None if expires is None else harness.now + expires
+        await other.upsert([harness.task("1", expires=later, scheduled=harness.now + MINUTE)], harness.now)
 
-    interrupted(desk, monkeypatch, meanwhile)
-    await chore(desk)
-    assert (await desk.get("1")).state == PENDING
-    desk.now += MINUTE
-    assert (await desk.claim_one()).id == "1"
+    interrupted(harness, monkeypatch, meanwhile)
+    await chore(harness)
+    assert (await harness.get("1")).state == PENDING
+    harness.now += MINUTE
+    assert (await harness.claim_one()).id == "1"
 
 
 @pytest.mark.parametrize("several", [False, True])
 async def test_a_failure_goes_by_the_policy_that_the_task_has_when_it_is_written(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch, several: bool
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, several: bool
 ) -> None:
-    other = await desk.start()
+    other = await harness.start()
     ids = ["1", "2"] if several else ["1"]
     one = RetryPolicy(max_attempts=1)
-    await desk.insert(
+    await harness.insert(
         *(
-            desk.task(n, state=ACTIVE, nonce=NONCE, attempts=1, deadline=desk.now + HOUR, retry=one)
+            harness.task(n, state=ACTIVE, nonce=NONCE, attempts=1, deadline=harness.now + HOUR, retry=one)
             for n in ids
         )
     )
 
-    async def meanwhile(desk: Desk) -> None:
+    async def meanwhile(harness: Harness) -> None:
         many = RetryPolicy(max_attempts=9, delay=SECOND, jitter=0.25)
-        new = desk.task("1", state=ACTIVE, nonce=NONCE, attempts=1, deadline=desk.now + HOUR, retry=many)
-        await other.upsert([new], desk.now)
+        new = harness.task(
+            "1", state=ACTIVE, nonce=NONCE, attempts=1, deadline=harness.now + HOUR, retry=many
+        )
+        await other.upsert([new], harness.now)
 
-    interrupted(desk, monkeypatch, meanwhile)
-    await desk.engine.commit([CommitRecord(n, NONCE, error="boom") for n in ids], desk.now)
-    assert (await desk.get("1")).state == PENDING
+    interrupted(harness, monkeypatch, meanwhile)
+    await harness.engine.commit([CommitRecord(n, NONCE, error="boom") for n in ids], harness.now)
+    assert (await harness.get("1")).state == PENDING
     if several:
-        assert (await desk.get("2")).state == ARCHIVED
+        assert (await harness.get("2")).state == ARCHIVED
 
 
 async def test_a_task_that_is_made_active_keeps_the_deadline_it_got_meanwhile(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = await desk.start()
-    await desk.add("1")
+    other = await harness.start()
+    await harness.add("1")
 
-    async def meanwhile(desk: Desk) -> None:
-        await other.upsert([desk.task("1", deadline=desk.now + HOUR)], desk.now)
+    async def meanwhile(harness: Harness) -> None:
+        await other.upsert([harness.task("1", deadline=harness.now + HOUR)], harness.now)
 
-    interrupted(desk, monkeypatch, meanwhile)
-    await desk.commit("1", state=ACTIVE)
-    assert (await desk.get("1")).deadline == desk.now + HOUR
+    interrupted(harness, monkeypatch, meanwhile)
+    await harness.commit("1", state=ACTIVE)
+    assert (await harness.get("1")).deadline == harness.now + HOUR
 
 
 async def test_a_forced_claim_does_not_count_an_expiry_that_was_put_off(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = await desk.start()
-    await desk.add("1", expires=desk.now + SECOND, attempts=3)
-    desk.now += SECOND
+    other = await harness.start()
+    await harness.add("1", expires=harness.now + SECOND, attempts=3)
+    harness.now += SECOND
 
-    async def meanwhile(desk: Desk) -> None:
-        await other.upsert([desk.task("1", expires=desk.now + HOUR, attempts=3)], desk.now)
+    async def meanwhile(harness: Harness) -> None:
+        await other.upsert([harness.task("1", expires=harness.now + HOUR, attempts=3)], harness.now)
 
-    interrupted(desk, monkeypatch, meanwhile)
-    task = await desk.claim_task("1", force=True)
+    interrupted(harness, monkeypatch, meanwhile)
+    task = await harness.claim_task("1", force=True)
     assert task.attempts == 4  # a pending task goes on; only an archived one starts afresh
 
 
-async def test_a_policy_is_the_same_in_whatever_order_another_program_wrote_it(desk: Desk) -> None:
+async def test_a_policy_is_the_same_in_whatever_order_another_program_wrote_it(harness: Harness) -> None:
     """Else its task would never lapse."""
-    await desk.insert(desk.task("1", state=ACTIVE, nonce=NONCE, deadline=desk.now + SECOND))
-    assert isinstance(desk.engine, MongodbEngine)
-    await desk.engine._deployment.tasks.update_one(
+    await harness.insert(harness.task("1", state=ACTIVE, nonce=NONCE, deadline=harness.now + SECOND))
+    assert isinstance(harness.engine, MongodbEngine)
+    await harness.engine._deployment.tasks.update_one(
         {"_id": "1"},
         {"$set": {"retry": {"jitter": 0, "max_attempts": 5, "backoff": "linear", "delay": None}}},
     )
-    desk.now += SECOND
-    assert await desk.engine.recover(desk.now) == 1
+    harness.now += SECOND
+    assert await harness.engine.recover(harness.now) == 1
 
 
-async def test_a_deadline_before_all_times_lapses(desk: Desk) -> None:
+async def test_a_deadline_before_all_times_lapses(harness: Harness) -> None:
     """Another program may store a date that is read as the first time there is."""
-    await desk.insert(desk.task("1", state=ACTIVE, nonce=NONCE, deadline=desk.now + SECOND))
-    assert isinstance(desk.engine, MongodbEngine)
+    await harness.insert(harness.task("1", state=ACTIVE, nonce=NONCE, deadline=harness.now + SECOND))
+    assert isinstance(harness.engine, MongodbEngine)
     first = DatetimeMS(-(10**15))
-    await desk.engine._deployment.tasks.update_one({"_id": "1"}, {"$set": {"deadline": first}})
-    assert await desk.engine.recover(desk.now) == 1
+    await harness.engine._deployment.tasks.update_one({"_id": "1"}, {"$set": {"deadline": first}})
+    assert await harness.engine.recover(harness.now) == 1

@@ -16,7 +16,7 @@ import pytest
 from ratus_engines.mongodb import documents, payloads
 
 from ratus.core.records import ACTIVE, COMPLETED, Claim, CommitRecord, TaskQuery
-from tests.engines.contract.desk import HOUR, Desk
+from ratus.engine.testkit.harness import HOUR, Harness
 
 pytestmark = pytest.mark.anyio
 
@@ -81,18 +81,18 @@ async def watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Most]:
     watcher.cancel()
 
 
-def operations(desk: Desk, count: int, value: bytes) -> dict[str, Callable[[], Awaitable[Any]]]:
+def operations(harness: Harness, count: int, value: bytes) -> dict[str, Callable[[], Awaitable[Any]]]:
     """Operations on so many tasks that are there, each with this payload."""
     ids = [f"{number}" for number in range(count)]
-    now, engine = desk.now, desk.engine
+    now, engine = harness.now, harness.engine
 
     def commits(nonce: str) -> list[CommitRecord]:
         return [CommitRecord(each, nonce, state=COMPLETED, result=value) for each in ids]
 
     return {
-        "insert": lambda: engine.insert([desk.task(f"new{each}", payload=value) for each in ids], now),
-        "insert again": lambda: engine.insert([desk.task(each, payload=value) for each in ids], now),
-        "upsert": lambda: engine.upsert([desk.task(each, payload=value) for each in ids], now),
+        "insert": lambda: engine.insert([harness.task(f"new{each}", payload=value) for each in ids], now),
+        "insert again": lambda: engine.insert([harness.task(each, payload=value) for each in ids], now),
+        "upsert": lambda: engine.upsert([harness.task(each, payload=value) for each in ids], now),
         "claim": lambda: engine.claim(Claim(("t",), now + HOUR, limit=count), now),
         "list": lambda: engine.list_tasks(TaskQuery("t", count)),
         "commit": lambda: engine.commit(commits(NONCE), now),
@@ -101,16 +101,16 @@ def operations(desk: Desk, count: int, value: bytes) -> dict[str, Callable[[], A
 
 
 async def busiest(
-    desk: Desk, operation: str, count: int, value: bytes, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, operation: str, count: int, value: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> Most:
     members: dict[str, Any] = {"payload": value}
     if operation == "commit":
-        members |= {"state": ACTIVE, "nonce": NONCE, "attempts": 1, "deadline": desk.now + HOUR}
+        members |= {"state": ACTIVE, "nonce": NONCE, "attempts": 1, "deadline": harness.now + HOUR}
     for start in range(0, count, 100):
         end = min(start + 100, count)
-        await desk.insert(*(desk.task(f"{number}", **members) for number in range(start, end)))
+        await harness.insert(*(harness.task(f"{number}", **members) for number in range(start, end)))
     async with watched(monkeypatch) as most:
-        await operations(desk, count, value)[operation]()
+        await operations(harness, count, value)[operation]()
     return most
 
 
@@ -118,14 +118,14 @@ OPERATIONS = ("insert", "insert again", "upsert", "claim", "list", "commit", "co
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_many_small_tasks(desk: Desk, operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    most = await busiest(desk, operation, MANY, b'{"a":1}', monkeypatch)
+async def test_many_small_tasks(harness: Harness, operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = await busiest(harness, operation, MANY, b'{"a":1}', monkeypatch)
     assert 0 < most.calls < CALLS
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_many_values_that_take_long(
-    desk: Desk, operation: str, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, operation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    most = await busiest(desk, operation, 60, LARGE, monkeypatch)
+    most = await busiest(harness, operation, 60, LARGE, monkeypatch)
     assert 0 < most.bytes < BYTES

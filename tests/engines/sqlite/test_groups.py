@@ -29,8 +29,8 @@ from ratus.core.records import (
     TaskQuery,
     TaskRecord,
 )
+from ratus.engine.testkit.harness import CountingObserver, RecordingListener
 from ratus.testing import START
-from tests.engines.contract.desk import Ear, Eye
 from tests.engines.sqlite.conftest import Open
 
 pytestmark = pytest.mark.anyio
@@ -187,16 +187,16 @@ async def test_one_that_fails_in_an_unforeseen_way_fails_alone(open_engine: Open
 async def test_those_that_share_a_group_with_one_that_fails_are_told_of_once(open_engine: Open) -> None:
     engine = await open_engine()
     await engine.insert([new("1", state=ACTIVE, deadline=START), new("2")], START)
-    engine.listener, engine.observer = ear, eye = Ear(), Eye()
+    engine.listener, engine.observer = listener, observer = RecordingListener(), CountingObserver()
     await asyncio.gather(
         engine.commit([CommitRecord("1", error="boom"), CommitRecord("2")], START),
         engine.insert([new("not utf-8: \ud800")], START),
         engine.insert([new("3")], START),
         return_exceptions=True,
     )
-    assert eye.events == {("t", "FAILURE"): 1, ("t", "RETRY"): 1}
-    assert ear.tasks == ["2"]
-    assert "t" in ear.topics
+    assert observer.events == {("t", "FAILURE"): 1, ("t", "RETRY"): 1}
+    assert listener.tasks == ["2"]
+    assert "t" in listener.topics
 
 
 async def test_a_task_that_is_too_large_for_sqlite(

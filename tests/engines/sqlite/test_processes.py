@@ -121,7 +121,7 @@ async def test_what_came_while_nobody_waited_is_not_missed(
 ) -> None:
     heard: list[str] = []
 
-    class Ear:
+    class Listener:
         def available(self, topic: str) -> None:
             heard.append(topic)
 
@@ -132,7 +132,7 @@ async def test_what_came_while_nobody_waited_is_not_missed(
             raise AssertionError("nothing was missed")
 
     engine, other = await open_engine(), await open_engine()
-    engine.listener = Ear()
+    engine.listener = Listener()
     monkeypatch.setattr(watch, "INTERVAL", 0.001)
     await other.insert([new("1", "before")], START)
     assert engine.watch(True) is True

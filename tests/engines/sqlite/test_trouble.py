@@ -19,8 +19,8 @@ from ratus_engines.sqlite.engine import SqliteEngine
 from ratus.core.errors import ServiceUnavailable
 from ratus.core.records import Claim, CommitRecord, TaskRecord
 from ratus.engine import Health
+from ratus.engine.testkit.harness import RecordingListener
 from ratus.testing import START
-from tests.engines.contract.desk import Ear
 from tests.engines.sqlite.conftest import Open
 
 pytestmark = pytest.mark.anyio
@@ -110,7 +110,7 @@ async def test_a_group_that_cannot_be_committed(
 
 
 async def test_nobody_is_told_of_what_was_taken_back(open_engine: Open) -> None:
-    class Ear:
+    class RecordingListener:
         def available(self, topic: str) -> None:
             raise AssertionError("nothing became available")
 
@@ -121,7 +121,7 @@ async def test_nobody_is_told_of_what_was_taken_back(open_engine: Open) -> None:
             raise AssertionError("nothing was missed")
 
     engine = await open_engine()
-    engine.listener = Ear()
+    engine.listener = RecordingListener()
     repair = break_it(engine, lambda statement: statement == "COMMIT")
     with pytest.raises(ServiceUnavailable):
         await engine.insert([new("1")], START)
@@ -332,7 +332,7 @@ async def test_the_watch_goes_on_after_an_error_that_was_not_foreseen(
     engine, other = await open_engine(), await open_engine()
     heard = asyncio.Event()
 
-    class Hearing(Ear):
+    class Hearing(RecordingListener):
         def available(self, topic: str) -> None:
             heard.set()
 

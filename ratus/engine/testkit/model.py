@@ -1,7 +1,7 @@
-"""The queue once more, as simply as it can be said: a dict of dicts, and a loop for everything.
+"""The queue once more, written as simply as possible: a dict of dicts, and a loop for everything.
 
 It shares nothing with the program but the names of the members, so that a mistake there is not a mistake
-here. The order of creation is the order of the dict. It makes no nonces: a claim is told which one it got.
+here. The order of creation is the order of the dict. It makes no nonces: a claim is given the engine's.
 """
 
 from __future__ import annotations

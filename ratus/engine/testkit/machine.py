@@ -15,10 +15,9 @@ from ratus.core.errors import RatusError
 from ratus.core.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
 from ratus.core.transitions import RetryDefaults
 from ratus.engine import Engine
+from ratus.engine.testkit.harness import CountingObserver, MakeEngine, fixed, members, value
+from ratus.engine.testkit.model import Model, Task
 from ratus.testing import START
-from tests.engines.contract.desk import Eye, fixed, members, value
-from tests.engines.contract.engines import Make
-from tests.engines.contract.model import Model, Task
 
 # Few of each, so that operations meet the same task again and again.
 IDS = [f"task {number}" for number in range(12)]
@@ -26,7 +25,7 @@ TOPICS = ["a", "b", "c"]
 CONSUMERS = ["", "first", "second", "third"]
 JSON = [None, b"1", b"null", b'{"b":[],"a":{}}']
 ERRORS = [None, None, "", "boom"]
-# A coarse grid of time, so that things often fall due at the very moment at which somebody looks.
+# A coarse grid of time, so that things often fall due at the very time of an operation.
 STEP = 10_000
 DEFAULTS = RetryDefaults(max_attempts=4, delay=2 * STEP, max_delay=20 * STEP)
 RANDOM = 0.75
@@ -64,19 +63,19 @@ WEIGHTS = {
 }
 
 
-class Machine:
+class RandomMachine:
     """``draw`` decides everything. ``trace`` holds the steps made, for the message of a failure."""
 
     engine: Engine
 
-    def __init__(self, make: Make, draw: Random) -> None:
+    def __init__(self, make: MakeEngine, draw: Random) -> None:
         self._make = make
         self.draw = draw
         self.now = START
         self.model = Model(DEFAULTS.max_attempts, DEFAULTS.delay, DEFAULTS.max_delay, RANDOM)
         self.claims: list[tuple[str, str]] = []  # ids and nonces that consumers hold, stale ones among them
         self.nonces: set[str] = set()
-        self.eye = Eye()
+        self.observer = CountingObserver()
         self.trace: list[str] = []
         self._steps: dict[str, Callable[[], Awaitable[None]]] = {
             name: getattr(self, f"_{name}") for name in WEIGHTS
@@ -85,7 +84,7 @@ class Machine:
     async def open(self) -> None:
         """Open an engine. The machine closes none but to open another on the same data."""
         self.engine = self._make(retry=DEFAULTS, random=fixed(RANDOM))
-        self.engine.observer = self.eye
+        self.engine.observer = self.observer
         await self.engine.open(self.now)
 
     async def run(self, steps: int, compare_every: int = 1) -> None:
@@ -107,7 +106,7 @@ class Machine:
 
     # ---- drawing ---------------------------------------------------------------------------------
 
-    def _say(self, *what: object) -> None:
+    def _record(self, *what: object) -> None:
         self.trace.append(" ".join(map(repr, what)))
         del self.trace[:-400]
 
@@ -121,7 +120,7 @@ class Machine:
         return self.now + self.draw.randint(low, high) * STEP
 
     def _task(self) -> TaskRecord:
-        odd = self._rarely()  # copied from another server, say: in any state
+        odd = self._rarely()  # in any state, as one that is copied from another server
         return TaskRecord(
             id=self._one(IDS),
             topic=self._one(TOPICS),
@@ -144,7 +143,7 @@ class Machine:
         )
 
     def _claimed(self) -> tuple[str, str]:
-        """A claim that somebody holds or held, or a task without one."""
+        """A claim that a consumer holds or held, or a task without one."""
         if self.claims and not self._rarely():
             return self._one(self.claims[-8:])  # type: ignore[no-any-return]  # the lists above hold anything
         return self._one(IDS), self._one(("", "", "A" * 16, "Z" * 16))
@@ -153,7 +152,7 @@ class Machine:
 
     async def _advance(self) -> None:
         self.now += self.draw.randint(1, 4) * STEP
-        self._say("advance to", self.now - START)
+        self._record("advance to", self.now - START)
 
     async def _insert(self) -> None:
         await self._store(self.engine.insert, self.model.insert)
@@ -164,11 +163,11 @@ class Machine:
     async def _store(
         self,
         store: Callable[[list[TaskRecord], int], Awaitable[list[bool]]],
-        say: Callable[[Task, int], bool],
+        store_in_model: Callable[[Task, int], bool],
     ) -> None:
         tasks = [self._task() for _ in range(self._one((1, 1, 2, 5)))]
-        self._say(store.__name__, tasks)
-        expected = [say(as_model(task), self.now) for task in tasks]
+        self._record(store.__name__, tasks)
+        expected = [store_in_model(as_model(task), self.now) for task in tasks]
         assert await store(tasks, self.now) == expected
 
     # ---- what consumers do -------------------------------------------------------------------------
@@ -176,7 +175,7 @@ class Machine:
     async def _claim(self) -> None:
         topics = tuple(self._one(TOPICS) for _ in range(self._one((1, 1, 2, 3))))
         claim = Claim(topics, self._time(1, 6), self._one(CONSUMERS), self._one((1, 1, 2, 20)))
-        self._say("claim", claim)
+        self._record("claim", claim)
         expected = self.model.due(topics, self.now)[: claim.limit]
         tasks = [copy.copy(task) for task in await self.engine.claim(claim, self.now)]
         assert [task.id for task in tasks] == expected
@@ -204,7 +203,7 @@ class Machine:
         task_id = self._one(expired if expired and self._rarely() else IDS)
         force = self._one((False, True))
         claim = Claim((), self._time(1, 6), self._one(CONSUMERS))
-        self._say("claim", task_id, force, claim)
+        self._record("claim", task_id, force, claim)
         task = self.model.tasks.get(task_id)
         if task is not None and self.model.expired(task, self.now):
             task.update(state=3, outcome="expired")
@@ -241,7 +240,7 @@ class Machine:
                     result=None if plain else self._one(JSON),
                 )
             )
-        self._say("commit", commits)
+        self._record("commit", commits)
         expected = [
             self.model.commit({n: getattr(commit, n) for n in commit.__struct_fields__}, self.now)
             for commit in commits
@@ -261,7 +260,7 @@ class Machine:
     async def _extend(self) -> None:
         task_id, nonce = self._claimed()
         deadline = self._time(1, 6)
-        self._say("extend", task_id, nonce, deadline)
+        self._record("extend", task_id, nonce, deadline)
         task = self.model.tasks.get(task_id)
         refusal = ""
         if task is None:
@@ -280,14 +279,14 @@ class Machine:
     async def _release(self) -> None:
         task_id, nonce = self._claimed()
         given = self._one((None, nonce))
-        self._say("release", task_id, given)
+        self._record("release", task_id, given)
         tasks = [t for t in self.model.tasks.values() if t["id"] == task_id and t["state"] == 1]
         done = self.model.release([t for t in tasks if given in (None, t["nonce"])])
         assert await self.engine.release(task_id, self.now, given) is bool(done)
 
     async def _release_topic(self) -> None:
         topic = self._one(TOPICS)
-        self._say("release all of", topic)
+        self._record("release all of", topic)
         expected = self.model.release(self.model.of(topic, 1))
         assert await self.engine.release_topic(topic, self.now) == expected
 
@@ -295,48 +294,48 @@ class Machine:
 
     async def _delete_task(self) -> None:
         task_id = self._one(IDS)
-        self._say("delete", task_id)
+        self._record("delete", task_id)
         task = self.model.tasks.pop(task_id, None)
         assert await self.engine.delete_task(task_id) is (task is not None)
 
     async def _delete_tasks(self) -> None:
         topic = self._one(TOPICS)
-        self._say("delete the tasks of", topic)
+        self._record("delete the tasks of", topic)
         assert await self.engine.delete_tasks(topic) == self.model.delete(self.model.of(topic))
 
     async def _delete_topic(self) -> None:
         topic = self._one(TOPICS)
-        self._say("delete topic", topic)
+        self._record("delete topic", topic)
         self.model.paused.discard(topic)
         assert await self.engine.delete_topic(topic) == self.model.delete(self.model.of(topic))
 
     async def _delete_topics(self) -> None:
-        self._say("delete everything")
+        self._record("delete everything")
         self.model.paused.clear()
         count = self.model.delete(list(self.model.tasks.values()))
         assert await self.engine.delete_topics() == count
 
     async def _set_paused(self) -> None:
         topic, paused = self._one(TOPICS), self._rarely()
-        self._say("pause" if paused else "resume", topic)
+        self._record("pause" if paused else "resume", topic)
         (self.model.paused.add if paused else self.model.paused.discard)(topic)
         await self.engine.set_paused(topic, paused)
 
     async def _recover(self) -> None:
-        self._say("recover")
+        self._record("recover")
         assert await self.engine.recover(self.now) == self.model.recover(self.now)
 
     async def _expire(self) -> None:
-        self._say("expire")
+        self._record("expire")
         assert await self.engine.expire(self.now) == self.model.expire(self.now)
 
     async def _purge(self) -> None:
         before = self._time(-6, 0)
-        self._say("purge", before)
+        self._record("purge", before)
         assert await self.engine.purge(before) == self.model.purge(before)
 
     async def _reopen(self) -> None:
-        self._say("close and open again")
+        self._record("close and open again")
         await self.engine.close(self.now)
         await self.open()
 
@@ -349,7 +348,7 @@ class Machine:
             "producer": self._one((None, None, "", "p")),
             "consumer": self._one((None, None, "", "first")),
         }
-        self._say("pages of", topic, limit, filters)
+        self._record("pages of", topic, limit, filters)
         found, after = [], None
         while True:
             page = await self.engine.list_tasks(TaskQuery(topic, limit, after=after, **filters))
@@ -380,7 +379,7 @@ class Machine:
             assert await self.engine.next_due(topic) == self.model.next_due(topic)
         assert count == len(self.model.tasks)
         assert set(await self.engine.list_topics(100, 0)) == self.model.topics()
-        assert self.eye.events == self.model.events
+        assert self.observer.events == self.model.events
         surveyed: list[TopicInfo] = []
         await self.engine.survey(self.now, surveyed.append)
         assert {info.name: info for info in surveyed} == {t: self._info(t) for t in self.model.topics()}

@@ -1,8 +1,4 @@
-"""A desk to try an engine at: the engine, a time that the test sets, and short ways to say things.
-
-Records that come from the engine are copied at once, so a test may keep them: the engine's own may change
-with its next step.
-"""
+"""A test harness for an engine: the engine, a clock that the test sets, and short forms of the operations."""
 
 from __future__ import annotations
 
@@ -17,7 +13,9 @@ from ratus.core.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRec
 from ratus.core.transitions import Event
 from ratus.engine import Engine
 from ratus.testing import START
-from tests.engines.contract.engines import Make
+
+MakeEngine = Callable[..., Engine]
+"""Constructs an engine that is not open yet. Takes ``retry``, ``random`` and ``nonces``, as `Engine` does."""
 
 # Times in the suite are whole milliseconds, which every engine keeps.
 MILLISECOND = 1_000
@@ -28,26 +26,26 @@ HOUR = 60 * MINUTE
 TIMES = ("produced", "scheduled", "consumed", "deadline", "committed", "expires")
 
 
-def middle() -> float:
-    """The random number in the middle: jitter changes nothing."""
-    return 0.5
+class Harness:
+    """An engine and a clock. ``engine`` is set by the fixture; ``now`` is the time of the next operation, in
+    microseconds since 1970, and only the test moves it.
 
+    Records that come from the engine are copied at once, so a test may keep them: the engine's own may change
+    with its next step.
+    """
 
-class Desk:
-    """See the module's text. ``now`` is the time of the next operation."""
+    engine: Engine
 
-    def __init__(self, name: str, make: Make) -> None:
-        self.name = name
+    def __init__(self, make: MakeEngine) -> None:
         self.make = make
-        self.engine: Engine
         self.now = START
         self._open: list[Engine] = []
 
     # ---- life ------------------------------------------------------------------------------------
 
     async def start(self, **options: Any) -> Engine:
-        """One more engine on the same data, open."""
-        engine = self.make(**{"random": middle, **options})
+        """One more engine on the same data, open. Jitter changes nothing, unless ``random`` is given."""
+        engine = self.make(**{"random": fixed(0.5), **options})
         await engine.open(self.now)
         self._open.append(engine)
         return engine
@@ -118,7 +116,7 @@ class Desk:
     async def claim(
         self, *topics: str, limit: int = 1, consumer: str = "", timeout: int = 10 * MINUTE
     ) -> list[TaskRecord]:
-        """Claim what is due, in the topic ``t`` unless told otherwise."""
+        """Claim what is due, in the topic ``t`` unless others are given."""
         claim = Claim(topics or ("t",), self.now + timeout, consumer, limit)
         return [copy.copy(task) for task in await self.engine.claim(claim, self.now)]
 
@@ -147,8 +145,9 @@ class Desk:
         return await self.commit(task_id, nonce, error=error, **members)
 
 
-class Ear:
-    """A listener that remembers what it was told."""
+class RecordingListener:
+    """An `engine.listener` that records its notifications: the topics in which a task became available, the
+    ids of tasks that were settled, and how often notifications may have been missed."""
 
     def __init__(self) -> None:
         self.topics: list[str] = []
@@ -165,8 +164,8 @@ class Ear:
         self.gaps += 1
 
 
-class Eye:
-    """An observer that counts: how often each event happened in each topic."""
+class CountingObserver:
+    """An `engine.observer` that counts: ``events`` is how often each event happened in each topic."""
 
     def __init__(self) -> None:
         self.events: Counter[tuple[str, str]] = Counter()

@@ -1,0 +1,1 @@
+"""What an engine has to keep, by operation; `EngineContract` puts it together."""

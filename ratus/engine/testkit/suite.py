@@ -1,0 +1,47 @@
+"""The contract suite as one class."""
+
+from __future__ import annotations
+
+from ratus.engine.testkit.contract.claiming import ClaimingTests
+from ratus.engine.testkit.contract.claiming_by_id import ClaimingByIdTests
+from ratus.engine.testkit.contract.clock_back import ClockBackTests
+from ratus.engine.testkit.contract.committing import CommittingTests
+from ratus.engine.testkit.contract.counting import CountingTests
+from ratus.engine.testkit.contract.deleting import DeletingTests
+from ratus.engine.testkit.contract.housekeeping import HousekeepingTests
+from ratus.engine.testkit.contract.inserting import InsertingTests
+from ratus.engine.testkit.contract.life import LifeTests
+from ratus.engine.testkit.contract.listing import ListingTests
+from ratus.engine.testkit.contract.notifying import NotifyingTests
+from ratus.engine.testkit.contract.random_steps import RandomStepsTests
+from ratus.engine.testkit.contract.retrying import RetryingTests
+from ratus.engine.testkit.contract.topics import TopicTests
+from ratus.engine.testkit.contract.traits import TraitsTests
+
+
+class EngineContract(
+    LifeTests,
+    InsertingTests,
+    ClaimingTests,
+    ClaimingByIdTests,
+    CommittingTests,
+    RetryingTests,
+    ListingTests,
+    DeletingTests,
+    TopicTests,
+    HousekeepingTests,
+    ClockBackTests,
+    CountingTests,
+    NotifyingTests,
+    TraitsTests,
+    RandomStepsTests,
+):
+    """All that an engine has to keep, as tests. Derive a class from it and override `engines`.
+
+    The class is named ``Test…``, so that pytest collects it. Its file can be imported by itself: one test
+    starts a process that loads the file, makes an engine, writes to it and is killed. Tests of what the
+    engine's `Traits` do not promise are skipped.
+
+    ``machine_steps`` is how many random steps the long run makes, ``machine_seed`` where they begin. Their
+    defaults come from the environment: RATUS_MACHINE_STEPS (3000) and RATUS_MACHINE_SEED (1).
+    """
