@@ -5,16 +5,23 @@
                   └── release, or lapse (the deadline passed) ──┘
     pending ──expire──> archived            active ──failure without attempts left──> archived
 
-Theory of operation. Each rule is a function of a command, the time and a source of randomness; it gives a
-`Change`: what must still be true of the task (the guard) and which members to set. Nothing here does I/O,
-keeps state or reads a clock. An engine executes changes, it never invents one:
+Theory of operation. `decide` takes a task, a command, the time and a source of randomness. It gives a
+`Change`, which is what must still be true of the task (the guard) and which members to set, or it raises
+`Conflict` where the task is not in a state for the command. Nothing here does I/O, keeps state or reads a
+clock. An engine finds tasks, asks, and carries out; it makes no change and checks no guard of its own:
 
-- Where a change does not depend on the task's old members (`claim`, `release`, `commit` when
-  `depends_on_task` says no), a database may apply it in one guarded statement, without reading first.
-- Where it does, the engine reads the task, asks for the change, and applies it only if its guard still holds;
-  else it reads again. The guard names every member that the decision was made from: state, nonce and
-  attempts always, ``deadline`` and ``retry`` for a lapse, ``expires`` for an expiry. So an extension or a
-  replacement that was acknowledged between reading and writing is never overridden.
+- In one process, where nothing happens between reading a task and changing it, the engine asks `decide` and
+  applies the change. Each command has a function of its own that `decide` calls, and so may a hot loop.
+- Where a change does not depend on the task's old members (`claim`, `extend`, `release`, `commit` when
+  `depends_on_task` says no), a database may apply it in one statement without reading first: it compiles the
+  guard, `Change.require`. Where that changed nothing, `refusal` says why.
+- Where it does depend on them, the engine reads the task, asks `decide`, and applies the change only if its
+  guard still holds; else it reads again. The guard names every member that the decision was made from:
+  state, nonce and attempts always, ``deadline`` and ``retry`` for a lapse, ``expires`` for an expiry. So an
+  extension or a replacement that was acknowledged between reading and writing is never overridden.
+
+What the server does by itself, it does to tasks that an engine finds by `lapsed`, `expired` and `purgeable`.
+A task that is inserted, or takes another's place, is made whole first (`complete_on_insert`).
 
 The nonce is the fencing token: made by `claim`, checked and cleared by `commit`, cleared by `release` and
 `lapse`, kept by `extend`.
@@ -27,14 +34,13 @@ A change also says what operators count of it (`Event`), so that every engine co
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from ratus.core.errors import BadRequest, Conflict
+from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError
 from ratus.core.records import (
     ACTIVE,
     ARCHIVED,
@@ -50,7 +56,6 @@ from ratus.core.records import (
 from ratus.core.times import MAX_TIME
 
 DEADLINE_EXCEEDED = "deadline exceeded"
-NONCE_LENGTH = 16
 MAX_ERROR_BYTES = 8 * 1024  # an error is a hint for people, not a log file
 
 BACKOFFS = ("constant", "linear", "exponential")
@@ -87,65 +92,134 @@ class Event(Enum):
     """The task was not claimed in time and is archived with the outcome ``expired``."""
 
 
+class By(Struct, frozen=True, gc=False):
+    """In a guard: the member is a time, and not after this one."""
+
+    time: int
+
+
+class NotBy(Struct, frozen=True, gc=False):
+    """In a guard: the member is no time, or one after this one."""
+
+    time: int
+
+
+Require: TypeAlias = dict[str, Any]
+"""What must be true of a task: the value that each of these members has, or `By` or `NotBy` a time."""
+
+
 class Change(Struct, frozen=True, gc=False):
     """A guard and the members to set.
 
-    ``require``: members that must have these values, else the change does not apply. ``set``: new values.
+    ``require``: the guard; where it does not hold, the change does not apply. ``set``: new values.
     ``attempts``: added to the task's attempts, which never go below zero. ``events``: what is to be counted
     once the change is made, in the topic that the task is in then.
     """
 
-    require: dict[str, Any]
+    require: Require
     set: dict[str, Any]
     attempts: int = 0
     events: tuple[Event, ...] = ()
 
 
 def apply(task: TaskRecord, change: Change) -> None:
-    """Carry a change out on a record. The guard is the caller's to check."""
+    """Carry a change out on a record. That its guard holds is the caller's to know."""
     for name, value in change.set.items():
         setattr(task, name, value)
     if change.attempts:
         task.attempts = max(0, task.attempts + change.attempts)
 
 
-# ---- nonces --------------------------------------------------------------------------------------
-
-_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-# 248 is the largest multiple of 62 below 256: bytes above it are dropped, so that no letter is favoured.
-_LETTERS = bytes(_ALPHABET[value % 62] for value in range(256))
-_UNEVEN = bytes(range(248, 256))
+# ---- guards --------------------------------------------------------------------------------------
 
 
-class Nonces:
-    """Makes nonces: 16 random characters from A-Z, a-z, 0-9 (95 bits), unpredictable.
+def holds(task: TaskRecord, change: Change) -> bool:
+    """Whether the guard of a change holds, so that it may be applied to the task."""
+    return _unmet(task, change.require) is None
 
-    Randomness is taken from the operating system a few thousand bytes at a time: asking for each nonce
-    costs more than the whole claim.
+
+def meets(task: TaskRecord, require: Require) -> bool:
+    """Whether all this is true of the task."""
+    return _unmet(task, require) is None
+
+
+def refusal(task: TaskRecord | None, change: Change) -> RatusError:
+    """Why a database that looked for a task by its id and the guard of this change found none.
+
+    ``task`` is the task as it is now, ``None`` where there is none: `NotFound`. Where the guard holds by now
+    as well, the task has changed meanwhile.
     """
+    return NotFound() if task is None else _conflict(_unmet(task, change.require), change.require)
 
-    def __init__(self, source: Callable[[int], bytes] = os.urandom) -> None:
-        self._source = source
-        self._pool = ""
-        self._at = 0
 
-    def __call__(self) -> str:
-        start = self._at
-        end = start + NONCE_LENGTH
-        if end > len(self._pool):
-            self._pool = self._source(8192).translate(_LETTERS, _UNEVEN).decode("ascii")
-            start, end = 0, NONCE_LENGTH
-        self._at = end
-        return self._pool[start:end]
+def _check(task: TaskRecord, require: Require) -> None:
+    """Raise `Conflict` unless all this is true of the task."""
+    if (member := _unmet(task, require)) is not None:
+        raise _conflict(member, require)
+
+
+def _unmet(task: TaskRecord, require: Require) -> str | None:
+    """The first member that is not as required."""
+    for name, wanted in require.items():
+        value = getattr(task, name)
+        if isinstance(wanted, By):
+            if value is None or value > wanted.time:
+                return name
+        elif isinstance(wanted, NotBy):
+            if value is not None and value <= wanted.time:
+                return name
+        elif value != wanted:
+            return name
+    return None
+
+
+def _conflict(member: str | None, require: Require) -> Conflict:
+    """Why a change is refused for this member."""
+    if member == "state":
+        return Conflict(f"the target task is not in {_STATES[require[member]]} state")
+    if member == "expires" and isinstance(require[member], NotBy):
+        return Conflict("the target task has expired")
+    return Conflict(_MODIFIED)
+
+
+_STATES = {PENDING: "pending", ACTIVE: "active", COMPLETED: "completed", ARCHIVED: "archived"}
+_MODIFIED = "the task may have been modified by others"
 
 
 # ---- claiming and giving back --------------------------------------------------------------------
 
 
+class ClaimById(Struct, frozen=True, gc=False):
+    """Hand this task to a consumer, due or not. ``force``: whatever its state."""
+
+    nonce: str
+    deadline: int
+    consumer: str = ""
+    force: bool = False
+
+
+class Extend(Struct, frozen=True, gc=False):
+    """Move the deadline of a claim, which keeps its nonce. Without a nonce it is forced."""
+
+    nonce: str
+    deadline: int
+
+
+class Release(Struct, frozen=True, gc=False):
+    """Give an active task back. With a nonce: only that claim."""
+
+    nonce: str | None = None
+
+
+def claimable(now: int) -> Require:
+    """What is true of a task that may be claimed, if it is also due."""
+    return {"state": PENDING, "expires": NotBy(now)}
+
+
 def claim(*, consumer: str, nonce: str, deadline: int, now: int) -> Change:
     """Hand a pending task to a consumer. A claim without a consumer removes the old one."""
     return Change(
-        {"state": PENDING},
+        claimable(now),
         {
             "state": ACTIVE,
             "nonce": nonce,
@@ -158,27 +232,32 @@ def claim(*, consumer: str, nonce: str, deadline: int, now: int) -> Change:
     )
 
 
-def claim_forced(task: TaskRecord, *, consumer: str, nonce: str, deadline: int, now: int) -> Change:
-    """Hand a task to a consumer whatever its state.
+def claim_by_id(task: TaskRecord, command: ClaimById, now: int) -> Change:
+    """Hand this task to a consumer. Raises `Conflict` unless it may be claimed, or the claim is forced.
 
-    Over an active task the old claim counts as a lapse; a completed or archived one starts afresh.
+    Forced over an active task, the old claim counts as a lapse. A completed or archived one starts afresh,
+    and so does a pending one that has expired: it is archived and revived in one step.
     """
-    change = claim(consumer=consumer, nonce=nonce, deadline=deadline, now=now)
+    change = claim(consumer=command.consumer, nonce=command.nonce, deadline=command.deadline, now=now)
+    if not command.force:
+        _check(task, change.require)
+        return change
     members = change.set
-    events: tuple[Event, ...] = ()
+    require = _guard(task)
     if task.state == ACTIVE:
         members["error"] = DEADLINE_EXCEEDED
-        events = (Event.LAPSE,)
-    elif task.state != PENDING:
-        members |= _AFRESH
-        members["attempts"] = 1
-        return Change(_guard(task), members)
-    return Change(_guard(task), members, attempts=1, events=events)
+        return Change(require, members, attempts=1, events=(Event.LAPSE,))
+    if task.state == PENDING:
+        require["expires"] = task.expires
+        if not has_expired(task, now):
+            return Change(require, members, attempts=1)
+    events = (Event.DEAD_EXPIRED,) if task.state == PENDING else ()
+    return Change(require, {**members, **_AFRESH, "attempts": 1}, events=events)
 
 
 def release(nonce: str | None = None) -> Change:
     """Take an active task back without counting it as a failure. With a nonce: only that claim."""
-    require: dict[str, Any] = {"state": ACTIVE}
+    require: Require = {"state": ACTIVE}
     if nonce is not None:
         require["nonce"] = nonce
     return Change(require, {"state": PENDING, "nonce": ""}, attempts=-1)
@@ -186,7 +265,7 @@ def release(nonce: str | None = None) -> Change:
 
 def extend(*, nonce: str, deadline: int) -> Change:
     """Move the deadline of a claim and keep its nonce. Without a nonce it is forced."""
-    require: dict[str, Any] = {"state": ACTIVE}
+    require: Require = {"state": ACTIVE}
     if nonce:
         require["nonce"] = nonce
     return Change(require, {"deadline": deadline, "implied": False})
@@ -205,7 +284,8 @@ def depends_on_task(commit: CommitRecord) -> bool:
 def commit(
     task: TaskRecord | None, commit: CommitRecord, now: int, defaults: RetryDefaults, random: Random
 ) -> Change:
-    """Apply a commit and clear the nonce. Without a nonce it is forced, in any state.
+    """Apply a commit and clear the nonce. Without a nonce it is forced, in any state. Raises `Conflict` where
+    its nonce is not the task's.
 
     - Without ``state`` and ``error``: completed.
     - ``error`` without ``state`` is a failure: `_fail` decides between another attempt and the dead letters.
@@ -215,6 +295,8 @@ def commit(
 
     ``task`` may be ``None`` where `depends_on_task` says that it is not needed.
     """
+    if commit.nonce and task is not None and commit.nonce != task.nonce:
+        raise Conflict(_MODIFIED)
     members: dict[str, Any] = {"nonce": "", "committed": now}
     if commit.topic:
         members["topic"] = commit.topic
@@ -263,15 +345,14 @@ def commit(
             members["error"] = commit.error
         guard["deadline"] = task.deadline
         if task.deadline is None:
-            members["deadline"] = now + DEFAULT_TIMEOUT
-            members["implied"] = True
+            members |= _implied_deadline(now)
     if failed:
         failed += _after_error(members)
     return Change(guard, members, attempts=given_back, events=failed)
 
 
-def only_completes(commit: CommitRecord) -> bool:
-    """Whether the change a commit makes is `complete`, but for the nonce that it requires."""
+def only_completes(task: TaskRecord, commit: CommitRecord) -> bool:
+    """Whether the change that this commit makes to the task is `complete`, but for the nonce in its guard."""
     return (
         commit.state is None
         and commit.error is None
@@ -279,6 +360,7 @@ def only_completes(commit: CommitRecord) -> bool:
         and commit.payload is None
         and commit.scheduled is None
         and not commit.topic
+        and (not commit.nonce or commit.nonce == task.nonce)
     )
 
 
@@ -291,29 +373,47 @@ _SAYS_NOTHING = CommitRecord("")
 _DEFAULTS = RetryDefaults()
 
 
-def check_nonce(task: TaskRecord, nonce: str) -> None:
-    """Raise `Conflict` where a nonce is given and is not the task's."""
-    if nonce and nonce != task.nonce:
-        raise Conflict("the task may have been modified by others")
-
-
-def check_active(task: TaskRecord, nonce: str) -> None:
-    """Raise `Conflict` unless the task is active and, where a nonce is given, claimed under it."""
-    if task.state != ACTIVE:
-        raise Conflict("the target task is not in active state")
-    check_nonce(task, nonce)
-
-
 # ---- what the server does by itself --------------------------------------------------------------
 
 
-def lapse(task: TaskRecord, defaults: RetryDefaults, random: Random) -> Change:
-    """Take back a claim whose deadline has passed: a failure with ``deadline exceeded``.
+class Lapse(Struct, frozen=True, gc=False):
+    """Take back a claim whose deadline has come."""
+
+
+class Expire(Struct, frozen=True, gc=False):
+    """Archive a pending task that was not claimed before its ``expires``."""
+
+
+def lapsed(now: int) -> Require:
+    """What is true of a task whose claim has lapsed."""
+    return {"state": ACTIVE, "deadline": By(now)}
+
+
+def expired(now: int) -> Require:
+    """What is true of a pending task that has expired."""
+    return {"state": PENDING, "expires": By(now)}
+
+
+def purgeable(before: int) -> Require:
+    """What is true of a completed task that is not kept any longer."""
+    return {"state": COMPLETED, "committed": By(before)}
+
+
+def has_expired(task: TaskRecord, now: int) -> bool:
+    """Whether a task is pending and has expired."""
+    return task.expires is not None and meets(task, expired(now))
+
+
+def lapse(task: TaskRecord, now: int, defaults: RetryDefaults, random: Random) -> Change:
+    """Take back a claim whose deadline has come: a failure with ``deadline exceeded``.
+
+    Raises `Conflict` where there is no such claim.
 
     The delay counts from the deadline, whoever notices and whenever. A task without a policy of its own has
     no delay and keeps its place.
     """
-    assert task.deadline is not None, "an active task has a deadline"
+    _check(task, lapsed(now))
+    assert task.deadline is not None, "it has come"
     members = _fail(
         task,
         DEADLINE_EXCEEDED,
@@ -326,22 +426,66 @@ def lapse(task: TaskRecord, defaults: RetryDefaults, random: Random) -> Change:
     return Change(guard, {"nonce": "", **members}, events=(Event.LAPSE, *_after_error(members)))
 
 
-def expire(task: TaskRecord) -> Change:
-    """Archive a pending task that was not claimed before its ``expires``."""
+def expire(task: TaskRecord, now: int) -> Change:
+    """Archive a pending task that was not claimed before its ``expires``. Raises `Conflict` for another."""
+    _check(task, expired(now))
     guard = {**_guard(task), "expires": task.expires}
     return Change(guard, {"state": ARCHIVED, "outcome": EXPIRED}, events=(Event.DEAD_EXPIRED,))
 
 
-def complete_on_insert(task: TaskRecord, now: int) -> None:
-    """Make a task that is handed in whole, so that every state can be left again.
+# ---- what is handed in ---------------------------------------------------------------------------
+
+
+def completions(now: int) -> tuple[Change, Change]:
+    """What makes tasks whole that were handed in without an end, so that every state can be left again.
 
     An active one without a deadline lapses ten minutes from now; a completed one is kept from now on.
     """
-    if task.state == ACTIVE and task.deadline is None:
-        task.deadline = now + DEFAULT_TIMEOUT
-        task.implied = True
-    elif task.state == COMPLETED and task.committed is None:
-        task.committed = now
+    return (
+        Change({"state": ACTIVE, "deadline": None}, _implied_deadline(now)),
+        Change({"state": COMPLETED, "committed": None}, {"committed": now}),
+    )
+
+
+def complete_on_insert(task: TaskRecord, now: int) -> None:
+    """Make a task whole that is handed in, as `completions` says."""
+    if task.state != PENDING:
+        for change in completions(now):
+            if holds(task, change):
+                apply(task, change)
+
+
+def _implied_deadline(now: int) -> dict[str, Any]:
+    return {"deadline": now + DEFAULT_TIMEOUT, "implied": True}
+
+
+# ---- every command -------------------------------------------------------------------------------
+
+Command: TypeAlias = ClaimById | Extend | Release | CommitRecord | Lapse | Expire
+"""What may be asked for one task that is known by its id."""
+
+
+def decide(task: TaskRecord, command: Command, now: int, defaults: RetryDefaults, random: Random) -> Change:
+    """What a command does to a task as it is. The guard of the change holds for this very task.
+
+    Raises `Conflict` where the command does not apply: the task is in another state, it is claimed under
+    another nonce, its time has not come.
+    """
+    match command:
+        case CommitRecord():
+            return commit(task, command, now, defaults, random)
+        case ClaimById():
+            return claim_by_id(task, command, now)
+        case Extend():
+            change = extend(nonce=command.nonce, deadline=command.deadline)
+        case Release():
+            change = release(command.nonce)
+        case Lapse():
+            return lapse(task, now, defaults, random)
+        case Expire():
+            return expire(task, now)
+    _check(task, change.require)
+    return change
 
 
 # ---- failure -------------------------------------------------------------------------------------
@@ -399,6 +543,6 @@ def shorten_error(text: str) -> str:
     return text if len(raw) <= MAX_ERROR_BYTES else raw[:MAX_ERROR_BYTES].decode("utf-8", "ignore")
 
 
-def _guard(task: TaskRecord) -> dict[str, Any]:
+def _guard(task: TaskRecord) -> Require:
     """What must not have changed since the task was read, whatever is decided."""
     return {"state": task.state, "nonce": task.nonce, "attempts": task.attempts}

@@ -8,7 +8,8 @@ For all methods:
 
 - Times are microseconds since 1970-01-01 UTC. ``now`` is an argument: engines never read the clock.
 - Ids are one namespace over all topics. Batches are the primitive, a single task is a batch of one.
-- State changes come from `ratus.core.transitions`; the engine carries them out.
+- What a command does to a task, and whether it may, is decided by `ratus.core.transitions` (`decide`, and the
+  functions that it calls). The engine finds tasks, asks, and carries out.
 - Records handed in belong to the engine from then on. Records handed out may be the engine's own: whoever
   gets one reads it before the next ``await`` and never changes it. Those of a `LARGE_BATCH` are the caller's.
 - An answered write is as durable as `Traits.durable` says. One that raised changed nothing.
@@ -25,8 +26,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ratus.core.errors import RatusError
+from ratus.core.nonces import Nonces
 from ratus.core.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
-from ratus.core.transitions import Event, Nonces, RetryDefaults
+from ratus.core.transitions import Event, RetryDefaults
 
 # How many lapsed or expired tasks a claim takes care of in one step: so that one poll never pays for a
 # million others, and others have their turn. The chore takes care of the rest.
@@ -197,8 +199,8 @@ class Engine(ABC):
 
     @abstractmethod
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
-        """Claim this task, due or not. Raises `NotFound`, or `Conflict` unless it is pending or ``force``; a
-        pending task that has expired is archived first."""
+        """Claim this task, due or not. Raises `NotFound`, or `Conflict` unless it is pending and has not
+        expired; with ``force``, whatever its state, and one that has expired starts afresh."""
 
     @abstractmethod
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import string
-from collections import Counter
-from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import msgspec
@@ -13,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ratus.core.errors import BadRequest, Conflict
+from ratus.core.errors import BadRequest, Conflict, NotFound
 from ratus.core.records import (
     ACTIVE,
     ARCHIVED,
@@ -30,23 +26,39 @@ from ratus.core.times import MAX_TIME
 from ratus.core.transitions import (
     DEADLINE_EXCEEDED,
     MAX_ERROR_BYTES,
+    By,
     Change,
-    Nonces,
+    ClaimById,
+    Command,
+    Event,
+    Expire,
+    Extend,
+    Lapse,
+    NotBy,
+    Release,
+    Require,
     RetryDefaults,
     apply,
     backoff,
-    check_active,
-    check_nonce,
     claim,
-    claim_forced,
+    claim_by_id,
+    claimable,
     commit,
     complete,
     complete_on_insert,
+    decide,
     depends_on_task,
     expire,
+    expired,
     extend,
+    has_expired,
+    holds,
     lapse,
+    lapsed,
+    meets,
     only_completes,
+    purgeable,
+    refusal,
     release,
     shorten_error,
 )
@@ -54,7 +66,6 @@ from ratus.core.transitions import (
 NOW = 1_700_000_000_000_000
 SECOND = 1_000_000
 DEFAULTS = RetryDefaults()
-LETTERS = string.ascii_uppercase + string.ascii_lowercase + string.digits
 STATES = [PENDING, ACTIVE, COMPLETED, ARCHIVED]
 
 
@@ -71,6 +82,34 @@ def task(state: int = PENDING, **members: Any) -> TaskRecord:
     return TaskRecord("1", "t", NOW, NOW, **{"state": state, "nonce": nonce, "deadline": NOW, **members})
 
 
+COMMITS = st.builds(
+    CommitRecord,
+    id=st.just("1"),
+    nonce=st.sampled_from(["", "AAAABBBBCCCCDDDD"]),
+    topic=st.sampled_from(["", "t", "other"]),
+    state=st.none() | st.integers(0, 3),
+    scheduled=st.none() | st.integers(NOW - SECOND, NOW + SECOND),
+    payload=st.none() | st.just(b"[1]"),
+    error=st.none() | st.sampled_from(["", "boom"]),
+    result=st.none() | st.just(b"[2]"),
+)
+TASKS = st.builds(
+    task,
+    state=st.integers(0, 3),
+    nonce=st.just("AAAABBBBCCCCDDDD"),
+    attempts=st.integers(0, 5),
+    expires=st.none() | st.integers(NOW - SECOND, NOW + SECOND),
+    deadline=st.none() | st.integers(NOW - SECOND, NOW + SECOND),
+    error=st.sampled_from(["", "old"]),
+    retry=st.none() | st.builds(RetryPolicy, max_attempts=st.none() | st.integers(0, 4)),
+) | st.builds(
+    task,
+    state=st.just(ARCHIVED),
+    nonce=st.just("AAAABBBBCCCCDDDD"),
+    outcome=st.sampled_from([FAILED, EXPIRED]),
+)
+
+
 def members_of(change: Change, record: TaskRecord) -> dict[str, Any]:
     """What a change does to a task: the members that differ afterwards."""
     names = TaskRecord.__struct_fields__
@@ -82,9 +121,9 @@ def members_of(change: Change, record: TaskRecord) -> dict[str, Any]:
 # ---- claim, release, extend --------------------------------------------------------------------------
 
 
-def test_a_claim_needs_a_pending_task_and_nothing_else() -> None:
+def test_a_claim_needs_a_pending_task_that_has_not_expired() -> None:
     change = claim(consumer="c", nonce="n", deadline=NOW + SECOND, now=NOW)
-    assert change.require == {"state": PENDING}
+    assert change.require == {"state": PENDING, "expires": NotBy(NOW)}
     assert members_of(change, task(consumer="old", attempts=2, implied=True)) == {
         "state": ACTIVE,
         "nonce": "n",
@@ -99,8 +138,9 @@ def test_a_claim_needs_a_pending_task_and_nothing_else() -> None:
 @pytest.mark.parametrize("state", STATES)
 def test_a_forced_claim_depends_on_the_state(state: int) -> None:
     record = task(state, attempts=2, error="boom", outcome=FAILED)
-    change = claim_forced(record, consumer="c", nonce="n", deadline=NOW + 1, now=NOW)
-    assert change.require == {"state": state, "nonce": record.nonce, "attempts": 2}
+    change = claim_by_id(record, ClaimById("n", NOW + 1, "c", force=True), NOW)
+    expires = {"expires": None} if state == PENDING else {}
+    assert change.require == {"state": state, "nonce": record.nonce, "attempts": 2, **expires}
     apply(record, change)
     assert (record.state, record.nonce, record.consumer) == (ACTIVE, "n", "c")
     expected = {
@@ -110,6 +150,31 @@ def test_a_forced_claim_depends_on_the_state(state: int) -> None:
         ARCHIVED: (1, "", ""),
     }
     assert (record.attempts, record.error, record.outcome) == expected[state]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_claim_by_id_that_is_not_forced_is_a_claim(state: int) -> None:
+    command = ClaimById("n", NOW + 1, "c")
+    if state == PENDING:
+        change = claim_by_id(task(expires=NOW + 1), command, NOW)
+        assert change == claim(consumer="c", nonce="n", deadline=NOW + 1, now=NOW)
+    else:
+        with pytest.raises(Conflict, match="not in pending state"):
+            claim_by_id(task(state), command, NOW)
+
+
+def test_a_forced_claim_of_an_expired_task_archives_and_revives_it() -> None:
+    record = task(attempts=2, error="boom", expires=NOW)
+    with pytest.raises(Conflict, match="has expired"):
+        claim_by_id(record, ClaimById("n", NOW + 1), NOW)
+    change = claim_by_id(record, ClaimById("n", NOW + 1, force=True), NOW)
+    assert change.events == (Event.DEAD_EXPIRED,)
+    assert change.require["expires"] == NOW
+    in_two_steps = msgspec.structs.replace(record)
+    apply(in_two_steps, expire(record, NOW))
+    apply(in_two_steps, claim_by_id(in_two_steps, ClaimById("n", NOW + 1, force=True), NOW))
+    apply(record, change)
+    assert record == in_two_steps
 
 
 @pytest.mark.parametrize("attempts", [0, 1, 5])
@@ -134,44 +199,109 @@ def test_an_extension_moves_the_deadline_and_nothing_else() -> None:
     assert extend(nonce="", deadline=NOW).require == {"state": ACTIVE}
 
 
-def test_nonces_are_checked_where_they_are_given() -> None:
-    check_nonce(task(ACTIVE), "")
-    check_nonce(task(ACTIVE), "AAAABBBBCCCCDDDD")
-    check_active(task(ACTIVE), "")
-    check_active(task(ACTIVE), "AAAABBBBCCCCDDDD")
-    for nonce in ("B", "AAAABBBBCCCCDDDd", "AAAABBBBCCCCDDDD\0"):
+# ---- guards ------------------------------------------------------------------------------------------
+
+
+def test_a_guard_holds_where_every_member_is_as_required() -> None:
+    policy = RetryPolicy(delay=SECOND)
+    record = task(ACTIVE, deadline=NOW, retry=policy)
+    whole: Require = {"state": ACTIVE, "nonce": record.nonce, "retry": policy, "expires": None}
+    assert holds(record, Change(whole, {}))
+    assert holds(record, Change({}, {}))
+    for name, other in [("state", PENDING), ("nonce", ""), ("retry", None), ("expires", NOW)]:
+        assert not holds(record, Change({**whole, name: other}, {}))
+
+
+@given(time=st.none() | st.integers(NOW - 2, NOW + 2))
+def test_a_guard_may_ask_whether_a_time_has_come(time: int | None) -> None:
+    has_come = time is not None and time <= NOW
+    assert meets(task(expires=time), {"expires": By(NOW)}) is has_come
+    assert meets(task(expires=time), {"expires": NotBy(NOW)}) is not has_come
+
+
+def test_a_refusal_says_what_is_in_the_way() -> None:
+    change = extend(nonce="N", deadline=NOW)
+    assert isinstance(refusal(None, change), NotFound)
+    cases = [
+        (task(PENDING), change, "the target task is not in active state"),
+        (task(ACTIVE), change, "the task may have been modified by others"),
+        (task(ACTIVE, nonce="N"), change, "the task may have been modified by others"),  # by now it would do
+        (task(ACTIVE), claim_at(NOW), "the target task is not in pending state"),
+        (task(PENDING, expires=NOW), claim_at(NOW), "the target task has expired"),
+    ]
+    for record, refused, text in cases:
+        error = refusal(record, refused)
+        assert isinstance(error, Conflict)
+        assert error.detail == text
+
+
+def claim_at(now: int) -> Change:
+    return claim(consumer="", nonce="n", deadline=now, now=now)
+
+
+# ---- every command -----------------------------------------------------------------------------------
+
+OTHER = "ZZZZYYYYXXXXWWWW"
+COMMANDS: list[tuple[Command, set[int]]] = [
+    (ClaimById("n", NOW + SECOND), {PENDING}),
+    (ClaimById("n", NOW + SECOND, force=True), set(STATES)),
+    (Extend("AAAABBBBCCCCDDDD", NOW + SECOND), {ACTIVE}),
+    (Extend("", NOW + SECOND), {ACTIVE}),
+    (Extend(OTHER, NOW + SECOND), set()),
+    (Release(), {ACTIVE}),
+    (Release("AAAABBBBCCCCDDDD"), {ACTIVE}),
+    (Release(OTHER), set()),
+    (Release(""), set()),  # that claim, under no nonce
+    (CommitRecord("1"), set(STATES)),
+    (CommitRecord("1", error="boom"), set(STATES)),
+    (CommitRecord("1", "AAAABBBBCCCCDDDD"), {ACTIVE}),
+    (CommitRecord("1", "AAAABBBBCCCCDDDD", state=PENDING), {ACTIVE}),
+    (CommitRecord("1", OTHER), set()),
+    (CommitRecord("1", OTHER, error="boom"), set()),
+    (Lapse(), {ACTIVE}),
+    (Expire(), {PENDING}),
+]
+
+
+@pytest.mark.parametrize(("command", "states"), COMMANDS, ids=repr)
+@pytest.mark.parametrize("state", STATES)
+def test_a_command_applies_in_these_states(command: Command, states: set[int], state: int) -> None:
+    # Its claim has lapsed if it has one; and if it is to expire, it has.
+    record = task(state, attempts=1, expires=NOW if isinstance(command, Expire) else None)
+    before = msgspec.structs.replace(record)
+    if state in states:
+        change = decide(record, command, NOW, DEFAULTS, middle)
+        assert holds(record, change)
+        assert members_of(change, msgspec.structs.replace(record))
+    else:
         with pytest.raises(Conflict):
-            check_nonce(task(ACTIVE), nonce)
-        with pytest.raises(Conflict):
-            check_active(task(ACTIVE), nonce)
-    with pytest.raises(Conflict):
-        check_nonce(task(), "AAAABBBBCCCCDDDD")
-    for state in (PENDING, COMPLETED, ARCHIVED):
-        with pytest.raises(Conflict):
-            check_active(task(state), "")
+            decide(record, command, NOW, DEFAULTS, unused)
+    assert record == before  # nothing happens before the change is applied
+
+
+@given(record=TASKS, seconds=st.integers(-2, 2))
+def test_what_is_found_by_a_time_is_what_the_command_applies_to(record: TaskRecord, seconds: int) -> None:
+    now = NOW + seconds * SECOND
+    pairs: list[tuple[Command, Require]] = [(Lapse(), lapsed(now)), (Expire(), expired(now))]
+    for command, require in pairs:
+        try:
+            decide(record, command, now, DEFAULTS, middle)
+        except Conflict:
+            assert not meets(record, require)
+        else:
+            assert meets(record, require)
+    assert has_expired(record, now) is meets(record, expired(now))
+    assert not (meets(record, claimable(now)) and meets(record, expired(now)))
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("committed", [None, NOW - 1, NOW, NOW + 1])
+def test_only_completed_tasks_are_purged(state: int, committed: int | None) -> None:
+    purged = meets(task(state, committed=committed), purgeable(NOW))
+    assert purged is (state == COMPLETED and committed in (NOW - 1, NOW))
 
 
 # ---- commit ------------------------------------------------------------------------------------------
-
-COMMITS = st.builds(
-    CommitRecord,
-    id=st.just("1"),
-    nonce=st.sampled_from(["", "AAAABBBBCCCCDDDD"]),
-    topic=st.sampled_from(["", "t", "other"]),
-    state=st.none() | st.integers(0, 3),
-    scheduled=st.none() | st.integers(NOW - SECOND, NOW + SECOND),
-    payload=st.none() | st.just(b"[1]"),
-    error=st.none() | st.sampled_from(["", "boom"]),
-    result=st.none() | st.just(b"[2]"),
-)
-TASKS = st.builds(
-    task,
-    state=st.integers(0, 3),
-    attempts=st.integers(0, 5),
-    deadline=st.none() | st.integers(NOW - SECOND, NOW + SECOND),
-    error=st.sampled_from(["", "old"]),
-    retry=st.none() | st.builds(RetryPolicy, max_attempts=st.none() | st.integers(0, 4)),
-) | st.builds(task, state=st.just(ARCHIVED), outcome=st.sampled_from([FAILED, EXPIRED]))
 
 
 @given(record=TASKS, command=COMMITS)
@@ -213,13 +343,16 @@ def test_what_does_not_depend_on_the_task_can_do_without_it(
         assert change.attempts == 0
 
 
-@given(command=COMMITS)
-def test_a_commit_that_only_completes_makes_the_change_that_completes(command: CommitRecord) -> None:
+@given(record=TASKS, command=COMMITS)
+def test_a_commit_that_only_completes_makes_the_change_that_completes(
+    record: TaskRecord, command: CommitRecord
+) -> None:
     for plain in (CommitRecord(command.id, command.nonce), command):
-        if only_completes(plain):
+        if only_completes(record, plain):
             change = commit(None, plain, NOW, DEFAULTS, unused)
             assert msgspec.structs.replace(change, require={}) == complete(NOW)
-    assert only_completes(CommitRecord(command.id, command.nonce))
+    assert only_completes(record, CommitRecord(command.id, command.nonce))
+    assert not only_completes(record, CommitRecord(command.id, OTHER))
 
 
 def test_a_plain_commit_completes() -> None:
@@ -242,17 +375,26 @@ def test_a_guard_names_every_member_that_the_decision_was_made_from(
     record: TaskRecord, other: TaskRecord, command: CommitRecord
 ) -> None:
     """A task may be replaced between reading and writing: where the guard holds, the change is right."""
-    decisions: list[Callable[[TaskRecord], Change]] = [
-        lambda task: commit(task, command, NOW, DEFAULTS, middle),
-        lambda task: claim_forced(task, consumer="", nonce="N", deadline=NOW, now=NOW),
-        expire,
+    commands: list[Command] = [
+        command,
+        ClaimById("N", NOW, force=True),
+        ClaimById("N", NOW),
+        Extend("AAAABBBBCCCCDDDD", NOW),
+        Release("AAAABBBBCCCCDDDD"),
+        Lapse(),
+        Expire(),
     ]
-    if record.deadline is not None:
-        decisions.append(lambda task: lapse(task, DEFAULTS, middle))
-    for decide in decisions:
-        change = decide(record)
-        replaced = msgspec.structs.replace(other, **change.require)
-        assert decide(replaced) == change
+    for each in commands:
+        try:
+            change = decide(record, each, NOW, DEFAULTS, middle)
+        except Conflict:
+            continue
+        required = {name: value for name, value in change.require.items() if not isinstance(value, NotBy)}
+        replaced = msgspec.structs.replace(other, **required)
+        if holds(replaced, change):
+            assert decide(replaced, each, NOW, DEFAULTS, middle) == change
+        else:
+            assert required != change.require  # the other one has expired
 
 
 # ---- what the server does by itself ------------------------------------------------------------------
@@ -261,7 +403,7 @@ def test_a_guard_names_every_member_that_the_decision_was_made_from(
 def test_a_lapse_counts_from_the_deadline() -> None:
     policy = RetryPolicy(delay=SECOND, jitter=0)
     record = task(ACTIVE, attempts=1, deadline=NOW + 5, retry=policy)
-    change = lapse(record, DEFAULTS, unused)
+    change = lapse(record, NOW + 5, DEFAULTS, unused)
     assert change.require == {
         "state": ACTIVE,
         "nonce": record.nonce,
@@ -279,7 +421,7 @@ def test_a_lapse_counts_from_the_deadline() -> None:
 
 def test_a_lapse_without_a_policy_keeps_the_place() -> None:
     record = task(ACTIVE, attempts=7)
-    assert members_of(lapse(record, DEFAULTS, unused), record) == {
+    assert members_of(lapse(record, NOW, DEFAULTS, unused), record) == {
         "state": PENDING,
         "nonce": "",
         "error": DEADLINE_EXCEEDED,
@@ -288,7 +430,7 @@ def test_a_lapse_without_a_policy_keeps_the_place() -> None:
 
 def test_a_lapse_without_attempts_left_is_a_dead_letter() -> None:
     record = task(ACTIVE, attempts=3)
-    assert members_of(lapse(record, RetryDefaults(max_attempts=3), unused), record) == {
+    assert members_of(lapse(record, NOW, RetryDefaults(max_attempts=3), unused), record) == {
         "state": ARCHIVED,
         "nonce": "",
         "error": DEADLINE_EXCEEDED,
@@ -298,7 +440,7 @@ def test_a_lapse_without_attempts_left_is_a_dead_letter() -> None:
 
 def test_expiring() -> None:
     record = task(attempts=2, error="boom", expires=NOW)
-    change = expire(record)
+    change = expire(record, NOW)
     assert change.require == {"state": PENDING, "nonce": "", "attempts": 2, "expires": NOW}
     assert members_of(change, record) == {"state": ARCHIVED, "outcome": EXPIRED}
 
@@ -373,54 +515,6 @@ def test_the_servers_defaults_fill_what_a_policy_leaves_open() -> None:
 def test_an_unknown_backoff_is_refused() -> None:
     with pytest.raises(BadRequest, match="constant, linear, exponential"):
         backoff(RetryPolicy(backoff="fibonacci"), 1, DEFAULTS, middle)
-
-
-# ---- nonces ------------------------------------------------------------------------------------------
-
-
-def test_nonces_are_16_letters_and_digits_each_different() -> None:
-    make = Nonces()
-    nonces = [make() for _ in range(20_000)]
-    assert {len(nonce) for nonce in nonces} == {16}
-    assert set("".join(nonces)) == set(LETTERS)
-    assert len(set(nonces)) == 20_000
-
-
-def test_two_makers_agree_on_nothing() -> None:
-    one, two = Nonces(), Nonces()
-    assert {one() for _ in range(1000)}.isdisjoint({two() for _ in range(1000)})
-
-
-def test_no_letter_is_favoured() -> None:
-    """From a source that gives every byte equally often, every letter comes equally often."""
-    asked: list[int] = []
-
-    def source(size: int) -> bytes:
-        asked.append(size)
-        return bytes(range(256)) * (size // 256)
-
-    make = Nonces(source)
-    letters = Counter(make() for _ in range(1000))
-    counts = Counter("".join(letters.elements())[: 62 * 4 * 64 - 64])
-    assert set(counts) == set(LETTERS)
-    assert max(counts.values()) - min(counts.values()) <= 64
-    assert len(asked) < 10
-
-
-def test_the_randomness_of_a_nonce_is_used_once() -> None:
-    """Every byte of the source goes into at most one nonce, and nothing else does."""
-    numbers = count()
-    given: list[bytes] = []
-
-    def source(size: int) -> bytes:
-        data = b"".join((next(numbers) % 62).to_bytes(1, "big") for _ in range(size))
-        given.append(data)
-        return data
-
-    make = Nonces(source)
-    nonces = "".join(make() for _ in range(1024))
-    expected = "".join(LETTERS[value] for data in given for value in data)
-    assert nonces == expected[: len(nonces)]
 
 
 # ---- error texts -------------------------------------------------------------------------------------

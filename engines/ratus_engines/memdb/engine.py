@@ -20,7 +20,6 @@ from ratus.core.records import (
     ACTIVE,
     COMPLETED,
     MAX_PAGE_BYTES,
-    PENDING,
     Claim,
     CommitRecord,
     TaskPage,
@@ -28,7 +27,7 @@ from ratus.core.records import (
     TaskRecord,
     TopicInfo,
 )
-from ratus.core.transitions import Change, RetryDefaults
+from ratus.core.transitions import Change, ClaimById, Command, Extend, RetryDefaults
 from ratus.engine import CLAIM_CHORES, LARGE_BATCH, Engine, EngineMetric, Health, Traits
 from ratus_engines.memdb.by_id import ById
 from ratus_engines.memdb.listing import SLICE, list_page
@@ -285,14 +284,12 @@ class MemdbEngine(Engine):
         task = self._tasks.get(commit.id)
         if task is None:
             return NotFound()
-        if commit.nonce != task.nonce:  # a call less for those that are the same, which are most
-            try:
-                transitions.check_nonce(task, commit.nonce)
-            except Conflict as error:
-                return error
-        if completed is not None and transitions.only_completes(commit):
+        if completed is not None and transitions.only_completes(task, commit):
             return self._change(task, completed, now)
-        change = transitions.commit(task, commit, now, self.retry, self.random)
+        try:
+            change = transitions.commit(task, commit, now, self.retry, self.random)
+        except Conflict as error:
+            return error
         return self._change(task, change, now)
 
     # ---- claims ----------------------------------------------------------------------------------
@@ -321,7 +318,8 @@ class MemdbEngine(Engine):
                 chores -= 1
                 self._lapse(task, now)
             while (task := topic.pending.head(now)) is not None:
-                if task.expires is not None and task.expires <= now:
+                # A call less for tasks that never expire, which are most.
+                if task.expires is not None and transitions.has_expired(task, now):
                     if not chores:
                         return claimed, False
                     chores -= 1
@@ -337,33 +335,26 @@ class MemdbEngine(Engine):
         return claimed, chores > 0
 
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
-        self._check_open()
-        task = self._tasks.get(task_id)
-        if task is None:
-            raise NotFound()
-        if task.state == PENDING and task.expires is not None and task.expires <= now:
-            self._expire(task, now)
-        if task.state != PENDING and not force:
-            raise Conflict("the target task is not in pending state")
-        change = transitions.claim_forced(
-            task, consumer=claim.consumer, nonce=self.nonces(), deadline=claim.deadline, now=now
-        )
-        return self._change(task, change, now)
+        command = ClaimById(self.nonces(), claim.deadline, claim.consumer, force)
+        return self._carry_out(task_id, command, now)
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
+        return self._carry_out(task_id, Extend(nonce, deadline), now)
+
+    def _carry_out(self, task_id: str, command: Command, now: int) -> TaskRecord:
         self._check_open()
         task = self._tasks.get(task_id)
         if task is None:
             raise NotFound()
-        transitions.check_active(task, nonce)
-        return self._change(task, transitions.extend(nonce=nonce, deadline=deadline), now)
+        return self._change(task, transitions.decide(task, command, now, self.retry, self.random), now)
 
     async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
         self._check_open()
         task = self._tasks.get(task_id)
-        if task is None or task.state != ACTIVE or (nonce is not None and nonce != task.nonce):
+        change = transitions.release(nonce)
+        if task is None or not transitions.holds(task, change):
             return False
-        self._change(task, transitions.release(nonce), now)
+        self._change(task, change, now)
         return True
 
     async def release_topic(self, topic: str, now: int) -> int:
@@ -446,7 +437,7 @@ class MemdbEngine(Engine):
         return count
 
     def _lapse(self, task: TaskRecord, now: int) -> None:
-        self._change(task, transitions.lapse(task, self.retry, self.random), now)
+        self._change(task, transitions.lapse(task, now, self.retry, self.random), now)
 
     async def expire(self, now: int) -> int:
         self._check_open()
@@ -456,7 +447,7 @@ class MemdbEngine(Engine):
         return count
 
     def _expire(self, task: TaskRecord, now: int) -> None:
-        self._change(task, transitions.expire(task), now)
+        self._change(task, transitions.expire(task, now), now)
 
     async def purge(self, before: int) -> int:
         self._check_open()

@@ -5,19 +5,20 @@ Each part has the time limit of one operation; the whole takes as long as there 
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ratus.core import transitions
-from ratus.core.errors import PayloadTooLarge
+from ratus.core.errors import Conflict, PayloadTooLarge
 from ratus.core.quoting import quoted
-from ratus.core.records import ACTIVE, COMPLETED, DEFAULT_TIMEOUT, PENDING, TaskRecord
+from ratus.core.records import ACTIVE, COMPLETED, TaskRecord
 from ratus.core.transitions import Change, RetryDefaults
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import BATCH, Changes
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, date, record
+from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, conditions, record, update
 from ratus_engines.mongodb.signals import Signals
 
 logger = logging.getLogger("ratus.engines.mongodb")
@@ -27,9 +28,23 @@ logger = logging.getLogger("ratus.engines.mongodb")
 _ANY_TOPIC = {"$gte": ""}
 
 
+# By state, where tasks are found that lack a member of it.
+_INCOMPLETE = {ACTIVE: indexes.DEADLINE, COMPLETED: indexes.RETENTION}
+
+
 def without_consumer(change: Change) -> Change:
     """The change, and the consumer is removed."""
     return Change(change.require, {**change.set, "consumer": ""}, change.attempts, change.events)
+
+
+def _decided(
+    tasks: Iterable[TaskRecord], decide: Callable[[TaskRecord], Change]
+) -> Iterator[tuple[TaskRecord, Change]]:
+    """The tasks that may be changed, and how. What another program has written may be found by a value that
+    it cannot be read as (a list of dates): that stays as it is."""
+    for task in tasks:
+        with contextlib.suppress(Conflict):
+            yield task, decide(task)
 
 
 class BulkOperations:
@@ -52,23 +67,24 @@ class BulkOperations:
 
     async def lapse(self, now: int, *, topic: str | None = None, most: int | None = None) -> int:
         """Take back claims whose deadline is not after now, in one topic or in all. How many."""
-        condition: Document = {"state": ACTIVE, "deadline": {"$lte": date(now)}}
+        condition = conditions(transitions.lapsed(now))
         index = indexes.DEADLINE
         if topic is not None:
             condition["topic"] = topic
             index = indexes.LAPSES
         return await self._change_all(
-            condition, index, lambda task: transitions.lapse(task, self._retry, self._random), most
+            condition, index, lambda task: transitions.lapse(task, now, self._retry, self._random), most
         )
 
     async def expire(self, now: int, *, topic: str | None = None, most: int | None = None) -> int:
         """Archive pending tasks whose ``expires`` is not after now, in one topic or in all. How many."""
         condition: Document = {
             "topic": _ANY_TOPIC if topic is None else topic,
-            "state": PENDING,
-            "expires": {"$lte": date(now)},
+            **conditions(transitions.expired(now)),
         }
-        return await self._change_all(condition, indexes.EXPIRIES, transitions.expire, most)
+        return await self._change_all(
+            condition, indexes.EXPIRIES, lambda task: transitions.expire(task, now), most
+        )
 
     async def release(self, topic: str) -> int:
         """Give back the active tasks that the topic has. How many."""
@@ -92,7 +108,7 @@ class BulkOperations:
                 found = await self._deployment.current.find(
                     condition, WITHOUT_VALUES, limit=limit, hint=self._deployment.hint(index)
                 ).to_list()
-                done = await self._apply([(task, decide(task)) for task in map(record, found)])
+                done = await self._apply(list(_decided(map(record, found), decide)))
             count += done
             looked += len(found)
             # Where nothing could be changed, others are at it.
@@ -132,7 +148,7 @@ class BulkOperations:
 
     async def purge(self, before: int) -> int:
         """Delete the completed tasks that were committed at or before that time. How many."""
-        condition = {"state": COMPLETED, "committed": {"$lte": date(before)}}
+        condition = conditions(transitions.purgeable(before))
         count = 0
         while True:
             with self._deployment.limited():
@@ -169,19 +185,10 @@ class BulkOperations:
     # ---- making whole ----------------------------------------------------------------------------
 
     async def adopt(self, now: int) -> None:
-        """Make whole what a Ratus in Go left without an end: as if it had been handed in like that.
-
-        Completed tasks are kept from now on, active ones without a deadline lapse in ten minutes.
-        """
-        tasks, hint = self._deployment.tasks, self._deployment.hint
+        """Make whole what a Ratus in Go left without an end: as if it had been handed in like that."""
         with self._deployment.limited():
-            await tasks.update_many(
-                {"state": COMPLETED, "committed": None},
-                {"$set": {"committed": date(now)}},
-                hint=hint(indexes.RETENTION),
-            )
-            await tasks.update_many(
-                {"state": ACTIVE, "deadline": None},
-                {"$set": {"deadline": date(now + DEFAULT_TIMEOUT), "implied": True}},
-                hint=hint(indexes.DEADLINE),
-            )
+            for change in transitions.completions(now):
+                index = _INCOMPLETE[change.require["state"]]
+                await self._deployment.tasks.update_many(
+                    conditions(change.require), update(change), hint=self._deployment.hint(index)
+                )

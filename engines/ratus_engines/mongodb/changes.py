@@ -19,7 +19,7 @@ from ratus.core.records import TaskRecord
 from ratus.core.transitions import Change
 from ratus.engine import Observer
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, guard, member, record, update
+from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, conditions, member, record, update
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import refusal
 from ratus_engines.mongodb.fallbacks import Fallbacks
@@ -64,14 +64,14 @@ class Changes:
         return None if found is None else record(found)
 
     async def change(
-        self, operation: str, task_id: str, change: Change, conditions: Mapping[str, Any] | None = None
+        self, operation: str, task_id: str, change: Change, more: Mapping[str, Any] | None = None
     ) -> TaskRecord | None:
-        """Apply a change where its guard and the conditions hold: the task as it is then, or ``None``.
+        """Apply a change where its guard and ``more`` conditions hold: the task as it is then, or ``None``.
 
         On a collection that is sharded by topic this takes two steps: the topic has to be known.
         """
         tasks = self._deployment.tasks
-        condition = {"_id": task_id, **guard(change), **(conditions or {})}
+        condition = {"_id": task_id, **conditions(change.require), **(more or {})}
         changes = update(change)
         self._due.mark(changes)
 
@@ -104,14 +104,15 @@ class Changes:
         operation: str,
         task_id: str,
         members: Mapping[str, Any],
-        conditions: Mapping[str, Any] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> TaskRecord | None:
-        """The task, if it has these members and will keep them whichever member of a replica set is lost.
+        """The task, if it has these members, and will keep them whichever member of a replica set is lost.
+        ``more``: conditions beside them.
 
         Where an answer was lost, what is read may be lost with the member that has it. So the same members
         are written again: that changes nothing, and is answered when a majority has all that came before.
         """
-        return await self.change(operation, task_id, Change(dict(members), dict(members)), conditions)
+        return await self.change(operation, task_id, Change(dict(members), dict(members)), more)
 
     async def decide(
         self,
@@ -194,5 +195,5 @@ def _as_read(task: TaskRecord, change: Change) -> Document:
         "state": task.state,
         "nonce": member("nonce", task.nonce),
         "attempts": member("attempts", task.attempts),
-        **guard(change),
+        **conditions(change.require),
     }

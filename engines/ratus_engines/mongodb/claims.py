@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ratus.core import transitions
 from ratus.core.records import MAX_PAGE_BYTES, Claim, TaskRecord
 from ratus.engine import CLAIM_CHORES
 from ratus_engines.mongodb import indexes
@@ -121,7 +122,7 @@ class Claims:
             limit=CLAIM_CHORES,
             hint=self._deployment.hint(indexes.CLAIMS),
         ).to_list()
-        ids = [task.id for task in map(record, tasks) if task.expires is None or task.expires > now]
+        ids = [task.id for task in map(record, tasks) if not transitions.has_expired(task, now)]
         return ids[:count]
 
     async def _one(self, condition: Document, claim: Claim, now: int) -> TaskRecord | None:

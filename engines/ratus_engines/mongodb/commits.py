@@ -158,7 +158,6 @@ class Commits:
         if transitions.depends_on_task(commit):
 
             def decide(task: TaskRecord) -> Change:
-                transitions.check_nonce(task, commit.nonce)
                 decided.append(transitions.commit(task, commit, now, self._retry, self._random))
                 if _brings_values(commit):
                     check_room(task, decided[-1])
@@ -168,9 +167,8 @@ class Commits:
         else:
             decided.append(transitions.commit(None, commit, now, self._retry, self._random))
             task = await self._changes.change(_OPERATION, commit.id, decided[-1])
-            if task is None and commit.nonce and await self._changes.read(commit.id, whole=False):
-                # It has another nonce, or had when the commit came.
-                raise Conflict("the task may have been modified by others")
+            if task is None and commit.nonce:
+                raise transitions.refusal(await self._changes.read(commit.id, whole=False), decided[-1])
         if task is None:
             raise NotFound
         return task
@@ -192,7 +190,6 @@ class Commits:
                 answers[number] = NotFound()
                 continue
             try:
-                transitions.check_nonce(task, commit.nonce)
                 change = transitions.commit(task, commit, now, self._retry, self._random)
                 if _brings_values(commit):
                     check_room(task, change)

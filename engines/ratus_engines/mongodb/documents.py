@@ -36,7 +36,7 @@ from ratus.core.members import KEPT, RARE, Choice, Member, Object, Stored
 from ratus.core.quoting import quoted
 from ratus.core.records import TaskRecord
 from ratus.core.times import MAX_TIME, MIN_TIME
-from ratus.core.transitions import Change
+from ratus.core.transitions import By, Change, NotBy, Require
 from ratus_engines.mongodb.payloads import MOST_ADDED, decoded, to_bson, to_json
 from ratus_engines.mongodb.raw import RawDocument
 
@@ -256,17 +256,21 @@ def member(name: str, value: Any) -> Any:
     return value
 
 
-def guard(change: Change) -> Document:
-    """The conditions under which a change applies."""
-    conditions: Document = {}
-    for name, value in change.require.items():
-        if name in _OBJECTS:
-            conditions |= _same_object(name, value)
+def conditions(require: Require) -> Document:
+    """What `transitions.meets` looks at in a task, as a query: the guard of a change, or what has lapsed."""
+    found: Document = {}
+    for name, value in require.items():
+        if isinstance(value, By):
+            found[name] = {"$lte": date(value.time)}
+        elif isinstance(value, NotBy):
+            found[name] = {"$not": {"$lte": date(value.time)}}
+        elif name in _OBJECTS:
+            found |= _same_object(name, value)
         elif name in _TIMES and value is not None:
-            conditions[name] = _same_time(value)
+            found[name] = _same_time(value)
         else:
-            conditions[name] = member(name, value)
-    return conditions
+            found[name] = member(name, value)
+    return found
 
 
 def _same_object(name: str, value: Struct | None) -> Document:

@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ratus.core.records import ACTIVE, PENDING
+from ratus.core.transitions import claimable
 from ratus_engines.mongodb import indexes
-from ratus_engines.mongodb.documents import Document, date, record
+from ratus_engines.mongodb.documents import Document, conditions, date, record
 
 # Requests that come at the same time are carried out in any order: their times differ by so much at the most,
 # in microseconds.
@@ -67,9 +68,8 @@ class Due:
         """What may be claimed in a topic."""
         return {
             "topic": topic,
-            "state": PENDING,
+            **conditions(claimable(now)),
             **self.scheduled(now),
-            "expires": {"$not": {"$lte": date(now)}},
         }
 
     def projection(self, now: int) -> Document:

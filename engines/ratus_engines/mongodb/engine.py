@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable, Collection, Sequence
 
 from ratus.core import transitions
-from ratus.core.errors import Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.core.errors import NotFound, RatusError, ServiceUnavailable
 from ratus.core.records import (
-    PENDING,
     Claim,
     CommitRecord,
     TaskPage,
@@ -17,7 +15,7 @@ from ratus.core.records import (
     TaskRecord,
     TopicInfo,
 )
-from ratus.core.transitions import Change, Event, RetryDefaults
+from ratus.core.transitions import Change, ClaimById, RetryDefaults
 from ratus.engine import Engine, Health, Traits
 from ratus_engines.mongodb import lists, surveys
 from ratus_engines.mongodb.bulk_operations import BulkOperations
@@ -28,7 +26,7 @@ from ratus_engines.mongodb.claims import Claims
 from ratus_engines.mongodb.commits import Commits
 from ratus_engines.mongodb.counts import Counts
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import date, record
+from ratus_engines.mongodb.documents import record
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import may_have_happened
 from ratus_engines.mongodb.fallbacks import Fallbacks
@@ -180,56 +178,39 @@ class MongodbEngine(Engine):
 
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
         await self._ready(now)
-        nonce = self.nonces()
+        command = ClaimById(self.nonces(), claim.deadline, claim.consumer, force)
         try:
             with self._deployment.limited():
-                task = await self._claim_task(task_id, claim, nonce, now, force=force)
+                task = await self._claim_by_id(task_id, command, now)
         except BaseException as error:
             if isinstance(error, ServiceUnavailable) or may_have_happened(error):
-                self._lost.give_back([nonce], task_id=task_id)
+                self._lost.give_back([command.nonce], task_id=task_id)
             raise
         self._note(task)
         self._signals.notify([task])
         return task
 
-    async def _claim_task(
-        self, task_id: str, claim: Claim, nonce: str, now: int, *, force: bool
-    ) -> TaskRecord:
+    async def _claim_by_id(self, task_id: str, command: ClaimById, now: int) -> TaskRecord:
         change: Change | None = None
 
         def decide(task: TaskRecord) -> Change:
             nonlocal change
-            seen = task
-            events: tuple[Event, ...] = ()
-            if task.state == PENDING and task.expires is not None and task.expires <= now:
-                seen = copy.copy(task)
-                expiry = transitions.expire(task)
-                transitions.apply(seen, expiry)
-                events = expiry.events
-            if seen.state != PENDING and not force:
-                raise Conflict("the target task is not in pending state")
-            forced = transitions.claim_forced(
-                seen, consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now
-            )
-            # One step from what is stored, though the rule is that of the archived task.
-            as_stored = {**forced.require, "state": task.state, "expires": task.expires}
-            change = Change(as_stored, forced.set, forced.attempts, events + forced.events)
+            change = transitions.decide(task, command, now, self.retry, self.random)
             return change
 
         try:
             task = None
-            if not force:
+            if not command.force:
                 change = transitions.claim(
-                    consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now
+                    consumer=command.consumer, nonce=command.nonce, deadline=command.deadline, now=now
                 )
-                unexpired = {"expires": {"$not": {"$lte": date(now)}}}
-                task = await self._changes.change("claim", task_id, change, unexpired)
+                task = await self._changes.change("claim", task_id, change)
             if task is None:
                 task = await self._changes.decide("claim", task_id, decide)
         except Exception as error:
             if not may_have_happened(error):
                 raise
-            task = await self._changes.confirm("claim", task_id, {"nonce": nonce})
+            task = await self._changes.confirm("claim", task_id, {"nonce": command.nonce})
             if task is None:
                 raise
             if change is not None:
@@ -244,11 +225,7 @@ class MongodbEngine(Engine):
             change = transitions.extend(nonce=nonce, deadline=deadline)
             task = await self._changes.change("extend", task_id, change)
             if task is None:
-                seen = await self._changes.read(task_id, whole=False)
-                if seen is None:
-                    raise NotFound
-                transitions.check_active(seen, nonce)
-                raise Conflict("the task may have been modified by others")
+                raise transitions.refusal(await self._changes.read(task_id, whole=False), change)
         self._note(task)
         self._signals.notify([task])
         return task

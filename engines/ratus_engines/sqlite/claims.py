@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ratus.core import transitions
 from ratus.core.records import MAX_PAGE_BYTES, Claim, TaskRecord
-from ratus.core.transitions import Nonces, RetryDefaults
+from ratus.core.transitions import RetryDefaults
 from ratus.engine import CLAIM_CHORES
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.rows import task_of
@@ -39,7 +39,7 @@ class Claims:
         transaction: Transaction,
         retry: RetryDefaults,
         random: Callable[[], float],
-        nonces: Nonces | Callable[[], str],
+        nonces: Callable[[], str],
     ) -> None:
         self._transaction = transaction
         self._retry = retry
@@ -73,8 +73,8 @@ class Claims:
                 continue
             self._take_back(due, now)
             while (task := due.take(now)) is not None:
-                if task.expires is not None and task.expires <= now:
-                    transaction.change(task, transitions.expire(task))
+                if transitions.has_expired(task, now):
+                    transaction.change(task, transitions.expire(task, now))
                     expired += 1
                     if expired == CLAIM_CHORES:
                         return claimed or None
@@ -104,7 +104,7 @@ class Claims:
             return
         for row in transaction.read(statements.LAPSED, (topic.number, now, CLAIM_CHORES)):
             task = task_of(row)
-            transaction.change(task, transitions.lapse(task, self._retry, self._random))
+            transaction.change(task, transitions.lapse(task, now, self._retry, self._random))
         self._look_for_deadline(topic)
         due.forget()
 

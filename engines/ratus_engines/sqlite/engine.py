@@ -269,7 +269,7 @@ class SqliteEngine(Engine):
             self._writer.undo(self._single.release, (task.id, task.nonce))
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
-        return await self._write(self._single.extend, task_id, nonce, deadline)
+        return await self._write(self._single.extend, task_id, nonce, deadline, now)
 
     async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
         return await self._write(self._single.release, task_id, nonce)

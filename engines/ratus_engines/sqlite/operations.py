@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 from ratus.core import transitions
 from ratus.core.errors import Conflict, NotFound, RatusError
-from ratus.core.records import ACTIVE, PENDING, Claim, CommitRecord, TaskRecord
-from ratus.core.transitions import RetryDefaults
+from ratus.core.records import ACTIVE, Claim, CommitRecord, TaskRecord
+from ratus.core.transitions import ClaimById, Command, Extend, RetryDefaults
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.claims import Claims
 from ratus_engines.sqlite.rows import task_of
@@ -104,11 +104,10 @@ class GroupedWrites:
                     answer.append(NotFound())
                     continue
                 try:
-                    transitions.check_nonce(task, commit.nonce)
+                    change = transitions.commit(task, commit, now, self._retry, self._random)
                 except Conflict as error:
                     answer.append(error)
                     continue
-                change = transitions.commit(task, commit, now, self._retry, self._random)
                 tasks[task.id] = task = transaction.change(task, change)
                 answer.append(task)
             answers.append(answer)
@@ -136,34 +135,28 @@ class SingleWrites:
     def claim_task(
         self, transaction: Transaction, task_id: str, claim: Claim, now: int, force: bool
     ) -> TaskRecord:
-        task = self._get(transaction, task_id)
-        if task.state == PENDING and task.expires is not None and task.expires <= now:
-            task = transaction.change(task, transitions.expire(task))
-        if task.state != PENDING and not force:
-            raise Conflict("the target task is not in pending state")
-        change = transitions.claim_forced(
-            task, consumer=claim.consumer, nonce=self._nonces(), deadline=claim.deadline, now=now
-        )
-        return transaction.change(task, change)
+        command = ClaimById(self._nonces(), claim.deadline, claim.consumer, force)
+        return self._carry_out(transaction, task_id, command, now)
 
-    def extend(self, transaction: Transaction, task_id: str, nonce: str, deadline: int) -> TaskRecord:
-        task = self._get(transaction, task_id)
-        transitions.check_active(task, nonce)
-        return transaction.change(task, transitions.extend(nonce=nonce, deadline=deadline))
+    def extend(
+        self, transaction: Transaction, task_id: str, nonce: str, deadline: int, now: int
+    ) -> TaskRecord:
+        return self._carry_out(transaction, task_id, Extend(nonce, deadline), now)
 
     def release(self, transaction: Transaction, task_id: str, nonce: str | None) -> bool:
         task = transaction.load([task_id]).get(task_id)
-        if task is None or task.state != ACTIVE or (nonce is not None and nonce != task.nonce):
+        change = transitions.release(nonce)
+        if task is None or not transitions.holds(task, change):
             return False
-        transaction.change(task, transitions.release(nonce))
+        transaction.change(task, change)
         return True
 
-    @staticmethod
-    def _get(transaction: Transaction, task_id: str) -> TaskRecord:
+    def _carry_out(self, transaction: Transaction, task_id: str, command: Command, now: int) -> TaskRecord:
         task = transaction.load([task_id]).get(task_id)
         if task is None:
             raise NotFound()
-        return task
+        change = transitions.decide(task, command, now, self._retry, self._random)
+        return transaction.change(task, change)
 
     # ---- topics ----------------------------------------------------------------------------------
 
@@ -277,14 +270,14 @@ class SingleWrites:
         """Let claims of the topic of this number lapse whose deadline has come."""
         rows = transaction.read(statements.LAPSED, (topic, now, SLICE))
         for task in map(task_of, rows):
-            transaction.change(task, transitions.lapse(task, self._retry, self._random))
+            transaction.change(task, transitions.lapse(task, now, self._retry, self._random))
         return len(rows)
 
     def expire(self, transaction: Transaction, topic: int, now: int) -> int:
         """Archive pending tasks of the topic of this number that have expired."""
         rows = transaction.read(_EXPIRED, (topic, now, SLICE))
         for task in map(task_of, rows):
-            transaction.change(task, transitions.expire(task))
+            transaction.change(task, transitions.expire(task, now))
         return len(rows)
 
     @staticmethod

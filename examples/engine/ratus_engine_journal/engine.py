@@ -25,7 +25,18 @@ from ratus.core.records import (
     TaskRecord,
     TopicInfo,
 )
-from ratus.core.transitions import Change, Event, RetryDefaults
+from ratus.core.transitions import (
+    Change,
+    ClaimById,
+    Command,
+    Event,
+    Expire,
+    Extend,
+    Lapse,
+    Release,
+    Require,
+    RetryDefaults,
+)
 from ratus.engine import CLAIM_CHORES, Engine, Health, Traits
 from ratus_engine_journal.journal import Journal, Line
 
@@ -111,6 +122,11 @@ class JournalEngine(Engine):
         # Better: an index by topic and state, in the order of claiming.
         return [t for t in self._tasks.values() if t.topic == topic and (not states or t.state in states)]
 
+    def _where(self, require: Require, topic: str | None = None) -> list[TaskRecord]:
+        # Better: an index by time, as only some of the tasks can have lapsed or expired.
+        tasks = self._tasks.values() if topic is None else self._of(topic)
+        return [task for task in tasks if transitions.meets(task, require)]
+
     # ---- the one way to change anything ----------------------------------------------------------
 
     def _take(self, step: Step) -> None:
@@ -140,17 +156,25 @@ class JournalEngine(Engine):
             for task_id in step.gone:
                 self.listener.settled(task_id)
 
-    def _change(self, task: TaskRecord, change: Change) -> TaskRecord:
+    def _decide(self, task: TaskRecord, command: Command, now: int) -> Change:
+        return transitions.decide(task, command, now, self.retry, self.random)
+
+    def _carry_out(self, task_id: str, command: Command, now: int) -> TaskRecord:
+        task = self._tasks.get(task_id)
+        if task is None:
+            raise NotFound()
         step = Step()
-        changed = step.change(task, change)
+        changed = step.change(task, self._decide(task, command, now))
+        self._now = now
         self._take(step)
         return changed
 
-    def _change_all(self, tasks: Sequence[TaskRecord], change: Callable[[TaskRecord], Change]) -> int:
+    def _carry_out_all(self, tasks: Sequence[TaskRecord], command: Command, now: int) -> int:
         # Better: in slices, with others having their turn in between.
         step = Step()
         for task in tasks:
-            step.change(task, change(task))
+            step.change(task, self._decide(task, command, now))
+        self._now = now
         self._take(step)
         return len(tasks)
 
@@ -226,10 +250,9 @@ class JournalEngine(Engine):
         if task is None:
             return NotFound()
         try:
-            transitions.check_nonce(task, commit.nonce)
+            return step.change(task, self._decide(task, commit, now))
         except Conflict as error:
             return error
-        return step.change(task, transitions.commit(task, commit, now, self.retry, self.random))
 
     # ---- claims ----------------------------------------------------------------------------------
 
@@ -242,9 +265,9 @@ class JournalEngine(Engine):
             if topic in self._paused:
                 continue
             pending = self._of(topic, PENDING)
-            lapsed = [task for task in self._of(topic, ACTIVE) if self._has_lapsed(task, now)]
+            lapsed = self._where(transitions.lapsed(now), topic)
             for task in lapsed[:CLAIM_CHORES]:  # one poll does not pay for a million others
-                taken_back = step.change(task, transitions.lapse(task, self.retry, self.random))
+                taken_back = step.change(task, self._decide(task, Lapse(), now))
                 if taken_back.state == PENDING:
                     pending.append(taken_back)
             pending.sort(key=lambda task: (-task.priority, task.scheduled, task.sequence))
@@ -253,70 +276,42 @@ class JournalEngine(Engine):
                     break
                 if not self._is_due(task, now):
                     continue
-                if self._has_expired(task, now):
-                    step.change(task, transitions.expire(task))
+                if transitions.has_expired(task, now):
+                    step.change(task, self._decide(task, Expire(), now))
                     continue
                 size += task.weight()
                 if claimed and size > MAX_PAGE_BYTES:
                     break
-                claimed.append(step.change(task, self._claim_change(claim, now)))
+                claimed.append(step.change(task, self._decide(task, self._command(claim), now)))
         self._take(step)
         return claimed
 
-    def _claim_change(self, claim: Claim, now: int) -> Change:
-        return transitions.claim(
-            consumer=claim.consumer, nonce=self.nonces(), deadline=claim.deadline, now=now
-        )
+    def _command(self, claim: Claim, force: bool = False) -> ClaimById:
+        return ClaimById(self.nonces(), claim.deadline, claim.consumer, force)
 
     async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
-        task = self._find(task_id)
-        if self._has_expired(task, now):
-            task = self._change(task, transitions.expire(task))
-        if task.state != PENDING and not force:
-            raise Conflict("the target task is not in pending state")
-        change = transitions.claim_forced(
-            task, consumer=claim.consumer, nonce=self.nonces(), deadline=claim.deadline, now=now
-        )
-        return self._change(task, change)
+        return self._carry_out(task_id, self._command(claim, force), now)
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
-        task = self._find(task_id)
-        transitions.check_active(task, nonce)
-        return self._change(task, transitions.extend(nonce=nonce, deadline=deadline))
+        return self._carry_out(task_id, Extend(nonce, deadline), now)
 
     async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
-        self._now = now
-        task = self._tasks.get(task_id)
-        if task is None or task.state != ACTIVE or (nonce is not None and nonce != task.nonce):
+        try:
+            self._carry_out(task_id, Release(nonce), now)
+        except (NotFound, Conflict):
             return False
-        self._change(task, transitions.release(nonce))
         return True
 
     async def release_topic(self, topic: str, now: int) -> int:
-        self._now = now
-        return self._change_all(self._of(topic, ACTIVE), lambda task: transitions.release())
+        return self._carry_out_all(self._of(topic, ACTIVE), Release(), now)
 
     async def next_due(self, topic: str) -> int | None:
         times = [task.scheduled for task in self._of(topic, PENDING)]
         times += [task.deadline for task in self._of(topic, ACTIVE) if task.deadline is not None]
         return None if topic in self._paused else min(times, default=None)
 
-    def _find(self, task_id: str) -> TaskRecord:
-        task = self._tasks.get(task_id)
-        if task is None:
-            raise NotFound()
-        return task
-
     def _is_due(self, task: TaskRecord, now: int) -> bool:
         return task.state == PENDING and (task.scheduled <= now or task.id in self._due)
-
-    @staticmethod
-    def _has_lapsed(task: TaskRecord, now: int) -> bool:
-        return task.state == ACTIVE and task.deadline is not None and task.deadline <= now
-
-    @staticmethod
-    def _has_expired(task: TaskRecord, now: int) -> bool:
-        return task.state == PENDING and task.expires is not None and task.expires <= now
 
     # ---- topics ----------------------------------------------------------------------------------
 
@@ -365,19 +360,13 @@ class JournalEngine(Engine):
     # ---- chores ----------------------------------------------------------------------------------
 
     async def recover(self, now: int) -> int:
-        self._now = now
-        lapsed = [task for task in self._tasks.values() if self._has_lapsed(task, now)]
-        return self._change_all(lapsed, lambda task: transitions.lapse(task, self.retry, self.random))
+        return self._carry_out_all(self._where(transitions.lapsed(now)), Lapse(), now)
 
     async def expire(self, now: int) -> int:
-        expired = [task for task in self._tasks.values() if self._has_expired(task, now)]
-        return self._change_all(expired, transitions.expire)
+        return self._carry_out_all(self._where(transitions.expired(now)), Expire(), now)
 
     async def purge(self, before: int) -> int:
-        done = [task for task in self._tasks.values() if task.state == COMPLETED]
-        return self._delete(
-            [task for task in done if task.committed is not None and task.committed <= before]
-        )
+        return self._delete(self._where(transitions.purgeable(before)))
 
     async def maintain(self, now: int) -> None:
         # Better: begin the journal anew when most of it is of the past, not only at the next start.

@@ -205,23 +205,20 @@ class RandomMachine:
         claim = Claim((), self._time(1, 6), self._one(CONSUMERS))
         self._record("claim", task_id, force, claim)
         task = self.model.tasks.get(task_id)
-        if task is not None and self.model.expired(task, self.now):
-            task.update(state=3, outcome="expired")
-            self.model.events[task["topic"], "DEAD_EXPIRED"] += 1
         refusal = ""
         if task is None:
             refusal = "NotFound"
-        elif task["state"] != 0 and not force:
+        elif not force and (task["state"] != 0 or self.model.expired(task, self.now)):
             refusal = "Conflict"
+        elif self.model.expired(task, self.now):
+            task.update(state=3, outcome="expired")
+            self.model.events[task["topic"], "DEAD_EXPIRED"] += 1
         answer = await attempt(self.engine.claim_task(task_id, claim, self.now, force=force))
         if isinstance(answer, RatusError):
             assert type(answer).__name__ == refusal
         else:
             assert not refusal
             self._took(copy.copy(answer), claim)
-        # Whether a refused claim archives an expired task at once is the engine's business.
-        await self.engine.expire(self.now)
-        self.model.expire(self.now)
 
     async def _commit(self) -> None:
         commits = []

@@ -143,6 +143,14 @@ async def test_what_it_leaves_active_without_an_end_is_made_whole(harness: Harne
     assert await harness.engine.recover(harness.now + DEFAULT_TIMEOUT) == 1
 
 
+async def test_what_is_found_by_what_is_no_time_stays_as_it_is(harness: Harness, database: str) -> None:
+    odd = as_go(harness, "odd", state=ACTIVE, deadline=[date(harness.now)])
+    insert(database, odd, as_go(harness, "1", state=ACTIVE, deadline=date(harness.now)))
+    assert await harness.engine.recover(harness.now) == 1
+    assert (await harness.get("1")).state == PENDING
+    assert stored(database, "odd")["state"] == ACTIVE
+
+
 async def test_ours_are_as_it_reads_them(harness: Harness, database: str) -> None:
     """The types that its driver decodes into its fields, and nothing where it expects nothing."""
     await harness.add("1", payload=b'{"big": 9007199254740993, "small": 1, "float": 1.0, "list": []}')

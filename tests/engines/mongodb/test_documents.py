@@ -140,14 +140,18 @@ def got(collection: Any) -> TaskRecord:
 
 TASKS = [
     TaskRecord("1", "t", START, START),
+    TaskRecord("1", "t", START, START, expires=START + 1_000),
     TaskRecord("1", "t", START, START, state=1, nonce="N" * 16, consumer="c", deadline=START, attempts=1),
     TaskRecord("1", "t", START, START, state=1, nonce="N" * 16, attempts=3, error="boom", implied=True),
     TaskRecord("1", "t", START, START, state=3, outcome="failed", attempts=2, retry=RetryPolicy(delay=0)),
 ]
 CHANGES = [
     transitions.claim(consumer="", nonce="M" * 16, deadline=START, now=START),
+    transitions.claim(consumer="", nonce="M" * 16, deadline=START, now=START + 1_000),
     transitions.claim(consumer="$me", nonce="M" * 16, deadline=START, now=START),
     transitions.extend(nonce="N" * 16, deadline=START),
+    transitions.Change(transitions.lapsed(START - 1_000), {"state": 0}),
+    transitions.Change(transitions.lapsed(START), {"state": 0}),
     transitions.Change({"state": 3, "attempts": 2}, {"state": 0, "attempts": 0, "error": "", "outcome": ""}),
     transitions.Change({"attempts": 0, "nonce": ""}, {"state": 2, "result": b"[1]", "committed": START}),
 ]
@@ -160,8 +164,10 @@ def test_a_change_is_the_same_as_an_update(
 ) -> None:
     put(collection, task)
     changes = documents.update(change)
-    result = collection.update_one({"_id": "1", **documents.guard(change)}, json_safe(changes))
-    applies = all(getattr(task, name) == wanted for name, wanted in change.require.items())
+    result = collection.update_one(
+        json_safe({"_id": "1", **documents.conditions(change.require)}), json_safe(changes)
+    )
+    applies = transitions.holds(task, change)
     assert result.matched_count == applies
     expected = TaskRecord(**{name: getattr(task, name) for name in TaskRecord.__struct_fields__})
     if applies:

@@ -98,8 +98,10 @@ class ClaimingByIdTests(EngineTests):
     async def test_an_expired_task_is_not_handed_out_by_id_either(self, harness: Harness) -> None:
         await harness.add("1", expires=harness.now + SECOND)
         harness.now += SECOND
+        before = members(await harness.get("1"))
         with pytest.raises(Conflict):
             await harness.claim_task("1")
+        assert members(await harness.get("1")) == before
         await harness.engine.expire(harness.now)
         task = await harness.get("1")
         assert (task.state, task.outcome, task.attempts) == (ARCHIVED, EXPIRED, 0)
