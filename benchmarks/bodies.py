@@ -113,7 +113,7 @@ async def _case(adversary: Adversary, size: int) -> Row:
 
 
 async def _main(size: int) -> Rows:
-    gc_tuning.keep_collections_short()  # as the server's command does
+    gc_tuning.tune_collector()  # as the server's command does
     return [await _case(adversary, size) for adversary in ADVERSARIES]
 
 

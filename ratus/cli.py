@@ -13,7 +13,8 @@ from ratus import __version__
 from ratus.commands import CLIENT_COMMANDS, client_command
 from ratus.commands.backup import backup
 from ratus.core.errors import StartupError
-from ratus.core.quoting import quoted
+from ratus.core.log_fields import fields
+from ratus.core.quoting import printable, quoted
 from ratus.engine.discovery import Catalogue, PluginError
 from ratus.runtime import config, logs
 
@@ -88,7 +89,7 @@ def serve(arguments: Sequence[str]) -> int:
     logs.configure(settings.log_format, settings.log_level)
     for problem in engines.problems.values():
         _logger.warning("%s", problem)
-    _logger.debug("settings", extra=logs.fields(**config.describe(settings, engines)))
+    _logger.debug("settings", extra=fields(**config.describe(settings, engines)))
     try:
         return _run(settings)
     except Exception:
@@ -124,7 +125,7 @@ def _run(settings: config.Settings) -> int:
     from ratus.server.listener import is_loopback
 
     try:
-        app, service = build(settings, tidy=gc_tuning.Tidy())
+        app, service = build(settings, trim=gc_tuning.Trim())
     except (PluginError, ValueError, OSError) as error:
         # A setting that turned out to be wrong when it was used: the reason is enough for the operator.
         _logger.error("%s", error)
@@ -134,7 +135,7 @@ def _run(settings: config.Settings) -> int:
         _logger.error("%s", error)
         return EXIT_FAILURE
     if service.engine.traits.immediate:  # it has its tasks in memory
-        gc_tuning.keep_collections_short()
+        gc_tuning.tune_collector()
     logs.catch_stray_errors()
     about = f"(engine {settings.engine}, version {__version__})"
 
@@ -171,7 +172,7 @@ def _complain(engines: Catalogue, besides: str = "") -> None:
     """Name the engines that cannot be used, where there is no log yet, except for what is said anyway."""
     for problem in engines.problems.values():
         if str(problem) not in besides:
-            _say(sys.stderr, f"ratus: warning: {logs.printable(str(problem))}")
+            _say(sys.stderr, f"ratus: warning: {printable(str(problem))}")
 
 
 def _say(stream: TextIO | None, text: str) -> int:

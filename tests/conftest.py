@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
 import pytest
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would every program that a test starts
 # and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# How long an example takes is a matter of the machine and of what else it does.
+hypothesis.settings.register_profile("ratus", deadline=None)
+hypothesis.settings.load_profile("ratus")
 
 
 @pytest.fixture

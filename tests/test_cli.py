@@ -79,23 +79,23 @@ class Server:
         self.run_error: BaseException | None = None
         self.immediate = True
         self.tokens: tuple[str, ...] = ()
-        self.collections_are_short = False
+        self.collector_is_tuned = False
         monkeypatch.setattr(logs, "catch_stray_errors", lambda: None)
         monkeypatch.setitem(
             sys.modules, "ratus.runtime.app", SimpleNamespace(build=self.build, limits=limits)
         )
-        monkeypatch.setattr(gc_tuning, "keep_collections_short", self.keep_collections_short)
+        monkeypatch.setattr(gc_tuning, "tune_collector", self.tune_collector)
         monkeypatch.setitem(sys.modules, "ratus.server.lifecycle", SimpleNamespace(run=self.run))
 
-    def keep_collections_short(self) -> None:
-        self.collections_are_short = True
+    def tune_collector(self) -> None:
+        self.collector_is_tuned = True
 
     def build(
-        self, settings: config.Settings, *, tidy: Callable[[], None]
+        self, settings: config.Settings, *, trim: Callable[[], None]
     ) -> tuple[SimpleNamespace, SimpleNamespace]:
         if self.build_error:
             raise self.build_error
-        assert isinstance(tidy, gc_tuning.Tidy)
+        assert isinstance(trim, gc_tuning.Trim)
         engine = SimpleNamespace(traits=SimpleNamespace(immediate=self.immediate))
         return (
             SimpleNamespace(name="app", tokens=self.tokens),
@@ -110,7 +110,7 @@ class Server:
         ready: Callable[[str], None],
         **arguments: Any,
     ) -> int:
-        assert self.collections_are_short or not self.immediate
+        assert self.collector_is_tuned or not self.immediate
         assert arguments.pop("limits") == ConnectionLimits()
         self.calls.append({"app": app.name, "service": service.name, **arguments})
         ready(f"http://{arguments['bind']}:{arguments['port']}" if arguments["port"] else "")
@@ -284,7 +284,7 @@ def test_collections_are_kept_short_where_the_engine_has_its_tasks_in_memory(
 ) -> None:
     server.immediate = immediate
     assert cli.main([]) == 0
-    assert server.collections_are_short == immediate
+    assert server.collector_is_tuned == immediate
 
 
 def test_tls_files_are_handed_on(server: Server) -> None:

@@ -38,8 +38,8 @@ from ratus.core.errors import (
     Unauthorized,
     UnknownToken,
 )
+from ratus.core.log_fields import fields
 from ratus.metrics import Metrics
-from ratus.runtime.logs import fields
 from ratus.server.answers import retry_after
 from ratus.server.connection import Connection
 

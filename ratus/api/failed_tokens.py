@@ -10,7 +10,7 @@ import logging
 from contextvars import Context
 from typing import Final
 
-from ratus.runtime.logs import fields
+from ratus.core.log_fields import fields
 
 logger = logging.getLogger("ratus")
 

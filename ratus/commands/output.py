@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
 from ratus.core.models import Task, Topic
-from ratus.runtime.logs import printable
+from ratus.core.quoting import printable
 
 _WIDEST: Final = 40
 """Characters of a cell; payloads can be long, and the JSON output has them whole."""

@@ -16,8 +16,7 @@ from ratus.client import Client
 from ratus.core.errors import Forbidden, RatusError, Unauthorized
 from ratus.core.models import TaskState
 from ratus.core.models.json_values import MAX_DEPTH
-from ratus.core.quoting import quoted
-from ratus.runtime.logs import printable
+from ratus.core.quoting import printable, quoted
 
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2

@@ -16,7 +16,7 @@ from ratus.commands.remote import EXIT_FAILURE, Parser, UsageProblem, given_valu
 from ratus.commands.topics import counted_topics, topic_names
 from ratus.core.errors import ServiceUnavailable, TransportError
 from ratus.core.models import Topic
-from ratus.runtime.logs import printable
+from ratus.core.quoting import printable
 
 _DESCRIPTION: Final = """\
 Shows how many tasks each topic has in which state, again and again, and how many

@@ -141,7 +141,7 @@ class Engine(ABC):
     async def health(self) -> Health:
         """Whether the engine can serve; answers within a second and never raises."""
 
-    def figures(self, now: int) -> Sequence[EngineMetric]:
+    def metrics(self, now: int) -> Sequence[EngineMetric]:
         """Numbers of this engine's own. Without I/O and never raises; the names are always the same."""
         return ()
 

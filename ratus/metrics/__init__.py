@@ -7,7 +7,7 @@ nothing but the figures of the process itself.
 from ratus.metrics.exposition import CONTENT_TYPE
 from ratus.metrics.recorder import Metrics
 from ratus.metrics.series import OTHER
-from ratus.metrics.survey import Survey, scrape
 from ratus.metrics.timing import measure
+from ratus.metrics.topic_stats import TopicStats, scrape
 
-__all__ = ["CONTENT_TYPE", "OTHER", "Metrics", "Survey", "measure", "scrape"]
+__all__ = ["CONTENT_TYPE", "OTHER", "Metrics", "TopicStats", "measure", "scrape"]

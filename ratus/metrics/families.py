@@ -42,7 +42,7 @@ CHORE_DONE = "ratus_chore_last_success_timestamp_seconds"
 ENGINE_DURATION = "ratus_engine_duration_seconds"
 ENGINE_ERRORS = "ratus_engine_errors_total"
 
-# What is asked for when the metrics are scraped: `ratus.metrics.survey`.
+# What is asked for when the metrics are scraped: `ratus.metrics.topic_stats`.
 READY = "ratus_ready"
 TOPIC_TASKS = "ratus_topic_tasks"
 TOPIC_DUE = "ratus_topic_due_tasks"

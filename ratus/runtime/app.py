@@ -16,7 +16,7 @@ from ratus.api.parsing import Reader
 from ratus.core.clock import SECOND, Clock, SystemClock
 from ratus.core.transitions import RetryDefaults
 from ratus.engine import Engine, discovery
-from ratus.metrics import Metrics, Survey, measure, scrape
+from ratus.metrics import Metrics, TopicStats, measure, scrape
 from ratus.runtime import logs
 from ratus.runtime.chores import Chores
 from ratus.runtime.clock_watch import ClockWatch
@@ -43,11 +43,11 @@ def build(
     *,
     engine: Engine | None = None,
     clock: Clock | None = None,
-    tidy: Callable[[], None] = lambda: None,
+    trim: Callable[[], None] = lambda: None,
 ) -> tuple[Api, Service]:
     """The application and its service; nothing is opened yet.
 
-    ``tidy`` is called once everything is loaded, and with every round of chores. `ratus.runtime.gc_tuning`
+    ``trim`` is called once everything is loaded, and with every round of chores. `ratus.runtime.gc_tuning`
     has one for the command, which owns its process; another program's memory is not ours to keep in order.
 
     Raises `discovery.PluginError` for an engine that cannot be had, and `ValueError` or `OSError` for tokens
@@ -61,7 +61,7 @@ def build(
     engine.observer = metrics
     long_polls = LongPollQueue(engine, clock)
     clock_watch = ClockWatch(clock, long_polls.clock_stepped)
-    survey = Survey(engine, clock, metrics, draining=lambda: handlers.draining)
+    topic_stats = TopicStats(engine, clock, metrics, draining=lambda: handlers.draining)
     _register(metrics, engine, clock, long_polls, clock_watch)
     handlers = Handlers(
         engine=engine,
@@ -70,7 +70,7 @@ def build(
         metrics=metrics,
         clock=clock,
         version=__version__,
-        scrape=lambda: scrape(metrics, survey),
+        scrape=lambda: scrape(metrics, topic_stats),
     )
     api = Api(
         handlers,
@@ -91,7 +91,7 @@ def build(
         initial_delay=settings.chore_initial_delay,
         initial_random=settings.chore_initial_random,
         retention=settings.retention_period,
-        tidy=tidy,
+        trim=trim,
     )
     service = Service(
         engine=engine,
@@ -101,10 +101,10 @@ def build(
         handlers=handlers,
         api=api,
         metrics=metrics,
-        survey=survey,
+        topic_stats=topic_stats,
         clock_watch=clock_watch,
         read_tokens=lambda: read_tokens(settings),
-        tidy=tidy,
+        trim=trim,
         shutdown_delay_seconds=settings.shutdown_delay / SECOND,
         shutdown_timeout_seconds=settings.shutdown_timeout / SECOND,
     )
@@ -139,9 +139,9 @@ def _register(
     )
 
     def value(name: str) -> list[tuple[dict[str, str], float]]:
-        return [({}, figure.value) for figure in engine.figures(clock.now()) if figure.name == name]
+        return [({}, figure.value) for figure in engine.metrics(clock.now()) if figure.name == name]
 
-    for figure in engine.figures(clock.now()):
+    for figure in engine.metrics(clock.now()):
         metrics.register(f"ratus_{figure.name}", figure.kind, figure.help, partial(value, figure.name))
 
 

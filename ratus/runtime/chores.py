@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from ratus.core.clock import SECOND, Clock
 from ratus.core.errors import ServiceUnavailable
+from ratus.core.log_fields import fields
 from ratus.engine import Engine
 from ratus.metrics import Metrics
-from ratus.runtime.logs import fields
 
 logger = logging.getLogger("ratus.runtime.chores")
 
@@ -45,13 +45,13 @@ class Chores:
         initial_random: bool = False,
         retention: int,
         random: Callable[[], float] = random.random,
-        tidy: Callable[[], None] = lambda: None,
+        trim: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._metrics = metrics
         self._interval = interval
-        self._tidy = tidy
+        self._trim = trim
         self._delay = round(initial_delay * random()) if initial_random else initial_delay
         self._chores: dict[str, Chore] = {
             "recover": engine.recover,
@@ -60,7 +60,7 @@ class Chores:
             "maintain": engine.maintain,
         }
         # What every process does for itself, also one that leaves the engine's chores to others.
-        self._own: dict[str, Chore] = {"metrics": self._drop_metrics, "memory": self._tidy_memory}
+        self._own: dict[str, Chore] = {"metrics": self._drop_metrics, "memory": self._trim_memory}
         for name in (*self._chores, *self._own) if interval else self._own:
             metrics.chore(name)  # told from the beginning, before it is done or fails
         self._task: asyncio.Task[None] | None = None
@@ -116,5 +116,5 @@ class Chores:
             if await self._engine.get_topic(topic, now) is None:
                 self._metrics.drop_topic(topic)
 
-    async def _tidy_memory(self, now: int) -> None:
-        self._tidy()
+    async def _trim_memory(self, now: int) -> None:
+        self._trim()

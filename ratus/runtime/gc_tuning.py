@@ -23,16 +23,16 @@ _EVERYTHING = 360
 _A_ROUND_EACH = 100
 
 
-def keep_collections_short() -> None:
+def tune_collector() -> None:
     """To be called once, at the start, where tasks are kept in memory: they are looked at in small portions.
 
     By default a hundred thousand would be at once, which takes 10 ms, and now and then all of them. From now
-    on what is old is collected by `Tidy` alone.
+    on what is old is collected by `Trim` alone.
     """
     gc.set_threshold(_YOUNG, _ONCE, _ALWAYS)
 
 
-class Tidy:
+class Trim:
     """To be called at the start and then now and then, from the event loop; takes a few milliseconds.
 
     What was loaded for the start is put out of the collector's sight for good. Afterwards every call collects

@@ -10,6 +10,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from ratus.core.quoting import printable
 from ratus.runtime.log_writer import LogWriter
 
 Format = Literal["plain", "json"]
@@ -27,25 +28,6 @@ logger = logging.getLogger("ratus")
 
 _OWN_LOGGERS: Final = ("ratus", "ratus_engines")
 _SERVER_LOGGERS: Final = ("uvicorn", "uvicorn.access", "uvicorn.asgi", "uvicorn.error")
-
-
-def fields(**values: object) -> dict[str, Any]:
-    """Structured details of a log call: `logger.info("purged", extra=fields(tasks=12, seconds=0.3))`.
-
-    Unlike a bare `extra`, no name can clash with the attributes of a log record (`name`, `args`, `module`).
-    """
-    return {"fields": values}
-
-
-def printable(text: str) -> str:
-    """`text` with whatever is not printable escaped, so that it stays one line and cannot drive a terminal.
-
-    That is line breaks and other control characters, direction marks, unassigned code points and lone
-    surrogates. Printable Unicode stays as it is.
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def configure(format: Format, level: Level) -> None:

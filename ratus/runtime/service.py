@@ -1,8 +1,8 @@
 """What lives as long as the server: the engine, the requests that wait, the chores, the tokens.
 
 It stops in the order of what needs what: first the claims that are under way for requests that waited, then
-the chores and the survey, and at last the engine, which all of these use. A part that hangs is left behind
-after a while, with a line in the log, so that the engine gets the time to keep what has to be kept.
+the chores and the topics' figures, and at last the engine, which all of these use. A part that hangs is left
+behind after a while, with a line in the log, so that the engine gets the time to keep what has to be kept.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ratus.api.dispatch import Api
 from ratus.api.handlers import Handlers
 from ratus.core.clock import Clock
 from ratus.engine import Engine
-from ratus.metrics import Metrics, Survey
+from ratus.metrics import Metrics, TopicStats
 from ratus.runtime.chores import Chores
 from ratus.runtime.clock_watch import ClockWatch
 from ratus.runtime.long_polls import LongPollQueue
@@ -51,10 +51,10 @@ class Service:
         handlers: Handlers,
         api: Api,
         metrics: Metrics,
-        survey: Survey,
+        topic_stats: TopicStats,
         clock_watch: ClockWatch,
         read_tokens: Callable[[], Tokens],
-        tidy: Callable[[], None],
+        trim: Callable[[], None],
         shutdown_delay_seconds: float = 0.0,
         shutdown_timeout_seconds: float = 0.0,
     ) -> None:
@@ -65,10 +65,10 @@ class Service:
         self._handlers = handlers
         self._api = api
         self._metrics = metrics
-        self._survey = survey
+        self._topic_stats = topic_stats
         self._clock_watch = clock_watch
         self._read_tokens = read_tokens
-        self._tidy = tidy
+        self._trim = trim
         self._shutdown_delay_seconds = shutdown_delay_seconds
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._stop_begins: float | None = None
@@ -93,7 +93,7 @@ class Service:
         except BaseException:
             self._clock_watch.stop()
             raise
-        self._tidy()  # what was loaded
+        self._trim()  # what was loaded
         self.chores.start()
 
     def begin_shutdown(self) -> None:
@@ -115,7 +115,7 @@ class Service:
             for part, work, share in (
                 ("claims for requests that waited", self.long_polls.join, _WAITS),
                 ("the chores", self.chores.stop, _CHORES),
-                ("the survey for the metrics", self._survey.close, _SURVEY),
+                ("the topic_stats for the metrics", self._topic_stats.close, _SURVEY),
             )
             if not await self._end(part, work(), share)
         ]

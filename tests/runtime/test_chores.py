@@ -207,7 +207,7 @@ async def test_a_topic_that_a_list_left_out_keeps_its_metrics(
 @pytest.mark.parametrize("interval", [0, SECOND])
 async def test_a_process_keeps_its_memory_in_order(sleeper: Sleeper, interval: int) -> None:
     tidied: list[None] = []
-    async with running(sleeper, interval=interval, tidy=lambda: tidied.append(None)):
+    async with running(sleeper, interval=interval, trim=lambda: tidied.append(None)):
         await sleeper.end()
         assert len(tidied) == 1
 

@@ -37,7 +37,7 @@ class Circle:
 
 def test_what_was_loaded_is_kept_from_the_collector() -> None:
     alive = [[number] for number in range(1000)]
-    gc_tuning.Tidy()()
+    gc_tuning.Trim()()
     assert gc.get_freeze_count() >= len(alive)
     assert len(gc.get_objects()) < 1000
 
@@ -54,7 +54,7 @@ def kept_short() -> Iterator[list[int]]:
     threshold = gc.get_threshold()
     gc.collect()
     gc.callbacks.append(note)
-    gc_tuning.keep_collections_short()
+    gc_tuning.tune_collector()
     yield looked_at
     gc.callbacks.remove(note)
     gc.set_threshold(*threshold)
@@ -67,13 +67,13 @@ def test_garbage_is_not_kept(old: bool, much: bool, short: bool, request: pytest
     """However old it is, and however much came since."""
     if short:
         request.getfixturevalue("kept_short")
-    tidy = gc_tuning.Tidy()
-    tidy()
+    trim = gc_tuning.Trim()
+    trim()
     garbage = circle()
     alive = [[number] for number in range(100_000 if much else 0)]
     for _ in range(20 if old else 0):
         gc.collect(1)
-    tidy()
+    trim()
     assert garbage() is None
     assert len(alive) == (100_000 if much else 0)
 
@@ -82,17 +82,17 @@ def test_what_became_garbage_out_of_sight_is_found(monkeypatch: pytest.MonkeyPat
     """The more there is, the more rounds it takes."""
     monkeypatch.setattr(gc_tuning, "_EVERYTHING", 3)
     monkeypatch.setattr(gc_tuning, "_A_ROUND_EACH", 20_000)
-    tidy = gc_tuning.Tidy()
-    tidy()
+    trim = gc_tuning.Trim()
+    trim()
     alive = [[number] for number in range(100_000)]
     kept = Circle()
     kept.itself = kept
     garbage = weakref.ref(kept)
-    tidy()  # there is much, which is put out of sight
+    trim()  # there is much, which is put out of sight
     del kept
     rounds = 0
     while garbage() is not None:
-        tidy()
+        trim()
         rounds += 1
         assert rounds < 100
     assert rounds >= 3
@@ -100,20 +100,20 @@ def test_what_became_garbage_out_of_sight_is_found(monkeypatch: pytest.MonkeyPat
 
 
 def test_little_is_looked_at_again_with_every_call() -> None:
-    tidy = gc_tuning.Tidy()
-    tidy()
+    trim = gc_tuning.Trim()
+    trim()
     alive = [[number] for number in range(1000)]
     frozen = gc.get_freeze_count()
-    tidy()
+    trim()
     assert gc.get_freeze_count() == frozen
     assert len(alive) == 1000
 
 
 @pytest.mark.anyio
 async def test_tasks_are_not_looked_at(kept_short: list[int]) -> None:
-    """Neither by the collector itself nor by `Tidy`: a hundred thousand are a few thousand objects."""
-    tidy = gc_tuning.Tidy()
-    tidy()
+    """Neither by the collector itself nor by `Trim`: a hundred thousand are a few thousand objects."""
+    trim = gc_tuning.Trim()
+    trim()
     kept_short.clear()
     engine = MemdbEngine()
     await engine.open(0)
@@ -121,12 +121,12 @@ async def test_tasks_are_not_looked_at(kept_short: list[int]) -> None:
     for start in range(0, len(tasks), 1000):
         await engine.insert(tasks[start : start + 1000], 0)
     del tasks
-    tidy()
+    trim()
     seen = [each for each in gc.get_objects() if type(each) is list and each and type(each[0]) is TaskRecord]
     assert sum(len(each) for each in seen) < 2000
     assert max(kept_short) < 10_000
     await engine.claim(Claim(("t",), 1, "", 50_000), 200_000)
-    tidy()
+    trim()
     assert max(kept_short) < 10_000
     seen = [each for each in gc.get_objects() if type(each) is list and each and type(each[0]) is TaskRecord]
     assert sum(len(each) for each in seen) < 2000

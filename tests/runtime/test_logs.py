@@ -18,6 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ratus.core.log_fields import fields
+from ratus.core.quoting import printable
 from ratus.runtime import logs
 
 ROOT = Path(__file__).parents[2]
@@ -113,16 +115,14 @@ def test_the_details_of_a_plain_line() -> None:
         "none": None,
         "equals": "a=b",
     }
-    assert plain(record(**logs.fields(**details))).partition("hello")[2] == (
+    assert plain(record(**fields(**details))).partition("hello")[2] == (
         ' tasks=12 seconds=0.25 name="two words" empty="" quote="a\\"b" none=None equals="a=b"'
     )
     assert plain(record(topic="mail")).endswith("hello topic=mail")
 
 
 def test_a_json_line() -> None:
-    assert as_json(
-        record("purged %d tasks", 12, topic="mail", **logs.fields(seconds=0.25, ids=["a", "b"]))
-    ) == {
+    assert as_json(record("purged %d tasks", 12, topic="mail", **fields(seconds=0.25, ids=["a", "b"]))) == {
         "time": "2024-11-24T08:00:00.123Z",
         "level": "info",
         "logger": "ratus.test",
@@ -134,7 +134,7 @@ def test_a_json_line() -> None:
 
 
 def test_a_detail_cannot_replace_a_member_of_the_line() -> None:
-    line = as_json(record(**logs.fields(time="never", message="forged", level="critical")))
+    line = as_json(record(**fields(time="never", message="forged", level="critical")))
     assert (line["message"], line["level"]) == ("hello", "info")
     assert (line["message_"], line["level_"], line["time_"]) == ("forged", "critical", "never")
 
@@ -143,7 +143,7 @@ def test_fields_take_the_names_that_logging_itself_refuses(
     configured: Callable[..., Callable[[], list[str]]],
 ) -> None:
     read = configured("json")
-    logger.info("hello", extra=logs.fields(name="a", args="b", message="c"))
+    logger.info("hello", extra=fields(name="a", args="b", message="c"))
     line = json.loads(read()[0])
     assert (line["name"], line["args"], line["message_"]) == ("a", "b", "c")
 
@@ -154,14 +154,14 @@ def test_fields_take_the_names_that_logging_itself_refuses(
     ids=lambda value: type(value).__name__,
 )
 def test_any_detail_can_be_written(value: object) -> None:
-    as_json(record(**logs.fields(value=value)))
-    assert "\n" not in plain(record(**logs.fields(value=value)))
+    as_json(record(**fields(value=value)))
+    assert "\n" not in plain(record(**fields(value=value)))
 
 
 def test_a_structure_that_holds_itself_can_be_written() -> None:
     loop: list[object] = []
     loop.append(loop)
-    assert as_json(record(**logs.fields(loop=loop)))["loop"] == "[[...]]"
+    assert as_json(record(**fields(loop=loop)))["loop"] == "[[...]]"
 
 
 def test_a_traceback_is_indented_below_its_line_and_one_member_in_json() -> None:
@@ -181,7 +181,7 @@ def test_a_stack_is_shown_like_a_traceback() -> None:
 
 @given(st.text(), st.text(), st.text(min_size=1))
 def test_no_text_can_begin_a_line_or_drive_a_terminal(message: str, value: str, name: str) -> None:
-    made = record(message, **logs.fields(**{name: value}))
+    made = record(message, **fields(**{name: value}))
     assert plain(made).isprintable()
     line = as_json(made)
     assert line["message"] == message
@@ -200,7 +200,7 @@ def test_no_text_can_begin_a_line_or_drive_a_terminal(message: str, value: str, 
     ],
 )
 def test_printable(text: str, shown: str) -> None:
-    assert logs.printable(text) == shown
+    assert printable(text) == shown
 
 
 def test_a_line_goes_to_standard_error(configured: Callable[..., Callable[[], list[str]]]) -> None:

@@ -100,8 +100,8 @@ class MemdbEngine(Engine):
             return Health(False, "the memory engine is loading its snapshot or closed")
         return Health(True, self._snapshots.trouble if self._snapshots is not None else "")
 
-    def figures(self, now: int) -> Sequence[EngineMetric]:
-        return () if self._snapshots is None else self._snapshots.figures(now, self.changes)
+    def metrics(self, now: int) -> Sequence[EngineMetric]:
+        return () if self._snapshots is None else self._snapshots.metrics(now, self.changes)
 
     def _check_open(self) -> None:
         if not self._open:

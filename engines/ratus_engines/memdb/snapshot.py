@@ -187,7 +187,7 @@ class Snapshots:
         except FileNotFoundError:
             self._size = 0
 
-    def figures(self, now: int, changes: int) -> tuple[EngineMetric, ...]:
+    def metrics(self, now: int, changes: int) -> tuple[EngineMetric, ...]:
         """What operators watch. ``changes`` is the engine's count of writes."""
         is_known = self._saved_at != 0  # not yet while the file is being loaded
         return (

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
-from ratus.core.models.fields import Whole, WireModel
+from ratus.core.models.fields import WireModel
 
 
 class Updated(WireModel):
     """How many tasks were written."""
 
-    created: Whole = Field(ge=0, description="Tasks that are new.", examples=[1])
-    updated: Whole = Field(ge=0, description="Tasks that were replaced.", examples=[0])
+    created: StrictInt = Field(ge=0, description="Tasks that are new.", examples=[1])
+    updated: StrictInt = Field(ge=0, description="Tasks that were replaced.", examples=[0])
 
 
 class Deleted(WireModel):
     """How much was deleted or released."""
 
-    deleted: Whole = Field(ge=0, description="Tasks deleted, or claims released.", examples=[1])
+    deleted: StrictInt = Field(ge=0, description="Tasks deleted, or claims released.", examples=[1])
 
 
 class ErrorDetail(WireModel):
     """What went wrong."""
 
-    code: Whole = Field(ge=400, le=599, description="The HTTP status.", examples=[404])
+    code: StrictInt = Field(ge=400, le=599, description="The HTTP status.", examples=[404])
     message: str = Field(
         description="The kind of error, then what was wrong and what to do.", examples=["not found"]
     )

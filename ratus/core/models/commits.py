@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from ratus.core.models.answers import ErrorDetail
-from ratus.core.models.fields import Duration, Json, Name, Time, Whole, WireModel
+from ratus.core.models.fields import Duration, Json, Name, Time, WireModel
 from ratus.core.models.tasks import State, Task
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class CommitResult(WireModel):
     id: Name = Field(
         validation_alias="_id", serialization_alias="_id", description="The task.", examples=["1"]
     )
-    status: Whole = Field(
+    status: StrictInt = Field(
         ge=200, le=599, description="The status that the commit alone would have had.", examples=[200]
     )
     task: Task | None = Field(

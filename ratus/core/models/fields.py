@@ -197,11 +197,5 @@ PositiveDuration = Annotated[
 Name = Annotated[str, AfterValidator(_checked_name), Field(max_length=MAX_NAME_BYTES)]
 """An id or a topic; empty counts as not given."""
 
-Whole = Annotated[int, Field(strict=True)]
-"""An integer; neither `True` nor `"1"` is one."""
-
-Flag = Annotated[bool, Field(strict=True)]
-"""A boolean; neither `1` nor `"yes"` is one."""
-
 Json = Annotated[Any, AfterValidator(to_json), WithJsonSchema({})]
 """Any JSON value, as Python's `json` reads it; what is not plain is taken as `to_json` says."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field
+from pydantic import Field, StrictInt
 
 from ratus.core.limits import MAX_TOPICS
 from ratus.core.models.fields import (
@@ -13,7 +13,6 @@ from ratus.core.models.fields import (
     NonNegativeDuration,
     PositiveDuration,
     Time,
-    Whole,
     WireModel,
 )
 
@@ -81,7 +80,7 @@ class _Waiting(_Claim):
         "server's `--promise-max-wait` (60s); default: 0, do not wait.",
         examples=["20s"],
     )
-    limit: Whole | None = Field(
+    limit: StrictInt | None = Field(
         default=None,
         ge=1,
         description="Claim up to so many tasks; the answer is then a list, even of one. At most the "

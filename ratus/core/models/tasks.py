@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StrictInt
 
 from ratus.core.limits import MAX_ATTEMPTS, MAX_PRIORITY, MIN_PRIORITY
 from ratus.core.models.fields import (
@@ -16,7 +16,6 @@ from ratus.core.models.fields import (
     NonNegativeDuration,
     PositiveDuration,
     Time,
-    Whole,
     WireModel,
 )
 
@@ -64,7 +63,7 @@ class Retry(WireModel):
             jitter: float | None = None,
         ) -> None: ...
 
-    max_attempts: Whole | None = Field(
+    max_attempts: StrictInt | None = Field(
         default=None,
         ge=0,
         le=MAX_ATTEMPTS,
@@ -198,7 +197,7 @@ class Task(WireModel):
         examples=["10m"],
         json_schema_extra=INPUT_ONLY,
     )
-    priority: Whole = Field(
+    priority: StrictInt = Field(
         default=0,
         ge=MIN_PRIORITY,
         le=MAX_PRIORITY,
@@ -206,7 +205,7 @@ class Task(WireModel):
         "order of creation. Omitted while 0.",
         examples=[5],
     )
-    attempts: Whole = Field(
+    attempts: StrictInt = Field(
         default=0,
         ge=0,
         le=MAX_ATTEMPTS,

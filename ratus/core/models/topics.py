@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictInt
 
-from ratus.core.models.fields import Flag, Time, Whole, WireModel
+from ratus.core.models.fields import Time, WireModel
 
 
 class TopicStates(WireModel):
     """How many tasks of a topic are in each state."""
 
-    pending: Whole = Field(default=0, ge=0, description="Waiting to be claimed.", examples=[2])
-    active: Whole = Field(default=0, ge=0, description="Claimed.", examples=[1])
-    completed: Whole = Field(
+    pending: StrictInt = Field(default=0, ge=0, description="Waiting to be claimed.", examples=[2])
+    active: StrictInt = Field(default=0, ge=0, description="Claimed.", examples=[1])
+    completed: StrictInt = Field(
         default=0, ge=0, description="Done, and kept for the retention period.", examples=[7]
     )
-    archived: Whole = Field(default=0, ge=0, description="Set aside; kept until deleted.", examples=[0])
+    archived: StrictInt = Field(default=0, ge=0, description="Set aside; kept until deleted.", examples=[0])
 
 
 class Topic(WireModel):
     """A queue of tasks. It exists while it has tasks or a setting that is not the default."""
 
     name: str = Field(description="The name of the topic.", examples=["example"])
-    count: Whole | None = Field(
+    count: StrictInt | None = Field(
         default=None,
         ge=0,
         description="How many tasks it has in all states. Omitted in lists.",
@@ -31,7 +31,7 @@ class Topic(WireModel):
     states: TopicStates | None = Field(
         default=None, description="How many tasks it has in each state. Omitted in lists."
     )
-    due: Whole | None = Field(
+    due: StrictInt | None = Field(
         default=None, ge=0, description="How many tasks could be claimed now. Omitted in lists.", examples=[2]
     )
     oldest: Time | None = Field(
@@ -39,7 +39,7 @@ class Topic(WireModel):
         description="The earliest `scheduled` of the tasks that are due; omitted when none is.",
         examples=["2036-01-31T12:00:00Z"],
     )
-    paused: Flag = Field(
+    paused: StrictBool = Field(
         default=False,
         description="Whether it is paused: it then hands out nothing and accepts inserts and commits. "
         "Omitted in lists and while `false`.",
@@ -56,7 +56,7 @@ class Topics(WireModel):
 class TopicPatch(WireModel):
     """A change of a topic's settings. What is left out stays as it is."""
 
-    paused: Flag | None = Field(
+    paused: StrictBool | None = Field(
         default=None,
         description="`true`: hand out nothing until told otherwise; `false`: hand out again.",
         examples=[True],

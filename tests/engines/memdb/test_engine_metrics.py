@@ -23,12 +23,12 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 
 def figures(engine: MemdbEngine, now: int) -> dict[str, float]:
-    return {figure.name.removeprefix("snapshot_"): figure.value for figure in engine.figures(now)}
+    return {figure.name.removeprefix("snapshot_"): figure.value for figure in engine.metrics(now)}
 
 
 async def test_without_a_path_there_are_none() -> None:
     engine = await opened()
-    assert engine.figures(START) == ()
+    assert engine.metrics(START) == ()
 
 
 async def test_before_it_is_open_nothing_is_old_or_unsaved(path: Path) -> None:

@@ -15,7 +15,7 @@ from ratus.core.clock import MINUTE, SECOND
 from ratus.core.errors import ServiceUnavailable
 from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, TaskRecord, TopicInfo
 from ratus.engine import Health
-from ratus.metrics import OTHER, Metrics, Survey, scrape, survey
+from ratus.metrics import OTHER, Metrics, TopicStats, scrape, topic_stats
 from ratus.testing import ManualClock
 from tests.metrics.scraping import values_of
 
@@ -71,7 +71,7 @@ class Setting:
         self.clock = ManualClock()
         self.metrics = Metrics(max_label_values)
         self.draining = False
-        self.survey = Survey(engine, self.clock, self.metrics, draining=lambda: self.draining)
+        self.survey = TopicStats(engine, self.clock, self.metrics, draining=lambda: self.draining)
 
     async def insert(self, topic: str, *ids: str, **members: object) -> None:
         now = self.clock.now()
@@ -89,7 +89,7 @@ class Setting:
 @pytest.fixture
 def stopwatch(monkeypatch: pytest.MonkeyPatch) -> Stopwatch:
     watch = Stopwatch()
-    monkeypatch.setattr(survey, "monotonic", watch)
+    monkeypatch.setattr(topic_stats, "monotonic", watch)
     return watch
 
 
@@ -112,7 +112,7 @@ async def setting(stopwatch: Stopwatch) -> AsyncIterator[Setting]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scrape does not wait for the engine any longer than it takes to ask."""
-    monkeypatch.setattr(survey, "PATIENCE", 0.001)
+    monkeypatch.setattr(topic_stats, "PATIENCE", 0.001)
 
 
 # When the engine answers.
@@ -365,7 +365,7 @@ async def test_closing_ends_what_is_under_way(setting: Setting) -> None:
     await asyncio.sleep(0)
     await setting.survey.close()
     others = asyncio.all_tasks() - {asyncio.current_task()}
-    assert not [task for task in others if "Moody" in repr(task) or "Survey" in repr(task)]
+    assert not [task for task in others if "Moody" in repr(task) or "TopicStats" in repr(task)]
 
 
 async def test_closing_without_a_scrape(setting: Setting) -> None:

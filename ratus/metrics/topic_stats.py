@@ -45,7 +45,7 @@ _LONGEST = 60.0
 _STATES = ("pending", "active", "completed", "archived")
 
 
-class Survey:
+class TopicStats:
     """Asks the engine. ``draining`` says whether the server is stopping: it is not ready then, whatever the
     engine says. Belongs to the thread of the event loop."""
 
@@ -186,7 +186,7 @@ class _Count:
         self._placed[label] = info if known is None else _together(known, info)
 
 
-async def scrape(metrics: Metrics, survey: Survey) -> AsyncIterator[bytes]:
+async def scrape(metrics: Metrics, survey: TopicStats) -> AsyncIterator[bytes]:
     """Everything that a scrape gets, in pieces of some 130 KB: first what this server counted by itself."""
     survey.begin()
     async for piece in metrics.stream():
