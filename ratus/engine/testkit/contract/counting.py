@@ -265,14 +265,14 @@ class CountingTests(EngineTests):
         )
 
     async def test_figures_have_names_that_metrics_may_have_and_keep_them(self, harness: Harness) -> None:
-        figures = {figure.name: figure for figure in harness.engine.figures(harness.now)}
+        figures = {figure.name: figure for figure in harness.engine.metrics(harness.now)}
         for name, figure in figures.items():
             assert name.replace("_", "").isalnum(), name
             assert name.endswith("_total") is (figure.kind == "counter"), name
             assert figure.help.endswith(".")
         await harness.add("1")
         await harness.reopen()
-        assert [figure.name for figure in harness.engine.figures(harness.now)] == list(figures)
+        assert [figure.name for figure in harness.engine.metrics(harness.now)] == list(figures)
 
     async def test_which_topics_are_there(self, harness: Harness) -> None:
         """Each has a task in some state, or a setting; however many others there are."""
