@@ -72,9 +72,8 @@ bench-page: $(PLOTS) ## Write docs/performance.md and its plots from what bench-
 guard: $(TOOLS) ## Count instructions of the hot paths against benchmarks/baseline.json (ARGS="--refresh")
 	@$(IN_VENV) -m benchmarks.guard $(ARGS)
 
-openapi: $(TOOLS) ## Write openapi.yaml anew from the routes and models
-	@$(IN_VENV) -m ratus.api.openapi > $(VENV)/openapi.yaml
-	@mv $(VENV)/openapi.yaml openapi.yaml
+openapi: $(TOOLS) ## Write the specification anew from the routes and models
+	@$(IN_VENV) -m scripts.openapi
 
 lock: $(TOOLS) ## Pin anew what the container image and .venv install, at the newest releases
 	@$(IN_VENV) scripts/lock_requirements.py

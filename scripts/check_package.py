@@ -37,6 +37,12 @@ STOP_SECONDS = 15
 # What a folder of a user's may hold that this repository has, too.
 USERS_PACKAGES = ("engines/memdb", "engines/sqlite", "tests/engines", "benchmarks", "examples", "scripts")
 
+# What a server sends as its specification, wherever it was installed from.
+SPECIFICATION = {
+    "/openapi.yaml": ROOT / "openapi.yaml",
+    "/openapi.json": ROOT / "ratus/api/assets/openapi.json",
+}
+
 USERS_PROGRAM = """\
 from ratus import Client, Delivery, Task
 
@@ -125,7 +131,14 @@ def check_sdist_contents(sdist: Path) -> None:
     """The sdist holds what is needed to build, test and license it."""
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("LICENSE", "README.md", "pyproject.toml", "ratus/__init__.py", "tests/documents/pages.py"):
+    for name in (
+        "LICENSE",
+        "README.md",
+        "pyproject.toml",
+        "ratus/__init__.py",
+        "openapi.yaml",
+        "tests/documents/pages.py",
+    ):
         require(name in names, f"the sdist lacks {name}")
 
 
@@ -209,9 +222,12 @@ def check_service(*command: str | Path, cwd: Path) -> None:
         require(status == 200 and task["_id"] == "1", f"poll answered {status} {task}")
         status, task = request(f"{tasks}/1", "PATCH", {"nonce": task["nonce"]})
         require(status == 200 and task["state"] == 2, f"commit answered {status} {task}")
-        for page in ("/", "/openapi.json", "/openapi.yaml", "/metrics"):
+        for page in ("/", "/metrics"):
             with urllib.request.urlopen(address + page, timeout=10) as answer:
                 require(answer.read(), f"{page} is empty")
+        for page, path in SPECIFICATION.items():
+            with urllib.request.urlopen(address + page, timeout=10) as answer:
+                require(answer.read() == path.read_bytes(), f"{page} is not {path.relative_to(ROOT)}")
 
 
 def check_command(binaries: Path, cwd: Path) -> None:

@@ -1,6 +1,7 @@
-"""The documentation page: Swagger UI and its files, all from this package.
+"""The specification, and the page that shows it: Swagger UI and its files, all from this package.
 
-Nothing is fetched from elsewhere; which version of Swagger UI it is stands in `assets/VERSION`.
+Nothing is fetched from elsewhere; which version of Swagger UI it is stands in `assets/VERSION`. The files of
+the specification, `openapi.json` and `openapi.yaml`, are written by `make openapi`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import gzip as gzip_format
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Final, Literal
 
 _CONTENT_TYPES: Final = {
     "index.html": "text/html; charset=utf-8",
@@ -41,6 +42,11 @@ def asset(name: str, *, gzip: bool = False) -> tuple[bytes, str] | None:
     if name not in ASSETS:
         return None
     return _load(name, gzip), _CONTENT_TYPES[name]
+
+
+def specification(form: Literal["json", "yaml"]) -> bytes:
+    """The OpenAPI document of this version of the server."""
+    return _load(f"openapi.{form}", False)
 
 
 @cache

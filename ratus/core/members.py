@@ -10,7 +10,7 @@ Everything else asks this table:
 | reading requests, one reader for each type | `ratus.api.readers` |
 | writing answers | `ratus.api.serializing` |
 | rows, documents, frames of snapshots, one conversion for each way of storing | the engines |
-| filters of lists | `ratus.api.parsing`, the engines, `ratus.api.openapi.parameters` |
+| filters of lists | `ratus.api.parsing`, the engines, `scripts.openapi.parameters` |
 
 Records (`ratus.core.records`) and public models (`ratus.core.models`) are typed by hand, so that type
 checkers know them; `tests/core/test_members.py` holds them to the table. How to add a member is in

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from ratus import __version__
 from ratus.api.auth import SHORT, Tokens
 from ratus.api.dispatch import Api
 from ratus.api.handlers import Handlers
@@ -69,7 +68,6 @@ def build(
         reader=Reader(settings),
         metrics=metrics,
         clock=clock,
-        version=__version__,
         scrape=lambda: scrape(metrics, topic_stats),
     )
     api = Api(

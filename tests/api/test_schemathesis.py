@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ratus.api.openapi.operations import OPERATIONS
+from scripts.openapi.operations import OPERATIONS
 from tests.servers import Api, serving
 
 # Enough to reach every member of every body, and done in ten seconds.

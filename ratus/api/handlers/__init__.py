@@ -33,7 +33,6 @@ class Handlers:
         reader: Reader,
         metrics: Metrics,
         clock: Clock,
-        version: str,
         scrape: Callable[[], AsyncIterator[bytes]],
     ) -> None:
         self._read = reader
@@ -43,7 +42,7 @@ class Handlers:
             PromiseHandlers(engine, reader, metrics, clock, long_polls),
             TopicHandlers(engine, reader, metrics),
             self._operation,
-            DocumentationHandlers(version),
+            DocumentationHandlers(),
         )
 
     def operation(self, name: str) -> Handler:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ratus.api import docs, openapi
+from ratus.api import docs
 from ratus.api.call import VARY, Answer, Call
 from ratus.core.errors import NotFound
 
@@ -17,9 +17,6 @@ _DOCUMENT_HEADERS = (
 class DocumentationHandlers:
     """Pages to read and try the API at the server's address."""
 
-    def __init__(self, version: str) -> None:
-        self._version = version
-
     async def get_docs(self, call: Call) -> Answer:
         return _document(call, *docs.page(gzip=call.takes_gzip))
 
@@ -31,12 +28,11 @@ class DocumentationHandlers:
         return _document(call, *found)
 
     async def get_openapi_json(self, call: Call) -> Answer:
-        return Answer(200, openapi.json_document(self._version))
+        return Answer(200, docs.specification("json"))
 
     async def get_openapi_yaml(self, call: Call) -> Answer:
-        return Answer(
-            200, openapi.yaml_document(self._version), content_type=b"application/yaml; charset=utf-8"
-        )
+        content_type = b"application/yaml; charset=utf-8"
+        return Answer(200, docs.specification("yaml"), content_type=content_type)
 
 
 def _document(call: Call, body: bytes, content_type: str) -> Answer:

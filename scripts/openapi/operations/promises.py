@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ratus.api.openapi.operations.operation import Answer, Body, Operation
-from ratus.api.openapi.operations.samples import ACTIVE, NONCE
+from scripts.openapi.operations.operation import Answer, Body, Operation
+from scripts.openapi.operations.samples import ACTIVE, NONCE
 
 TAG: Final = {
     "name": "promises",

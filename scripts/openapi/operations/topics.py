@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ratus.api.openapi.operations.operation import Answer, Body, Operation
+from scripts.openapi.operations.operation import Answer, Body, Operation
 
 TAG: Final = {
     "name": "topics",

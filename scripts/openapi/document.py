@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ratus.api.openapi import parameters, responses
-from ratus.api.openapi.operations import OPERATIONS, TAGS, Answer, Body, Operation
-from ratus.api.openapi.schemas import reference, schemas
 from ratus.api.routes import ADMIN, Route
+from scripts.openapi import parameters, responses
+from scripts.openapi.operations import OPERATIONS, TAGS, Answer, Body, Operation
+from scripts.openapi.schemas import reference, schemas
 
 PREFIX: Final = "/v1"
 """The paths are documented with this prefix; each exists without it too."""

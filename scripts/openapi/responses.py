@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ratus.api.openapi.schemas import reference as schema_reference
 from ratus.core import errors
+from scripts.openapi.schemas import reference as schema_reference
 
 
 @dataclass(frozen=True)

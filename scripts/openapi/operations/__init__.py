@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ratus.api.openapi.operations import promises, service, tasks, topics
-from ratus.api.openapi.operations.operation import Answer, Body, Operation
+from scripts.openapi.operations import promises, service, tasks, topics
+from scripts.openapi.operations.operation import Answer, Body, Operation
 
 OPERATIONS: Final[dict[str, Operation]] = {
     **topics.OPERATIONS,

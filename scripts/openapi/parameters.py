@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ratus.api.openapi.schemas import parameter_schema
 from ratus.core.members import FILTERS
 from ratus.core.models import Extension, Poll, Task, WireModel
+from scripts.openapi.schemas import parameter_schema
 
 _PATH: Final[dict[str, dict[str, Any]]] = {
     "topic": {
