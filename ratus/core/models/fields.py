@@ -45,6 +45,14 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
+def is_made(info: ValidationInfo) -> bool:
+    """Whether a program makes the model, rather than reads what a server or a file says.
+
+    What is made is checked as strictly as the server checks it; what is read may come from a newer server.
+    """
+    return info.context is _MADE
+
+
 class WireModel(BaseModel):
     """The base of every public model.
 
@@ -73,7 +81,7 @@ class WireModel(BaseModel):
     def _null_is_absent(cls, members: Any, info: ValidationInfo) -> Any:
         if not isinstance(members, dict):
             return members
-        if info.context is _MADE and not members.keys() <= (known := _names_of(cls)):
+        if is_made(info) and not members.keys() <= (known := _names_of(cls)):
             raise _unknown_member(cls, next(name for name in members if name not in known), known)
         return {name: member for name, member in members.items() if member is not None}
 
