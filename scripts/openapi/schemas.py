@@ -190,7 +190,11 @@ def _without_null(member: Schema) -> Schema:
 
 
 def _with_null(member: Schema) -> Schema:
-    """`member` with `null` as an alternative. A schema that holds anything holds `null` already."""
+    """`member` with `null` as an alternative, and its own members likewise. A schema that allows anything
+    allows `null` already."""
+    if "properties" in member:
+        inner = {name: _ordered(_with_null(each)) for name, each in member["properties"].items()}
+        member = {**member, "properties": inner}
     if "enum" in member:
         return {**member, "type": [member["type"], "null"], "enum": [*member["enum"], None]}
     if "type" in member:
