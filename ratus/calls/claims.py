@@ -33,6 +33,7 @@ class Claimed(msgspec.Struct, omit_defaults=True, frozen=True):
     outcome: str | None = None
     payload: msgspec.Raw = _ABSENT
     result: msgspec.Raw = _ABSENT
+    trace: dict[str, str] | None = None
 
     def to_task(self, payload: Any) -> Task:
         """The public model of this task, with its payload decoded already."""

@@ -300,6 +300,24 @@ RETRY: Final = (
 )
 """A task's retry policy. ``None``: the server's default."""
 
+_HEADER = Text(r"[\t -~]*", form="printable ASCII, as the header has it")
+
+TRACE: Final = Texts(
+    (
+        Member(
+            "traceparent",
+            Text(
+                r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?",
+                form="version-trace-parent-flags in small hexadecimal digits, as W3C Trace Context has it",
+            ),
+        ),
+        Member("tracestate", _HEADER),
+        Member("baggage", _HEADER),
+    ),
+    most_bytes=8 * 1024,
+)
+"""The trace context that a task was made in: the headers of W3C Trace Context and W3C Baggage."""
+
 TASK: Final = (
     Member("id", Name(), default="", wire="_id", always=True),
     Member("topic", Name(), default="", always=True),
@@ -320,6 +338,7 @@ TASK: Final = (
     Member("outcome", Choice(values=(FAILED, EXPIRED), or_empty=True), default="", is_filter=True),
     Member("payload", Json()),
     Member("result", Json()),
+    Member("trace", TRACE, rare=True),
     # What becomes another member as it is read.
     Member("defer", Duration(), shown=False, kept=False),
     Member("ttl", Duration(least=1), shown=False, kept=False),

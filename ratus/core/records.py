@@ -64,6 +64,8 @@ class Rare(Struct, frozen=True, gc=False, omit_defaults=True):
     has none of them one pointer, however many there are.
     """
 
+    trace: bytes | None = None
+
     def weight(self) -> int:
         """About how many bytes the members take in an answer."""
         return sum(_MEMBER_BYTES + len(value) for value in structs.astuple(self) if value is not None)
@@ -127,6 +129,8 @@ class TaskRecord(Struct, gc=False):
     implied: bool = False
     # Place in the order of creation; given by the engine, kept until the task is deleted.
     sequence: int = 0
+
+    trace = RareMember[bytes]()
 
     def weight(self) -> int:
         """About how many bytes the task takes in an answer; hardly less than it does."""

@@ -58,6 +58,13 @@ def test_a_payload_of_another_type_is_refused(claimed: Any, ratus: Any) -> None:
     assert empty.decode(type(None)) is None
 
 
+def test_the_trace_context_comes_with_the_task(ratus: Any) -> None:
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "baggage": "a=1"}
+    ratus.insert_task(Task(id="1", topic="t", trace=trace))
+    assert ratus.poll("t").task.trace == trace
+    assert ratus.get_task("1").trace == trace
+
+
 def test_a_delivery_tells_of_its_task(claimed: Any, server: RatusServer) -> None:
     assert (claimed.id, claimed.topic, claimed.attempts) == ("1", "t", 1)
     assert claimed.payload is claimed.payload

@@ -5,9 +5,10 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictInt
+from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, ValidationInfo, WithJsonSchema
 
 from ratus.core.limits import MAX_ATTEMPTS, MAX_PRIORITY, MIN_PRIORITY
+from ratus.core.members import TRACE
 from ratus.core.models.fields import (
     INPUT_ONLY,
     Duration,
@@ -17,9 +18,12 @@ from ratus.core.models.fields import (
     PositiveDuration,
     Time,
     WireModel,
+    is_made,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ratus.core.models.fields import DurationLike, TimeLike
 
 
@@ -41,6 +45,15 @@ def _not_text_or_bool(value: object) -> object:
 State = Annotated[TaskState, BeforeValidator(_not_text_or_bool)]
 Outcome = Literal["failed", "expired"]
 Backoff = Literal["constant", "linear", "exponential"]
+
+
+def _checked_trace(trace: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    if is_made(info):
+        TRACE.check(trace)
+    return trace
+
+
+Trace = Annotated[dict[str, str], AfterValidator(_checked_trace), WithJsonSchema(TRACE.schema())]
 
 
 class Retry(WireModel):
@@ -126,6 +139,7 @@ class Task(WireModel):
             outcome: Outcome | None = None,
             expires: TimeLike | None = None,
             ttl: DurationLike | None = None,
+            trace: Mapping[str, str] | None = None,
         ) -> None: ...
 
     id: Name = Field(
@@ -246,6 +260,12 @@ class Task(WireModel):
         description="Sets `expires` to now plus this, unless `expires` is given.",
         examples=["24h"],
         json_schema_extra=INPUT_ONLY,
+    )
+    trace: Trace | None = Field(
+        default=None,
+        description="The trace context that the task was made in: `traceparent`, `tracestate` and `baggage` "
+        "as W3C's headers have them, at most 8 KiB. Kept and given back, never looked into.",
+        examples=[{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}],
     )
 
 

@@ -132,6 +132,13 @@ async def test_a_topic_whose_tasks_went_while_it_was_written_does_not_come_back(
     assert await (await opened(path)).list_topics(10, 0) == ["t"]
 
 
+async def test_a_newer_version_knew_more_rare_members(path: Path) -> None:
+    rows: list[list[object]] = [["1", "t", 1, 2, 3, {"trace": b"{}", "magic": 1}]]
+    write_by_hand(path, ["id", "topic", "produced", "scheduled", "sequence", "rare"], rows)
+    with pytest.raises(StartupError, match="a newer version wrote it, with magic"):
+        await opened(path)
+
+
 async def test_a_newer_version_knew_more_members(path: Path) -> None:
     write_by_hand(path, [*MEMBERS, "colour"], [])
     assert "newer" in await refused(path)
