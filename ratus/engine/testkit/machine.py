@@ -15,6 +15,7 @@ from ratus.core.errors import RatusError
 from ratus.core.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
 from ratus.core.transitions import RetryDefaults
 from ratus.engine import Engine
+from ratus.engine.testkit.contract.rare_members import with_all
 from ratus.engine.testkit.harness import CountingObserver, MakeEngine, fixed, members, value
 from ratus.engine.testkit.model import Model, Task
 from ratus.testing import START
@@ -140,6 +141,7 @@ class RandomMachine:
             error=self._one(("", "boom")) if odd else "",
             outcome=self._one(("", "failed", "expired")) if odd else "",
             expires=self._time(-1, 5) if self._one((False, False, True)) else None,
+            rare=self._one((None, None, with_all())),
         )
 
     def _claimed(self) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from ratus.engine.testkit.contract.life import LifeTests
 from ratus.engine.testkit.contract.listing import ListingTests
 from ratus.engine.testkit.contract.notifying import NotifyingTests
 from ratus.engine.testkit.contract.random_steps import RandomStepsTests
+from ratus.engine.testkit.contract.rare_members import RareMemberTests
 from ratus.engine.testkit.contract.retrying import RetryingTests
 from ratus.engine.testkit.contract.topics import TopicTests
 from ratus.engine.testkit.contract.traits import TraitsTests
@@ -22,6 +23,7 @@ from ratus.engine.testkit.contract.traits import TraitsTests
 class EngineContract(
     LifeTests,
     InsertingTests,
+    RareMemberTests,
     ClaimingTests,
     ClaimingByIdTests,
     CommittingTests,
