@@ -228,7 +228,7 @@ def claim(*, consumer: str, nonce: str, deadline: int, now: int) -> Change:
             "deadline": deadline,
             "implied": False,
         },
-        attempts=1,
+        1,  # by its place, as this is made for every poll
     )
 
 

@@ -314,7 +314,7 @@ class MemdbEngine(Engine):
             topic = self._topics.get(name)
             if topic is None or topic.paused:
                 continue
-            while (task := topic.lapsed(now)) is not None and chores:
+            while (task := topic.deadlines.first_until(now)) is not None and chores:
                 chores -= 1
                 self._lapse(task, now)
             while (task := topic.pending.head(now)) is not None:
@@ -433,7 +433,9 @@ class MemdbEngine(Engine):
         self._check_open()
         count = 0
         for topic in list(self._topics.values()):
-            count += await self._repeat(partial(topic.lapsed, now), partial(self._lapse, now=now))
+            count += await self._repeat(
+                partial(topic.deadlines.first_until, now), partial(self._lapse, now=now)
+            )
         return count
 
     def _lapse(self, task: TaskRecord, now: int) -> None:
@@ -443,7 +445,9 @@ class MemdbEngine(Engine):
         self._check_open()
         count = 0
         for topic in list(self._topics.values()):
-            count += await self._repeat(partial(topic.expired, now), partial(self._expire, now=now))
+            count += await self._repeat(
+                partial(topic.expiries.first_until, now), partial(self._expire, now=now)
+            )
         return count
 
     def _expire(self, task: TaskRecord, now: int) -> None:
@@ -451,11 +455,7 @@ class MemdbEngine(Engine):
 
     async def purge(self, before: int) -> int:
         self._check_open()
-        return await self._repeat(partial(self._committed_until, before), self._delete)
-
-    def _committed_until(self, before: int) -> TaskRecord | None:
-        task = self._committed.first()
-        return task if task is not None and task.committed is not None and task.committed <= before else None
+        return await self._repeat(partial(self._committed.first_until, before), self._delete)
 
     async def maintain(self, now: int) -> None:
         self._check_open()

@@ -217,6 +217,10 @@ class ByTime(_Chunks):
     def _largest_of(self, chunk: int) -> int:
         return self._keys[chunk][-1] << _SEQUENCE_BITS | self._tasks[chunk][-1].sequence
 
+    def first_until(self, time: int) -> TaskRecord | None:
+        """The task that comes first, if it has this time or an earlier one."""
+        return self._tasks[0][0] if self._size and self._keys[0][0] <= time else None
+
     def until(self, time: int) -> int:
         """How many tasks have this time or an earlier one."""
         chunk = bisect_left(self._largest, (time + 1) << _SEQUENCE_BITS)

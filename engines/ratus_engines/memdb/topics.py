@@ -115,16 +115,6 @@ class Topic:
             assert task.committed is not None, "a completed task has the time of its commit"
             self._committed.remove(task.committed, task)
 
-    def lapsed(self, now: int) -> TaskRecord | None:
-        """The active task whose deadline passed first, or ``None``."""
-        task = self.deadlines.first()
-        return task if task is not None and task.deadline is not None and task.deadline <= now else None
-
-    def expired(self, now: int) -> TaskRecord | None:
-        """The pending task that expired first, or ``None``."""
-        task = self.expiries.first()
-        return task if task is not None and task.expires is not None and task.expires <= now else None
-
     def next_due(self) -> int | None:
         """When next a claim may succeed; ``None`` when paused or without pending and active tasks."""
         if self.paused:

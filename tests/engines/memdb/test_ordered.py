@@ -48,7 +48,9 @@ def check_time(found: ByTime, tasks: dict[int, TaskRecord], probes: range) -> No
     assert len(found) == len(right)
     assert found.first() is (right[0] if right else None)
     for probe in probes:
-        assert found.until(probe) == sum(task.scheduled <= probe for task in right)
+        until = [task for task in right if task.scheduled <= probe]
+        assert found.until(probe) == len(until)
+        assert found.first_until(probe) is (until[0] if until else None)
 
 
 def emptied(found: ByTime) -> list[TaskRecord]:
