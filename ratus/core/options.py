@@ -372,6 +372,18 @@ SERVER_GROUPS: Final = (
         ),
     ),
     Group(
+        "Tracing",
+        (
+            Option(
+                "trace-headers",
+                "switch",
+                False,
+                "tasks without a trace get the traceparent and tracestate of the request's headers, which a "
+                "service mesh puts everywhere",
+            ),
+        ),
+    ),
+    Group(
         "Security",
         (
             Option(

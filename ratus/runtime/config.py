@@ -64,6 +64,7 @@ class Settings:
     max_unread_answers: int
     min_body_rate: int
     metrics_max_label_values: int
+    trace_headers: bool
     auth_tokens: str = field(repr=False)
     auth_tokens_file: str
     cors_origins: tuple[str, ...]

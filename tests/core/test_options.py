@@ -196,6 +196,7 @@ def test_the_table_has_the_documented_names_and_defaults() -> None:
         "max-unread-answers": ("MAX_UNREAD_ANSWERS", "256MiB"),
         "min-body-rate": ("MIN_BODY_RATE", "100"),
         "metrics-max-label-values": ("METRICS_MAX_LABEL_VALUES", "1000"),
+        "trace-headers": ("TRACE_HEADERS", "false"),
         "auth-tokens": ("AUTH_TOKENS", ""),
         "auth-tokens-file": ("AUTH_TOKENS_FILE", ""),
         "cors-origins": ("CORS_ORIGINS", "auto"),

@@ -9,6 +9,7 @@ from ratus.api import serializing
 from ratus.api.call import Answer, Call
 from ratus.api.cursors import make_cursor
 from ratus.api.parsing import Reader
+from ratus.api.trace_headers import trace_of
 from ratus.core.clock import SECOND, Clock
 from ratus.core.errors import Conflict, NotFound, RatusError
 from ratus.core.records import TaskRecord
@@ -31,6 +32,7 @@ class TaskHandlers:
         self._metrics = metrics
         self._clock = clock
         self._long_polls = long_polls
+        self._trace_headers = reader.settings.trace_headers
 
     async def list_tasks(self, call: Call) -> Answer:
         page = await self._engine.list_tasks(self._read.task_query(call.query, call.topic))
@@ -43,6 +45,8 @@ class TaskHandlers:
 
     async def insert_tasks(self, call: Call) -> Answer:
         tasks = await self._read.tasks(call.body, call.topic, call.now)
+        if self._trace_headers:
+            await self._trace(tasks, call)
         created = await self._engine.insert(tasks, call.now)
         await self._count_produced([task for task, new in zip(tasks, created, strict=True) if new])
         count = sum(created)
@@ -50,10 +54,26 @@ class TaskHandlers:
 
     async def upsert_tasks(self, call: Call) -> Answer:
         tasks = await self._read.tasks(call.body, call.topic, call.now)
+        if self._trace_headers:
+            await self._trace(tasks, call)
         created = await self._engine.upsert(tasks, call.now)
         await self._count_produced(tasks)
         count = sum(created)
         return Answer(201 if count else 200, serializing.updated(count, len(created) - count))
+
+    async def _trace(self, tasks: Sequence[TaskRecord], call: Call) -> None:
+        """Give tasks the trace context of the request, but for those that have one of their own."""
+        rare = trace_of(call.headers)
+        if rare is None:
+            return
+        for start in range(0, len(tasks), _SLICE):
+            for task in tasks[start : start + _SLICE]:
+                if task.rare is None:
+                    task.rare = rare
+                elif task.trace is None:
+                    task.trace = rare.trace
+            if len(tasks) > _SLICE:
+                await asyncio.sleep(0)
 
     async def patch_tasks(self, call: Call) -> Answer:
         commits = await self._read.commits(call.body, call.now)
@@ -87,6 +107,8 @@ class TaskHandlers:
 
     async def insert_task(self, call: Call) -> Answer:
         task = self._read.task(call.body, call.topic, call.task_id, call.now)
+        if self._trace_headers:
+            await self._trace([task], call)
         (created,) = await self._engine.insert([task], call.now)
         if not created:
             raise Conflict("a task with the same ID already exists")
@@ -95,6 +117,8 @@ class TaskHandlers:
 
     async def upsert_task(self, call: Call) -> Answer:
         task = self._read.task(call.body, call.topic, call.task_id, call.now)
+        if self._trace_headers:
+            await self._trace([task], call)
         (created,) = await self._engine.upsert([task], call.now)
         self._metrics.produced(task.topic, task.producer)
         return Answer(201, serializing.updated(1, 0)) if created else Answer(200, serializing.updated(0, 1))
