@@ -497,6 +497,15 @@ def decide(task: TaskRecord, command: Command, now: int, defaults: RetryDefaults
     return change
 
 
+def was_due(task: TaskRecord, latest: int) -> bool:
+    """Whether a task was due when it was accepted, claimed or committed, as far as its times say.
+
+    Where the clock was set back, a task that becomes pending again and keeps its ``scheduled`` is due then,
+    although that is after now. ``latest`` is the latest time that the engine has seen.
+    """
+    return task.scheduled <= min(latest, max(task.produced, task.consumed or 0, task.committed or 0))
+
+
 # ---- failure -------------------------------------------------------------------------------------
 
 

@@ -188,7 +188,8 @@ class Engine(ABC):
     @abstractmethod
     async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
         """Claim up to ``claim.limit`` due tasks of these topics and never of another. What was due when it
-        came is due although ``now`` has stepped back behind its ``scheduled``.
+        came, or when a claim of it was made that has ended, is due although ``now`` has stepped back behind
+        its ``scheduled``.
 
         Topics in the order given; within one by priority (larger first), then ``scheduled``, then creation.
         Paused topics give nothing. Two callers never get the same claim. Lapsed claims of these topics

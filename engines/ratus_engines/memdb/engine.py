@@ -65,6 +65,7 @@ class MemdbEngine(Engine):
         self._created = ByCreation()  # what a snapshot walks
         self._committed = ByTime()  # completed ones by the time of their commit
         self._sequence = 0
+        self._latest = 0  # the latest time of an insert or a claim
         self._walking = asyncio.Lock()
         self._batching = asyncio.Lock()  # held while a large batch is under way
         self._open = False
@@ -153,6 +154,13 @@ class MemdbEngine(Engine):
             self.observer.happened(task.topic, change.events)
         return task
 
+    def _end_claim(self, task: TaskRecord, change: Change, now: int) -> TaskRecord:
+        """Like `_change`, where the task may become pending again: one that was due is, although the clock
+        was set back."""
+        if task.scheduled > now and "scheduled" not in change.set and transitions.was_due(task, self._latest):
+            now = task.scheduled
+        return self._change(task, change, now)
+
     def _replace(self, old: TaskRecord, new: TaskRecord, now: int) -> None:
         topic = self._topics[old.topic]
         topic.detach(old)
@@ -204,6 +212,8 @@ class MemdbEngine(Engine):
         return self._insert(tasks, now)
 
     def _insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
+        if now > self._latest:
+            self._latest = now
         created = []
         for task in tasks:
             transitions.complete_on_insert(task, now)
@@ -290,7 +300,7 @@ class MemdbEngine(Engine):
             change = transitions.commit(task, commit, now, self.retry, self.random)
         except Conflict as error:
             return error
-        return self._change(task, change, now)
+        return self._end_claim(task, change, now)
 
     # ---- claims ----------------------------------------------------------------------------------
 
@@ -306,6 +316,8 @@ class MemdbEngine(Engine):
 
     def _claim(self, claim: Claim, now: int) -> tuple[list[TaskRecord], bool]:
         """Claim what is due; and whether all that lapsed or expired before it was taken care of."""
+        if now > self._latest:
+            self._latest = now
         claimed: list[TaskRecord] = []
         size, chores = 0, CLAIM_CHORES
         # One change serves the whole batch; only the nonce differs.
@@ -354,13 +366,13 @@ class MemdbEngine(Engine):
         change = transitions.release(nonce)
         if task is None or not transitions.holds(task, change):
             return False
-        self._change(task, change, now)
+        self._end_claim(task, change, now)
         return True
 
     async def release_topic(self, topic: str, now: int) -> int:
         self._check_open()
         take = partial(next, self._walk_active(topic, self._sequence), None)
-        return await self._repeat(take, lambda task: self._change(task, transitions.release(), now))
+        return await self._repeat(take, lambda task: self._end_claim(task, transitions.release(), now))
 
     def _walk_active(self, name: str, until: int) -> Iterator[TaskRecord]:
         """The active tasks of a topic in order of creation; each once, even if it is claimed again."""
@@ -439,7 +451,7 @@ class MemdbEngine(Engine):
         return count
 
     def _lapse(self, task: TaskRecord, now: int) -> None:
-        self._change(task, transitions.lapse(task, now, self.retry, self.random), now)
+        self._end_claim(task, transitions.lapse(task, now, self.retry, self.random), now)
 
     async def expire(self, now: int) -> int:
         self._check_open()

@@ -98,6 +98,7 @@ class SqliteEngine(Engine):
             await self._reader.start()
             await self._watch.open()
             self._latest = max(now, await self._read(queries.newest))
+            self._writer.clock.see(self._latest)
         except BaseException:
             await self._reader.stop()
             await self._writer.stop()
@@ -171,6 +172,7 @@ class SqliteEngine(Engine):
 
     async def _see(self, now: int) -> None:
         """Take note of the time of an operation. If the clock was set back, let stay due what was."""
+        self._writer.clock.see(now)
         if now >= self._latest - SAME_TIME:
             self._latest = max(self._latest, now)
         else:

@@ -79,6 +79,11 @@ WHERE state = 0 AND topic = ?1 AND priority = ?2 AND scheduled > ?3 AND schedule
 """Keep due what was due when it came, of a topic (1) and a priority (2), scheduled after a time (3) and up to
 another (4)."""
 
+STAY_DUE = (
+    "INSERT OR IGNORE INTO early SELECT sequence, topic, priority, scheduled FROM tasks WHERE sequence = ?"
+)
+"""Keep one task due."""
+
 NEXT_PENDING = """
 SELECT topic, priority, scheduled FROM tasks INDEXED BY tasks_pending
 WHERE state = 0 AND (topic, priority, scheduled) > (?1, ?2, ?3) ORDER BY topic, priority, scheduled LIMIT 1"""

@@ -22,6 +22,20 @@ from ratus_engines.sqlite.rows import COLUMNS, REPLACE, inserts, row_of, task_of
 _LIST_SIZES = (1, 8, 64)
 
 
+class Clock:
+    """The time of the last operation, and the latest of all, which is later where the clock was set back."""
+
+    __slots__ = ("latest", "now")
+
+    def __init__(self) -> None:
+        self.now = self.latest = 0
+
+    def see(self, now: int) -> None:
+        """It is this time."""
+        self.now = now
+        self.latest = max(self.latest, now)
+
+
 class Topic:
     """A topic within a transaction. ``number`` is 0 while it has no row."""
 
@@ -48,8 +62,9 @@ class Topic:
 class Transaction:
     """See the module's text. ``notifications`` are what others are to be told afterwards."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
+        self._clock = clock
         self._topics: dict[str, Topic] = {}
         self._numbers: list[int] | None = None  # last and arrived of the table counters
         self._counted = False  # whether they changed
@@ -230,6 +245,14 @@ class Transaction:
             sets = ", ".join(f"{name} = ?" for name in names)
             statement = _UPDATES[names] = f"UPDATE tasks SET {sets} WHERE sequence = ?"
         self._write(statement, values)
+        if (
+            new.state == PENDING
+            and new.scheduled > self._clock.now
+            and "scheduled" not in members
+            and transitions.was_due(new, self._clock.latest)
+        ):
+            self._early = True
+            self._write(statements.STAY_DUE, (new.sequence,))
         return new
 
     @property

@@ -21,7 +21,7 @@ from ratus_engines.sqlite.connections import WriteLock, check_place, connect_wri
 from ratus_engines.sqlite.errors import as_answer, explain
 from ratus_engines.sqlite.files import OpenFiles
 from ratus_engines.sqlite.notifications import Notifications
-from ratus_engines.sqlite.transaction import Transaction
+from ratus_engines.sqlite.transaction import Clock, Transaction
 from ratus_engines.sqlite.worker import Job, Worker
 
 logger = logging.getLogger("ratus.sqlite")
@@ -51,6 +51,7 @@ class Writer(Worker):
         self._listen = listen
         self._connection: sqlite3.Connection | None = None
         self._files = OpenFiles(path)
+        self.clock = Clock()
         self.trouble = ""
 
     def notify(self, notifications: Notifications) -> None:
@@ -134,7 +135,7 @@ class Writer(Worker):
         except (sqlite3.Error, OSError, ServiceUnavailable, StartupError) as error:
             raise CommitFailed(error) from error
         try:
-            transaction = Transaction(connection)
+            transaction = Transaction(connection, self.clock)
             _perform(transaction, jobs)
             transaction.finish()
         except BaseException:

@@ -79,7 +79,7 @@ class JournalEngine(Engine):
         self._sequence = 0
         # Tasks that were due when they became pending: they stay due when the clock is set back.
         self._due: set[str] = set()
-        self._now = 0
+        self._now = self._latest = 0
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -133,6 +133,8 @@ class JournalEngine(Engine):
         """On disk first, then in memory, then told to those who wait and those who count."""
         # Better: let steps that come at the same time share one wait for the disk, in a thread of its own.
         tasks = self._tasks
+        self._latest = max(self._latest, self._now)
+        again = {task.id for task in step.tasks.values() if self._is_due_again(tasks.get(task.id), task)}
         self._journal.write(
             [
                 *(Line(put=task) for task in step.tasks.values()),
@@ -143,7 +145,7 @@ class JournalEngine(Engine):
         for task_id in step.gone:
             del tasks[task_id]
         self._due.difference_update(step.tasks, step.gone)
-        self._due |= {task.id for task in step.tasks.values() if self._is_due(task, self._now)}
+        self._due |= again.union(task.id for task in step.tasks.values() if self._is_due(task, self._now))
         if self.observer is not None:
             for topic, events in step.events:
                 self.observer.happened(topic, events)
@@ -270,6 +272,8 @@ class JournalEngine(Engine):
                 taken_back = step.change(task, self._decide(task, Lapse(), now))
                 if taken_back.state == PENDING:
                     pending.append(taken_back)
+                    if self._is_due_again(task, taken_back):
+                        self._due.add(task.id)
             pending.sort(key=lambda task: (-task.priority, task.scheduled, task.sequence))
             for task in pending:
                 if len(claimed) == claim.limit:
@@ -312,6 +316,12 @@ class JournalEngine(Engine):
 
     def _is_due(self, task: TaskRecord, now: int) -> bool:
         return task.state == PENDING and (task.scheduled <= now or task.id in self._due)
+
+    def _is_due_again(self, old: TaskRecord | None, task: TaskRecord) -> bool:
+        """Whether it became pending again and was due before: the clock may have been set back since."""
+        if old is None or task.state != PENDING or task.scheduled != old.scheduled:
+            return False
+        return transitions.was_due(task, self._latest)
 
     # ---- topics ----------------------------------------------------------------------------------
 

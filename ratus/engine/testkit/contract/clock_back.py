@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ratus.core.records import COMPLETED, PENDING, RetryPolicy
+from ratus.core.records import COMPLETED, PENDING, RetryPolicy, TaskRecord
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import HOUR, MILLISECOND, MINUTE, SECOND, Harness, members
 
@@ -14,6 +14,23 @@ LONG = 10_000 * HOUR
 
 async def claimed(harness: Harness, limit: int = 1000) -> list[str]:
     return [task.id for task in await harness.claim(limit=limit, timeout=LONG)]
+
+
+ENDS = ["release", "release all", "commit", "lapse", "chore"]
+
+
+async def end_claim(harness: Harness, task: TaskRecord, how: str) -> None:
+    if how == "release":
+        assert await harness.engine.release(task.id, harness.now, task.nonce)
+    elif how == "release all":
+        assert await harness.engine.release_topic(task.topic, harness.now) == 1
+    elif how == "commit":
+        assert (await harness.commit(task.id, task.nonce, state=PENDING)).state == PENDING
+    else:
+        assert task.deadline is not None
+        harness.now = task.deadline
+        if how == "chore":
+            assert await harness.engine.recover(harness.now) == 1
 
 
 class ClockBackTests(EngineTests):
@@ -65,6 +82,42 @@ class ClockBackTests(EngineTests):
         assert (await harness.fail("1", task.nonce)).state == PENDING
         assert await claimed(harness) == []
         harness.now += 10 * SECOND
+        assert await claimed(harness) == ["1"]
+
+    @pytest.mark.parametrize("how", ENDS)
+    async def test_a_task_is_due_again_after_the_clock_was_set_back_and_a_claim_ends(
+        self, harness: Harness, how: str
+    ) -> None:
+        await harness.add("1")
+        harness.now -= HOUR
+        await end_claim(harness, await harness.claim_one(timeout=SECOND), how)
+        assert (await harness.info()).due == (0 if how == "lapse" else 1)  # the lapse is not noticed yet
+        assert await claimed(harness) == ["1"]
+        assert await claimed(harness) == []
+
+    @pytest.mark.parametrize("how", ENDS[:3])
+    async def test_a_task_is_due_again_after_the_clock_was_set_back_during_its_claim(
+        self, harness: Harness, how: str
+    ) -> None:
+        await harness.add("1", scheduled=harness.now + SECOND)
+        harness.now += MINUTE
+        task = await harness.claim_one(timeout=LONG)
+        harness.now -= HOUR
+        await end_claim(harness, task, how)
+        assert (await harness.info()).due == 1
+        assert await claimed(harness) == ["1"]
+        assert await claimed(harness) == []
+
+    @pytest.mark.parametrize("how", ENDS)
+    @pytest.mark.parametrize("back", [0, HOUR])
+    async def test_what_was_claimed_before_its_time_waits_for_it_again(
+        self, harness: Harness, how: str, back: int
+    ) -> None:
+        await harness.add("1", scheduled=harness.now + MINUTE)
+        harness.now -= back
+        await end_claim(harness, await harness.claim_task("1", timeout=SECOND), how)
+        assert await claimed(harness) == []
+        harness.now += back + MINUTE
         assert await claimed(harness) == ["1"]
 
     async def test_a_clock_set_back_and_forth(self, harness: Harness) -> None:
