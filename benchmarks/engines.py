@@ -23,7 +23,8 @@ from benchmarks import processes
 from benchmarks.benchmark import Row, Scale, Tables
 from benchmarks.processes import SERVER_CORE
 from benchmarks.progress import step
-from ratus.core.records import Claim, CommitRecord, TaskRecord
+from ratus.core.records import CommitRecord, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Engine
 
 NOW = 1_800_000_000_000_000
@@ -89,11 +90,11 @@ async def _case(size: int, order: str) -> Row:
     claimed: list[TaskRecord] = []
 
     async def claim_one(n: int) -> None:
-        claimed.extend(await engine.claim(Claim(("benchmark",), now + HOUR + n, "consumer"), now + n))
+        claimed.extend(await engine.claim(Selection(("benchmark",), now + HOUR + n, "consumer"), now + n))
 
     claim = await _best(count, claim_one)
     for n in range(count, size):
-        await engine.claim(Claim(("benchmark",), now + HOUR + n, "consumer"), now + n)
+        await engine.claim(Selection(("benchmark",), now + HOUR + n, "consumer"), now + n)
     gc.collect()
     active = (processes.resident(os.getpid()) - empty) / size
     commits = [CommitRecord(task.id, task.nonce) for task in claimed]

@@ -24,7 +24,8 @@ from benchmarks import processes, services
 from benchmarks.benchmark import Row, Rows, Scale, Tables
 from benchmarks.processes import SERVER_CORE
 from benchmarks.progress import step
-from ratus.core.records import Claim, CommitRecord, TaskQuery, TaskRecord
+from ratus.core.records import CommitRecord, TaskQuery, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Engine
 
 NOW = 1_800_000_000_000_000
@@ -128,7 +129,7 @@ async def _case(name: str, size: int, where: str) -> Rows:
     claimed: list[TaskRecord] = []
 
     async def claim(number: int) -> None:
-        claimed.extend(await engine.claim(Claim((TOPIC,), NOW + HOUR, "c"), NOW + number))
+        claimed.extend(await engine.claim(Selection((TOPIC,), NOW + HOUR, "c"), NOW + number))
 
     async def commit(number: int) -> None:
         await engine.commit([CommitRecord(claimed[number].id, claimed[number].nonce)], NOW + HOUR)
@@ -141,7 +142,7 @@ async def _case(name: str, size: int, where: str) -> Rows:
         "claim": claim,
         "commit": commit,
         "read": lambda n: engine.get(f"future-{n % (size // 2)}"),
-        "empty claim": lambda n: engine.claim(Claim(("nothing",), NOW + HOUR), NOW),
+        "empty claim": lambda n: engine.claim(Selection(("nothing",), NOW + HOUR), NOW),
         "topic with counts": lambda n: engine.get_topic(TOPIC, NOW + n),
         "list of 10": lambda n: engine.list_tasks(TaskQuery(TOPIC, 10, offset=n % 100)),
     }

@@ -29,7 +29,8 @@ from benchmarks.processes import SERVER_CORE
 from benchmarks.progress import step
 from benchmarks.statistic import median
 from benchmarks.table import show
-from ratus.core.records import Claim, TaskRecord
+from ratus.core.records import TaskRecord
+from ratus.core.selection import Selection
 
 if TYPE_CHECKING:
     from ratus_engines.mongodb.engine import MongodbEngine
@@ -103,7 +104,7 @@ async def _case(uri: str, sizes: Sizes) -> Rows:
 
     async def ours() -> None:
         now = time.time_ns() // 1000
-        if not await engine.claim(Claim(("t",), now + 10 * MINUTE, "consumer"), now):
+        if not await engine.claim(Selection(("t",), now + 10 * MINUTE, "consumer"), now):
             raise RuntimeError("the engine found no task")
 
     async def theirs() -> None:

@@ -21,7 +21,8 @@ from benchmarks.engines import HOUR, NOW, tasks
 from benchmarks.processes import SERVER_CORE
 from benchmarks.progress import step
 from benchmarks.statistic import percentile
-from ratus.core.records import Claim, TaskRecord
+from ratus.core.records import TaskRecord
+from ratus.core.selection import Selection
 
 SIZES = {
     Scale.SMOKE: (300,),
@@ -46,7 +47,7 @@ async def _operate(engine: MemdbEngine, delays: list[float], stop: asyncio.Event
         started = time.perf_counter()
         await asyncio.sleep(0)
         await engine.insert([TaskRecord(f"load-{number}", "load", NOW, NOW, payload=b"1")], NOW)
-        await engine.claim(Claim(("load",), NOW + HOUR), NOW)
+        await engine.claim(Selection(("load",), NOW + HOUR), NOW)
         delays.append((time.perf_counter() - started) * 1000)
         number += 1
 

@@ -27,7 +27,8 @@ from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.sqlite.engine import SqliteEngine
 
 from ratus.core.errors import RatusError
-from ratus.core.records import Claim, CommitRecord, TaskRecord
+from ratus.core.records import CommitRecord, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Engine
 
 NOW: Final = 1_700_000_000_000_000
@@ -76,7 +77,7 @@ async def claim(engine: Engine, number: int) -> None:
     """
     for start in range(0, number, BATCH):
         claims = (
-            engine.claim(Claim((TOPIC,), NOW + HOUR + n, f"consumer-{n % 100}"), NOW + number + n)
+            engine.claim(Selection((TOPIC,), NOW + HOUR + n, f"consumer-{n % 100}"), NOW + number + n)
             for n in range(start, min(start + BATCH, number))
         )
         for claimed in await asyncio.gather(*claims):

@@ -26,7 +26,8 @@ from ratus_engines.memdb.engine import MemdbEngine
 from benchmarks import traffic
 from benchmarks.pacer import request
 from ratus import cli
-from ratus.core.records import Claim, CommitRecord, TaskRecord
+from ratus.core.records import CommitRecord, TaskRecord
+from ratus.core.selection import Selection
 
 WARM = 200
 """Operations before counting: the interpreter specialises code that is warm."""
@@ -98,7 +99,7 @@ async def count_engine(counter: Counter) -> None:
 
     async def claim(numbers: range) -> None:
         for n in numbers:
-            claimed.extend(await engine.claim(Claim(("guard",), NOW + HOUR, "c"), NOW + HOUR // 2 + n))
+            claimed.extend(await engine.claim(Selection(("guard",), NOW + HOUR, "c"), NOW + HOUR // 2 + n))
 
     async def commit(numbers: range) -> None:
         for n in numbers:

@@ -32,6 +32,7 @@ from ratus.core.records import (
     TaskRecord,
     written_bytes,
 )
+from ratus.core.selection import Selection
 from ratus.core.times import MAX_TIME, MIN_TIME
 from ratus.runtime.config import Settings
 
@@ -39,8 +40,8 @@ from ratus.runtime.config import Settings
 _LONG_CONSUMER = 1000
 
 # A consumer polls with the same body again and again, so what was read of short ones is kept: a megabyte.
-_SHORT_WISH = 256
-_KEPT_WISHES = 1024
+_SHORT_POLL = 256
+_KEPT_POLLS = 1024
 
 # Items of a large batch that are read at a time: a millisecond or two.
 _SLICE = 200
@@ -49,28 +50,16 @@ Given = TypeVar("Given")
 Item = TypeVar("Item")
 
 
-class Wish(Struct, frozen=True):
-    """What a consumer asks for, wherever it asks: until ``deadline``, or else ``timeout`` from the claim on.
+class Poll(Struct, frozen=True):
+    """A request to claim: what is selected, or a task by its id.
 
-    ``limit`` is ``None`` where one task is wanted as itself and not as a list. ``wait`` is microseconds.
+    ``wait`` is microseconds. ``listed``: the answer is a list, even of one task.
     """
 
+    selection: Selection
     task_id: str
-    consumer: str
-    timeout: int
-    deadline: int | None
     wait: int
-    limit: int | None
-
-
-class Poll(Wish, frozen=True):
-    """What a consumer asks for, and of which topics."""
-
-    topics: tuple[str, ...]
-
-    def deadline_at(self, now: int) -> int:
-        """When a claim made now lapses."""
-        return self.deadline if self.deadline is not None else now + self.timeout
+    listed: bool
 
 
 class Extension(Struct, frozen=True):
@@ -93,7 +82,7 @@ class Reader:
 
     settings: Settings
     _turns: Turns = field(default_factory=Turns)
-    _wishes: dict[bytes, tuple[Wish, Members]] = field(default_factory=dict)
+    _polls: dict[bytes, tuple[Poll, Members]] = field(default_factory=dict)
 
     async def opened(self, operation: str, body: bytes) -> bytes:
         """A large body of a request, checked and taken apart in slices; the other methods take it as any."""
@@ -190,34 +179,35 @@ class Reader:
 
         ``topic`` is the path's; ``None`` where the topics are in the body.
         """
-        if query is NO_QUERY and len(body) <= _SHORT_WISH:
-            found = self._wishes.get(body)
+        if query is NO_QUERY and len(body) <= _SHORT_POLL:
+            found = self._polls.get(body)
             if found is None:
-                found = self._wish(body, query)
-                if len(self._wishes) >= _KEPT_WISHES:
-                    self._wishes.clear()
-                self._wishes[body] = found
+                found = self._poll(body, query)
+                if len(self._polls) >= _KEPT_POLLS:
+                    self._polls.clear()
+                self._polls[body] = found
         else:
-            found = self._wish(body, query)
-        wish, members = found
-        if task_id and wish.task_id and wish.task_id != task_id:
+            found = self._poll(body, query)
+        poll, members = found
+        if task_id and poll.task_id and poll.task_id != task_id:
             raise BadRequest("promise ID is inconsistent with the path parameter")
-        if wish.deadline is None:
-            _after(now, wish.timeout, "timeout")
-        elif wish.deadline <= now:
+        selection = poll.selection
+        if selection.deadline is None:
+            _after(now, selection.timeout, "timeout")
+        elif selection.deadline <= now:
             raise BadRequest("deadline: it must be after now")
         return Poll(
-            task_id or wish.task_id,
-            wish.consumer,
-            wish.timeout,
-            wish.deadline,
-            wish.wait,
-            wish.limit,
-            (topic,) if topic is not None else _topics(members),
+            selection.among((topic,) if topic is not None else _topics(members)),
+            task_id or poll.task_id,
+            poll.wait,
+            poll.listed,
         )
 
-    def _wish(self, body: bytes, query: Query) -> tuple[Wish, Members]:
-        """The part of a poll that is the same whenever and wherever it is asked, and the body's members."""
+    def _poll(self, body: bytes, query: Query) -> tuple[Poll, Members]:
+        """What of a poll is the same whenever and wherever it is asked: all but its topics.
+
+        The topics are in the body's members, which are given too, or in the path.
+        """
         members = codec.read_object(body) or {}
         given = query.text("_id") or codec.text_of(members, "_id") or ""
         deadline, timeout = self._deadline(members, query)
@@ -225,7 +215,8 @@ class Reader:
         if consumer is None:
             consumer = codec.text_of(members, "consumer") or ""
         wait, limit = self.wait(query, members), self._limit(members, query, consumer)
-        return Wish(given, consumer, timeout, deadline, wait, limit), members
+        selection = Selection((), deadline, consumer, limit or 1, timeout)
+        return Poll(selection, given, wait, limit is not None), members
 
     def extension(self, body: bytes, query: Query, task_id: str, now: int) -> Extension:
         """A claim's new deadline, by default ten minutes from now."""

@@ -169,15 +169,6 @@ class CommitRecord(Struct, gc=False):
     result: bytes | None = None
 
 
-class Claim(Struct, frozen=True, gc=False):
-    """What a consumer wants: up to ``limit`` due tasks of these topics, in order of preference."""
-
-    topics: tuple[str, ...]
-    deadline: int
-    consumer: str = ""
-    limit: int = 1
-
-
 class TaskQuery(Struct, frozen=True, gc=False):
     """Which tasks of a topic to list. A filter that is ``None`` lets everything through.
 

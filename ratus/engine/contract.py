@@ -27,7 +27,8 @@ from typing import Literal, Protocol
 
 from ratus.core.errors import RatusError
 from ratus.core.nonces import Nonces
-from ratus.core.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.records import CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.selection import Selection
 from ratus.core.transitions import Event, RetryDefaults
 
 # How many lapsed or expired tasks a claim takes care of in one step: so that one poll never pays for a
@@ -186,8 +187,8 @@ class Engine(ABC):
     # ---- claims ----------------------------------------------------------------------------------
 
     @abstractmethod
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
-        """Claim up to ``claim.limit`` due tasks of these topics and never of another. What was due when it
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
+        """Claim up to ``selection.limit`` due tasks of its topics and never of another. What was due when it
         came, or when a claim of it was made that has ended, is due although ``now`` has stepped back behind
         its ``scheduled``.
 
@@ -199,7 +200,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
+    async def claim_task(self, task_id: str, selection: Selection, now: int, *, force: bool) -> TaskRecord:
         """Claim this task, due or not. Raises `NotFound`, or `Conflict` unless it is pending and has not
         expired; with ``force``, whatever its state, and one that has expired starts afresh."""
 

@@ -19,11 +19,10 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
-from msgspec import Struct
-
 from ratus.core.clock import SECOND, Clock, Timer
 from ratus.core.errors import RatusError, ServiceUnavailable
-from ratus.core.records import ARCHIVED, COMPLETED, Claim, TaskRecord
+from ratus.core.records import ARCHIVED, COMPLETED, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Engine
 
 logger = logging.getLogger("ratus")
@@ -39,27 +38,12 @@ _TOPICS_AT_ONCE = 64
 _WAITERS_AT_ONCE = 64
 
 
-class Want(Struct, frozen=True):
-    """What a waiter wants to claim. ``deadline``, or else ``timeout`` from the moment of the claim."""
-
-    topics: tuple[str, ...]
-    consumer: str
-    limit: int
-    timeout: int
-    deadline: int | None
-
-    def claim(self, topics: tuple[str, ...], now: int) -> Claim:
-        """The claim to make now in some of the topics."""
-        deadline = self.deadline if self.deadline is not None else now + self.timeout
-        return Claim(topics, deadline, self.consumer, self.limit)
-
-
 class _Waiter:
-    __slots__ = ("busy", "future", "missed", "rank", "want")
+    __slots__ = ("busy", "future", "missed", "rank", "selection")
 
-    def __init__(self, want: Want) -> None:
-        self.want = want
-        self.rank = {topic: rank for rank, topic in enumerate(want.topics)}
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self.rank = {topic: rank for rank, topic in enumerate(selection.topics)}
         self.future: asyncio.Future[list[TaskRecord]] = asyncio.get_running_loop().create_future()
         self.busy = False
         self.missed: set[str] = set()  # topics that could not be served because it was busy
@@ -165,7 +149,7 @@ class LongPollQueue:
     # ---- waiting for a task to claim ---------------------------------------------------------------
 
     async def wait(
-        self, want: Want, until: int, watch: Callable[[Callable[[], None] | None], None]
+        self, selection: Selection, until: int, watch: Callable[[Callable[[], None] | None], None]
     ) -> list[TaskRecord]:
         """Claim as soon as something is due; empty when the time is over or the watched peer is gone.
 
@@ -176,11 +160,11 @@ class LongPollQueue:
         """
         if self._closed:
             raise _stopping()
-        waiter = _Waiter(want)
+        waiter = _Waiter(selection)
         if not self._queues:
             self._told = self._engine.watch(True)
         first = []
-        for topic in want.topics:
+        for topic in selection.topics:
             queue = self._queues.setdefault(topic, {})
             if not queue:
                 first.append(topic)
@@ -189,8 +173,8 @@ class LongPollQueue:
         clock = self._clock
         alarm = _Alarm(clock.monotonic, clock.call_at_monotonic, until, waiter.end)
         deadline = None
-        if want.deadline is not None:
-            deadline = _Alarm(clock.now, clock.call_at, want.deadline - 1, waiter.end)
+        if selection.deadline is not None:
+            deadline = _Alarm(clock.now, clock.call_at, selection.deadline - 1, waiter.end)
             self._deadlines.add(deadline)
         watch(waiter.end)
         self.polls += 1
@@ -238,7 +222,7 @@ class LongPollQueue:
         return None
 
     def _leave(self, waiter: _Waiter) -> None:
-        for topic in waiter.want.topics:
+        for topic in waiter.selection.topics:
             queue = self._queues.get(topic)
             if queue is not None:
                 queue.pop(waiter, None)
@@ -356,11 +340,11 @@ class LongPollQueue:
 
     async def _claim(self, waiter: _Waiter, topics: tuple[str, ...]) -> bool:
         now = self._clock.now()
-        if waiter.want.deadline is not None and waiter.want.deadline <= now:
+        if waiter.selection.deadline is not None and waiter.selection.deadline <= now:
             waiter.end()  # the clock was set: the claim would have lapsed before it is made
         try:
             tasks = (
-                [] if waiter.future.done() else await self._engine.claim(waiter.want.claim(topics, now), now)
+                [] if waiter.future.done() else await self._engine.claim(waiter.selection.among(topics), now)
             )
         except RatusError as error:
             if not waiter.future.done():

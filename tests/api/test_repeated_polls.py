@@ -63,12 +63,11 @@ def test_a_poll_is_read_as_if_it_were_the_first(
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsing, "_KEPT_WISHES", 10)
+    monkeypatch.setattr(parsing, "_KEPT_POLLS", 10)
     reader = Reader(SETTINGS)
     for number in range(100):
-        assert reader.poll(b'{"consumer":"%d"}' % number, NO_QUERY, "t", "", NOW).consumer == str(number)
-        assert (
-            reader.poll(b'{"consumer":"%300d"}' % number, NO_QUERY, "t", "", NOW).consumer == f"{number:300}"
-        )
-        assert len(reader._wishes) <= 10
-        assert all(len(body) <= 256 for body in reader._wishes)
+        for body, consumer in ((b"%d" % number, str(number)), (b"%300d" % number, f"{number:300}")):
+            poll = reader.poll(b'{"consumer":"%b"}' % body, NO_QUERY, "t", "", NOW)
+            assert poll.selection.consumer == consumer
+        assert len(reader._polls) <= 10
+        assert all(len(body) <= 256 for body in reader._polls)

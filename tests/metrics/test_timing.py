@@ -8,7 +8,8 @@ import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.core.errors import Conflict, NotFound, ServiceUnavailable
-from ratus.core.records import Claim, TaskRecord
+from ratus.core.records import TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Engine
 from ratus.metrics import Metrics, measure
 from ratus.metrics.timing import OPERATIONS
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 COUNT = "ratus_engine_duration_seconds_count"
 ERRORS = "ratus_engine_errors_total"
-CLAIM = Claim(("t",), 10)
+CLAIM = Selection(("t",), 10)
 
 
 @pytest.fixture

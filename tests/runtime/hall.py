@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.core.clock import MINUTE, SECOND
-from ratus.core.records import Claim, TaskRecord
+from ratus.core.records import TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Engine, Traits
-from ratus.runtime.long_polls import LongPollQueue, Want
+from ratus.runtime.long_polls import LongPollQueue
 from ratus.testing import ManualClock
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class Hall:
     async def claim(self, topic: str = "t", timeout: int = MINUTE) -> TaskRecord:
         """A claim that does not wait."""
         now = self.clock.now()
-        (task,) = await self.engine.claim(Claim((topic,), now + timeout), now)
+        (task,) = await self.engine.claim(Selection((topic,), now + timeout), now)
         return copy.copy(task)
 
     async def state(self, task_id: str) -> int:
@@ -76,13 +77,12 @@ class Hall:
         self, *topics: str, wait: int = 10 * SECOND, limit: int = 1, peer: Peer | None = None, **members: Any
     ) -> asyncio.Task[list[str]]:
         """A request that waits; its task gives the ids that it got."""
-        want = Want(
-            topics or ("t",),
-            **{"consumer": "", "limit": limit, "timeout": MINUTE, "deadline": None, **members},
-        )
+        selection = Selection(topics or ("t",), **{"limit": limit, "timeout": MINUTE, **members})
 
         async def ids() -> list[str]:
-            tasks = await self.long_polls.wait(want, self.clock.monotonic() + wait, (peer or Peer()).watch)
+            tasks = await self.long_polls.wait(
+                selection, self.clock.monotonic() + wait, (peer or Peer()).watch
+            )
             return [task.id for task in tasks]
 
         return self._started(ids())
@@ -126,9 +126,9 @@ class Slow(MemdbEngine):
         for _ in range(self.draw.randrange(4)):
             await asyncio.sleep(0)
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
         await self._pause()
-        tasks = [copy.copy(task) for task in await super().claim(claim, now)]
+        tasks = [copy.copy(task) for task in await super().claim(selection, now)]
         await self._pause()
         return tasks
 

@@ -11,7 +11,8 @@ import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus import Client, Task
-from ratus.core.records import Claim, TaskRecord
+from ratus.core.records import TaskRecord
+from ratus.core.selection import Selection
 from ratus.runtime import gc_tuning
 from ratus.testing import RatusServer
 
@@ -125,7 +126,7 @@ async def test_tasks_are_not_looked_at(kept_short: list[int]) -> None:
     seen = [each for each in gc.get_objects() if type(each) is list and each and type(each[0]) is TaskRecord]
     assert sum(len(each) for each in seen) < 2000
     assert max(kept_short) < 10_000
-    await engine.claim(Claim(("t",), 1, "", 50_000), 200_000)
+    await engine.claim(Selection(("t",), 1, "", 50_000), 200_000)
     trim()
     assert max(kept_short) < 10_000
     seen = [each for each in gc.get_objects() if type(each) is list and each and type(each[0]) is TaskRecord]

@@ -11,7 +11,8 @@ from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.core.clock import MINUTE, SECOND, SystemClock
 from ratus.core.errors import ServiceUnavailable
-from ratus.core.records import ACTIVE, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.records import ACTIVE, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Traits
 from ratus.testing import ManualClock, ManualTimer
 from tests.runtime.hall import Hall, Peer
@@ -43,9 +44,9 @@ async def test_claims_for_requests_that_wait_run_in_the_context_of_none() -> Non
     seen: list[str] = []
 
     class Recording(MemdbEngine):
-        async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+        async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
             seen.append(trace.get())
-            return await super().claim(claim, now)
+            return await super().claim(selection, now)
 
     hall = await Hall(Recording()).open()
     trace.set("the request that waits")
@@ -192,7 +193,7 @@ async def test_a_claim_made_while_somebody_waits_wakes_at_its_end(hall: Hall) ->
     got = hall.wait()
     await hall.settle()
     now = hall.clock.now()
-    await hall.engine.claim_task("1", Claim((), now + 3 * SECOND), now, force=False)
+    await hall.engine.claim_task("1", Selection((), now + 3 * SECOND), now, force=False)
     await hall.engine.upsert([TaskRecord("1", "t", now, now, state=ACTIVE, deadline=now + 2 * SECOND)], now)
     await hall.settle()
     await hall.advance(2 * SECOND - 1)
@@ -402,7 +403,7 @@ async def test_giving_back_leaves_claims_of_others_alone(hall: Hall) -> None:
     claimed = [await hall.claim() for _ in range(3)]
     now = hall.clock.now()
     await hall.engine.release("2", now)
-    await hall.engine.claim_task("2", Claim((), now + MINUTE), now, force=False)
+    await hall.engine.claim_task("2", Selection((), now + MINUTE), now, force=False)
     await hall.engine.delete_task("3")
     await hall.long_polls.give_back(claimed)
     assert (await hall.state("1"), await hall.state("2")) == (PENDING, ACTIVE)
@@ -460,9 +461,9 @@ class Counting(MemdbEngine):
 
     looked = 0
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
-        self.looked += len(claim.topics)
-        return await super().claim(claim, now)
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
+        self.looked += len(selection.topics)
+        return await super().claim(selection, now)
 
 
 async def test_waiting_for_many_topics_looks_at_each_once() -> None:

@@ -19,10 +19,10 @@ from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.sqlite.engine import SqliteEngine
 
 from ratus.core.clock import SECOND, SystemClock
-from ratus.core.records import PENDING, Claim, TaskRecord
+from ratus.core.records import PENDING, TaskRecord
+from ratus.core.selection import Selection
 from ratus.runtime import config
 from ratus.runtime.app import build
-from ratus.runtime.long_polls import Want
 from ratus.runtime.service import Service, StopIncomplete
 from ratus.testing import START
 from tests.metrics.scraping import values_of
@@ -42,8 +42,8 @@ class Held(MemdbEngine):
         self.claiming = asyncio.Event()
         self.was_pending_at_close: bool | None = None
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
-        tasks = await super().claim(claim, now)
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
+        tasks = await super().claim(selection, now)
         self.claiming.set()
         await self.answer.wait()
         return tasks
@@ -84,7 +84,7 @@ async def test_a_claim_under_way_is_given_back_before_the_engine_is_closed() -> 
     await engine.insert([TaskRecord("1", "t", clock.now(), clock.now())], clock.now())
     waiting = asyncio.create_task(
         service.long_polls.wait(
-            Want(("t",), "", 1, SECOND, None), clock.monotonic() + 60 * SECOND, lambda callback: None
+            Selection(("t",), timeout=SECOND), clock.monotonic() + 60 * SECOND, lambda callback: None
         )
     )
     await engine.claiming.wait()

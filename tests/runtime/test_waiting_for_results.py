@@ -15,11 +15,11 @@ from ratus.core.records import (
     ARCHIVED,
     COMPLETED,
     PENDING,
-    Claim,
     CommitRecord,
     RetryPolicy,
     TaskRecord,
 )
+from ratus.core.selection import Selection
 from ratus.engine import Traits
 from tests.runtime.hall import Hall, Peer, Slow
 
@@ -112,7 +112,7 @@ async def test_a_task_done_while_it_is_looked_at_is_noticed() -> None:
 async def test_an_unknown_task_is_not_waited_for(hall: Hall) -> None:
     assert await hall.wait_settled("1") is None
     with pytest.raises(NotFound):
-        await hall.engine.claim_task("1", Claim((), 0), 0, force=True)
+        await hall.engine.claim_task("1", Selection((), 0), 0, force=True)
     await hall.assert_empty()
 
 

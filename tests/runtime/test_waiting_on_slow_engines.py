@@ -12,7 +12,8 @@ from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.core.clock import SECOND
 from ratus.core.errors import ServiceUnavailable
-from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, TaskRecord
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Traits
 from tests.runtime.hall import Hall, Peer, Slow
 
@@ -24,11 +25,11 @@ class Troubled(MemdbEngine):
 
     errors: Sequence[Exception] = ()
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
         if self.errors:
             error, *self.errors = self.errors
             raise error
-        return await super().claim(claim, now)
+        return await super().claim(selection, now)
 
 
 async def test_an_error_of_the_engine_reaches_who_waits() -> None:
@@ -142,11 +143,11 @@ class Database(MemdbEngine):
         super().__init__()
         self.claims = self.under_way = self.most = 0
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
         self.claims += 1
         self.under_way += 1
         self.most = max(self.most, self.under_way)
-        tasks = await super().claim(claim, now)
+        tasks = await super().claim(selection, now)
         for _ in range(3):
             await asyncio.sleep(0)
         self.under_way -= 1
@@ -196,8 +197,8 @@ class Held(MemdbEngine):
         self.answer = asyncio.Event()
         self.held = False
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
-        tasks = await super().claim(claim, now)
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
+        tasks = await super().claim(selection, now)
         if not self.held:
             self.held = True
             await self.answer.wait()

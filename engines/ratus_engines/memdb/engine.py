@@ -20,13 +20,13 @@ from ratus.core.records import (
     ACTIVE,
     COMPLETED,
     MAX_PAGE_BYTES,
-    Claim,
     CommitRecord,
     TaskPage,
     TaskQuery,
     TaskRecord,
     TopicInfo,
 )
+from ratus.core.selection import Selection
 from ratus.core.transitions import Change, ClaimById, Command, Extend, RetryDefaults
 from ratus.engine import CLAIM_CHORES, LARGE_BATCH, Engine, EngineMetric, Health, Traits
 from ratus_engines.memdb.by_id import ById
@@ -304,25 +304,28 @@ class MemdbEngine(Engine):
 
     # ---- claims ----------------------------------------------------------------------------------
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
         self._check_open()
         while True:
-            claimed, all_done = self._claim(claim, now)
+            claimed, all_done = self._claim(selection, now)
             if claimed or all_done:
                 return claimed
             # Nothing is due yet but there is more to take care of, behind which something may be.
             await asyncio.sleep(0)
             self._check_open()
 
-    def _claim(self, claim: Claim, now: int) -> tuple[list[TaskRecord], bool]:
+    def _claim(self, selection: Selection, now: int) -> tuple[list[TaskRecord], bool]:
         """Claim what is due; and whether all that lapsed or expired before it was taken care of."""
         if now > self._latest:
             self._latest = now
         claimed: list[TaskRecord] = []
         size, chores = 0, CLAIM_CHORES
         # One change serves the whole batch; only the nonce differs.
-        change = transitions.claim(consumer=claim.consumer, nonce="", deadline=claim.deadline, now=now)
-        for name in claim.topics:
+        deadline = selection.deadline
+        if deadline is None:
+            deadline = selection.deadline_at(now)
+        change = transitions.claim(consumer=selection.consumer, nonce="", deadline=deadline, now=now)
+        for name in selection.topics:
             topic = self._topics.get(name)
             if topic is None or topic.paused:
                 continue
@@ -342,12 +345,12 @@ class MemdbEngine(Engine):
                     return claimed, True
                 change.set["nonce"] = self.nonces()
                 claimed.append(self._change(task, change, now))
-                if len(claimed) == claim.limit:
+                if len(claimed) == selection.limit:
                     return claimed, True
         return claimed, chores > 0
 
-    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
-        command = ClaimById(self.nonces(), claim.deadline, claim.consumer, force)
+    async def claim_task(self, task_id: str, selection: Selection, now: int, *, force: bool) -> TaskRecord:
+        command = ClaimById(self.nonces(), selection.deadline_at(now), selection.consumer, force)
         return self._carry_out(task_id, command, now)
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:

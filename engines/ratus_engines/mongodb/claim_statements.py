@@ -16,7 +16,8 @@ from msgspec import Struct
 from pymongo import ReturnDocument
 
 from ratus.core import transitions
-from ratus.core.records import Claim, TaskRecord
+from ratus.core.records import TaskRecord
+from ratus.core.selection import Selection
 from ratus.core.transitions import Change
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import ATTEMPTS, BATCH, busy
@@ -37,13 +38,13 @@ class Aim(Struct, frozen=True, gc=False):
     """A task to be claimed, for whom and when."""
 
     task_id: str
-    claim: Claim
+    selection: Selection
     now: int
 
     @property
     def size(self) -> int:
         """Bytes that it takes in an update at the most: the id twice, the consumer, and the rest."""
-        return 4 * (2 * len(self.task_id) + len(self.claim.consumer)) + 500
+        return 4 * (2 * len(self.task_id) + len(self.selection.consumer)) + 500
 
 
 class ClaimStatements:
@@ -68,14 +69,14 @@ class ClaimStatements:
 
     # ---- one -------------------------------------------------------------------------------------
 
-    async def one(self, condition: Document, claim: Claim, now: int) -> TaskRecord | None:
+    async def one(self, condition: Document, selection: Selection, now: int) -> TaskRecord | None:
         """Claim the first task for which the condition (of `Due`, or a part of it) holds."""
         topic: str = condition["topic"]
 
         async def atomic(nonce: str) -> TaskRecord | None:
             found = await self._deployment.tasks.find_one_and_update(
                 condition,
-                _update(claim, nonce, now),
+                _update(selection, nonce, now),
                 sort=indexes.CLAIM_ORDER,
                 return_document=ReturnDocument.AFTER,
                 hint=self._hint(condition),
@@ -84,7 +85,7 @@ class ClaimStatements:
 
         async def optimistic(nonce: str) -> TaskRecord | None:
             async with self._topics.lock(topic):
-                return await self._one_optimistically(condition, claim, now, nonce)
+                return await self._one_optimistically(condition, selection, now, nonce)
 
         async def claim_under(nonce: str) -> TaskRecord | None:
             return await self._fallbacks.run(POLL, lambda: atomic(nonce), lambda: optimistic(nonce))
@@ -114,7 +115,7 @@ class ClaimStatements:
         raise AssertionError("the second try returns or raises")
 
     async def _one_optimistically(
-        self, condition: Document, claim: Claim, now: int, nonce: str
+        self, condition: Document, selection: Selection, now: int, nonce: str
     ) -> TaskRecord | None:
         for attempt in range(ATTEMPTS):
             # Whoever was too late looks a little further, at random, or all would go for the same one again.
@@ -130,7 +131,7 @@ class ClaimStatements:
             candidate = random.choice(candidates)
             found = await self._deployment.tasks.find_one_and_update(
                 {**condition, "_id": candidate["_id"], "nonce": candidate.get("nonce")},
-                _update(claim, nonce, now),
+                _update(selection, nonce, now),
                 return_document=ReturnDocument.AFTER,
                 hint="_id_",
             )
@@ -187,15 +188,17 @@ def _parts(nonces: Mapping[str, Aim]) -> Iterator[dict[str, Change]]:
         if part and (size > _MOST_BYTES or len(part) == BATCH):
             yield part
             part, size = {}, aim.size
-        part[aim.task_id] = _change(aim.claim, nonce, aim.now)
+        part[aim.task_id] = _change(aim.selection, nonce, aim.now)
     yield part
 
 
-def _change(claim: Claim, nonce: str, now: int) -> Change:
-    return transitions.claim(consumer=claim.consumer, nonce=nonce, deadline=claim.deadline, now=now)
+def _change(selection: Selection, nonce: str, now: int) -> Change:
+    return transitions.claim(
+        consumer=selection.consumer, nonce=nonce, deadline=selection.deadline_at(now), now=now
+    )
 
 
-def _update(claim: Claim, nonce: str, now: int) -> Document:
-    changes = update(_change(claim, nonce, now))
+def _update(selection: Selection, nonce: str, now: int) -> Document:
+    changes = update(_change(selection, nonce, now))
     assert isinstance(changes, dict), "a claim adds an attempt"
     return changes

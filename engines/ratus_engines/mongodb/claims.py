@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ratus.core import transitions
-from ratus.core.records import MAX_PAGE_BYTES, Claim, TaskRecord
+from ratus.core.records import MAX_PAGE_BYTES, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import CLAIM_CHORES
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.bulk_operations import BulkOperations
@@ -47,13 +48,13 @@ class Claims:
         self._due = due
         self._combiner = Combiner(deployment, steps, lost, due)
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
-        """Up to ``claim.limit`` due tasks of the topics, in their order."""
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
+        """Up to ``selection.limit`` due tasks of the topics, in their order."""
         claimed: list[TaskRecord] = []
         try:
-            for topic in dict.fromkeys(claim.topics):
-                await self._claim_in(topic, claim, now, claimed)
-                if len(claimed) >= claim.limit or _weight(claimed) >= MAX_PAGE_BYTES:
+            for topic in dict.fromkeys(selection.topics):
+                await self._claim_in(topic, selection, now, claimed)
+                if len(claimed) >= selection.limit or _weight(claimed) >= MAX_PAGE_BYTES:
                     break
         except BaseException:
             # Whoever asked is told of the error and not of these.
@@ -62,7 +63,7 @@ class Claims:
             raise
         return claimed
 
-    async def _claim_in(self, topic: str, claim: Claim, now: int, claimed: list[TaskRecord]) -> None:
+    async def _claim_in(self, topic: str, selection: Selection, now: int, claimed: list[TaskRecord]) -> None:
         view = self._topics.known(topic, now)
         believed = view is not None
         if view is None or view.deadline <= now or view.expiry <= now:
@@ -70,7 +71,7 @@ class Claims:
         before = len(claimed)
         while True:
             if not view.paused:
-                await self._take(topic, view, claim, now, claimed)
+                await self._take(topic, view, selection, now, claimed)
             if not believed or len(claimed) > before:
                 return
             # Nothing is due as far as was known a moment ago: is it so?
@@ -90,9 +91,11 @@ class Claims:
             await self._bulk.expire(now, topic=topic, most=CLAIM_CHORES)
             return await self._topics.read(topic, now)
 
-    async def _take(self, topic: str, view: View, claim: Claim, now: int, claimed: list[TaskRecord]) -> None:
+    async def _take(
+        self, topic: str, view: View, selection: Selection, now: int, claimed: list[TaskRecord]
+    ) -> None:
         condition = self._due.condition(topic, now)
-        count = claim.limit - len(claimed)
+        count = selection.limit - len(claimed)
         if view.expiry <= now:
             ids = await self._behind_expired(condition, now, count)
             if not ids:
@@ -101,9 +104,9 @@ class Claims:
         tasks: list[TaskRecord] | None = None
         if count > 1:
             async with self._topics.lock(topic):
-                tasks = await self._batch(condition, claim, now, count, MAX_PAGE_BYTES - _weight(claimed))
+                tasks = await self._batch(condition, selection, now, count, MAX_PAGE_BYTES - _weight(claimed))
         if tasks is None:
-            task = await self._one(condition, claim, now)
+            task = await self._one(condition, selection, now)
             tasks = [] if task is None else [task]
         if tasks:
             # Cut to what a date holds, as the database has it.
@@ -125,16 +128,16 @@ class Claims:
         ids = [task.id for task in map(record, tasks) if not transitions.has_expired(task, now)]
         return ids[:count]
 
-    async def _one(self, condition: Document, claim: Claim, now: int) -> TaskRecord | None:
+    async def _one(self, condition: Document, selection: Selection, now: int) -> TaskRecord | None:
         async def alone() -> TaskRecord | None:
-            return await self._steps.one(condition, claim, now)
+            return await self._steps.one(condition, selection, now)
 
         if "_id" in condition:
             return await alone()
-        return await self._combiner.claim(condition["topic"], claim, now, alone)
+        return await self._combiner.claim(condition["topic"], selection, now, alone)
 
     async def _batch(
-        self, condition: Document, claim: Claim, now: int, count: int, room: int
+        self, condition: Document, selection: Selection, now: int, count: int, room: int
     ) -> list[TaskRecord] | None:
         """Claim up to so many tasks and bytes; ``None`` when others were quicker again and again, which they
         cannot be where one task is claimed in a single step.
@@ -162,7 +165,7 @@ class Claims:
                     await pace.spend(0)
             if ids:
                 tasks = await self._steps.several(
-                    condition["topic"], [Aim(task_id, claim, now) for task_id in ids]
+                    condition["topic"], [Aim(task_id, selection, now) for task_id in ids]
                 )
                 claimed += [tasks[task_id] for task_id in ids if task_id in tasks]
             if room < 0 or not ids or len(claimed) == count:

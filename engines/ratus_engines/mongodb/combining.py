@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from bson.errors import InvalidDocument
 from pymongo.errors import PyMongoError
 
-from ratus.core.records import Claim, TaskRecord
+from ratus.core.records import TaskRecord
+from ratus.core.selection import Selection
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.claim_statements import Aim, ClaimStatements
 from ratus_engines.mongodb.deployment import Deployment, background
@@ -39,10 +40,10 @@ _MANY = 128
 class _Caller:
     """One who waits for a task. ``alone`` claims one for it in a step of its own."""
 
-    __slots__ = ("alone", "claim", "future", "now")
+    __slots__ = ("alone", "future", "now", "selection")
 
-    def __init__(self, claim: Claim, now: int, alone: SingleClaim) -> None:
-        self.claim = claim
+    def __init__(self, selection: Selection, now: int, alone: SingleClaim) -> None:
+        self.selection = selection
         self.now = now
         self.alone = alone
         self.future: asyncio.Future[TaskRecord | None] = asyncio.get_running_loop().create_future()
@@ -62,11 +63,13 @@ class Combiner:
         self._waiting: dict[str, list[_Caller]] = {}
         self._serving: set[asyncio.Task[None]] = set()
 
-    async def claim(self, topic: str, claim: Claim, now: int, alone: SingleClaim) -> TaskRecord | None:
+    async def claim(
+        self, topic: str, selection: Selection, now: int, alone: SingleClaim
+    ) -> TaskRecord | None:
         """The next due task of the topic. ``alone`` claims it in a step of its own."""
         waiting = self._waiting.get(topic)
         if waiting is not None:
-            caller = _Caller(claim, now, alone)
+            caller = _Caller(selection, now, alone)
             waiting.append(caller)
             return await caller.future
         self._waiting[topic] = []
@@ -118,7 +121,7 @@ class Combiner:
         for caller in callers:
             at = next((n for n, each in enumerate(candidates) if self._due.is_due(each, caller.now)), None)
             if at is not None:
-                aims.append(Aim(candidates.pop(at)["_id"], caller.claim, caller.now))
+                aims.append(Aim(candidates.pop(at)["_id"], caller.selection, caller.now))
                 aiming.append(caller)
             elif are_all:
                 self._answer(caller, None)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Collection, Sequence
 from ratus.core import transitions
 from ratus.core.errors import NotFound, RatusError, ServiceUnavailable
 from ratus.core.records import (
-    Claim,
     CommitRecord,
     TaskPage,
     TaskQuery,
     TaskRecord,
     TopicInfo,
 )
+from ratus.core.selection import Selection
 from ratus.core.transitions import Change, ClaimById, RetryDefaults
 from ratus.engine import Engine, Health, Traits
 from ratus_engines.mongodb import lists, surveys
@@ -164,21 +164,21 @@ class MongodbEngine(Engine):
 
     # ---- claims ----------------------------------------------------------------------------------
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
         await self._ready(now)
         tasks: list[TaskRecord] = []
         try:
             with self._deployment.limited():
-                tasks = await self._claims.claim(claim, now)
+                tasks = await self._claims.claim(selection, now)
         except BaseException:
             for task in tasks:  # the caller went away at the last moment
                 self._lost.give_back([task.nonce], task_id=task.id)
             raise
         return tasks
 
-    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
+    async def claim_task(self, task_id: str, selection: Selection, now: int, *, force: bool) -> TaskRecord:
         await self._ready(now)
-        command = ClaimById(self.nonces(), claim.deadline, claim.consumer, force)
+        command = ClaimById(self.nonces(), selection.deadline_at(now), selection.consumer, force)
         try:
             with self._deployment.limited():
                 task = await self._claim_by_id(task_id, command, now)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ratus.core import transitions
-from ratus.core.records import MAX_PAGE_BYTES, Claim, TaskRecord
+from ratus.core.records import MAX_PAGE_BYTES, TaskRecord
+from ratus.core.selection import Selection
 from ratus.core.transitions import RetryDefaults
 from ratus.engine import CLAIM_CHORES
 from ratus_engines.sqlite import statements
@@ -48,26 +49,29 @@ class Claims:
         self._due: dict[str, _DueTasks] = {}
         self._first_deadlines: dict[str, int | None] = {}
 
-    def serve(self, requests: Sequence[tuple[Claim, int]]) -> list[list[TaskRecord] | None]:
-        """The claims of each request, in order; each is a `Claim` and the time. ``None`` where so much had
-        expired before anything that is due that the request has to be made again."""
+    def serve(self, requests: Sequence[tuple[Selection, int]]) -> list[list[TaskRecord] | None]:
+        """The claims of each request, in order; each is a `Selection` and the time.
+
+        ``None`` where so much had expired before anything that is due that the request has to be made again.
+        """
         wanted: dict[str, int] = {}
         latest = 0
-        for claim, now in requests:
+        for selection, now in requests:
             latest = max(latest, now)
-            for name in claim.topics:
-                wanted[name] = wanted.get(name, 0) + claim.limit
+            for name in selection.topics:
+                wanted[name] = wanted.get(name, 0) + selection.limit
         for name, count in wanted.items():
             topic = self._transaction.topic(name)
             if topic.number and not topic.paused:
                 self._due[name] = _DueTasks(self._transaction, topic, latest, min(count, MOST_AHEAD))
-        return [self._claim(claim, now) for claim, now in requests]
+        return [self._claim(selection, now) for selection, now in requests]
 
-    def _claim(self, claim: Claim, now: int) -> list[TaskRecord] | None:
+    def _claim(self, selection: Selection, now: int) -> list[TaskRecord] | None:
         transaction = self._transaction
         claimed: list[TaskRecord] = []
         size = expired = 0
-        for name in claim.topics:
+        deadline = selection.deadline_at(now)
+        for name in selection.topics:
             due = self._due.get(name)
             if due is None:
                 continue
@@ -84,13 +88,13 @@ class Claims:
                     due.put_back(task)
                     return claimed
                 change = transitions.claim(
-                    consumer=claim.consumer, nonce=self._nonces(), deadline=claim.deadline, now=now
+                    consumer=selection.consumer, nonce=self._nonces(), deadline=deadline, now=now
                 )
                 claimed.append(transaction.change(task, change))
                 first = self._first_deadlines[name]
-                if first is None or claim.deadline < first:
-                    self._first_deadlines[name] = claim.deadline
-                if len(claimed) == claim.limit:
+                if first is None or deadline < first:
+                    self._first_deadlines[name] = deadline
+                if len(claimed) == selection.limit:
                     return claimed
         return claimed
 

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 from ratus.core.errors import BadRequest, RatusError, ServiceUnavailable
 from ratus.core.records import (
     MAX_PAGE_BYTES,
-    Claim,
     CommitRecord,
     TaskPage,
     TaskQuery,
     TaskRecord,
     TopicInfo,
 )
+from ratus.core.selection import Selection
 from ratus.core.transitions import RetryDefaults
 from ratus.engine import Engine, Health, Traits
 from ratus_engines.sqlite import queries
@@ -251,18 +251,18 @@ class SqliteEngine(Engine):
 
     # ---- claims ----------------------------------------------------------------------------------
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
         await self._see(now)
         while True:
             claimed: list[TaskRecord] | None = await self._write_together(
-                4, self._grouped.claim, claim, now, weight=claim.limit, undo=self._give_back
+                4, self._grouped.claim, selection, now, weight=selection.limit, undo=self._give_back
             )
             if claimed is not None:
                 return claimed
 
-    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
+    async def claim_task(self, task_id: str, selection: Selection, now: int, *, force: bool) -> TaskRecord:
         return await self._write(
-            self._single.claim_task, task_id, claim, now, force, undo=lambda task: self._give_back([task])
+            self._single.claim_task, task_id, selection, now, force, undo=lambda task: self._give_back([task])
         )
 
     def _give_back(self, tasks: Iterable[TaskRecord] | None) -> None:

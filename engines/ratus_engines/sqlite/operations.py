@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 from ratus.core import transitions
 from ratus.core.errors import Conflict, NotFound, RatusError
-from ratus.core.records import ACTIVE, Claim, CommitRecord, TaskRecord
+from ratus.core.records import ACTIVE, CommitRecord, TaskRecord
+from ratus.core.selection import Selection
 from ratus.core.transitions import ClaimById, Command, Extend, RetryDefaults
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.claims import Claims
@@ -114,7 +115,7 @@ class GroupedWrites:
         return answers
 
     def claim(
-        self, transaction: Transaction, requests: Sequence[tuple[Claim, int]]
+        self, transaction: Transaction, requests: Sequence[tuple[Selection, int]]
     ) -> list[list[TaskRecord] | None]:
         return Claims(transaction, self._retry, self._random, self._nonces).serve(requests)
 
@@ -133,9 +134,9 @@ class SingleWrites:
         return self._delete(transaction, transaction.read(_PLACE, (task_id,))) > 0
 
     def claim_task(
-        self, transaction: Transaction, task_id: str, claim: Claim, now: int, force: bool
+        self, transaction: Transaction, task_id: str, selection: Selection, now: int, force: bool
     ) -> TaskRecord:
-        command = ClaimById(self._nonces(), claim.deadline, claim.consumer, force)
+        command = ClaimById(self._nonces(), selection.deadline_at(now), selection.consumer, force)
         return self._carry_out(transaction, task_id, command, now)
 
     def extend(

@@ -18,13 +18,13 @@ from ratus.core.records import (
     COMPLETED,
     MAX_PAGE_BYTES,
     PENDING,
-    Claim,
     CommitRecord,
     TaskPage,
     TaskQuery,
     TaskRecord,
     TopicInfo,
 )
+from ratus.core.selection import Selection
 from ratus.core.transitions import (
     Change,
     ClaimById,
@@ -258,12 +258,12 @@ class JournalEngine(Engine):
 
     # ---- claims ----------------------------------------------------------------------------------
 
-    async def claim(self, claim: Claim, now: int) -> list[TaskRecord]:
+    async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
         self._now = now
         step = Step()
         claimed: list[TaskRecord] = []
         size = 0
-        for topic in dict.fromkeys(claim.topics):
+        for topic in dict.fromkeys(selection.topics):
             if topic in self._paused:
                 continue
             pending = self._of(topic, PENDING)
@@ -276,7 +276,7 @@ class JournalEngine(Engine):
                         self._due.add(task.id)
             pending.sort(key=lambda task: (-task.priority, task.scheduled, task.sequence))
             for task in pending:
-                if len(claimed) == claim.limit:
+                if len(claimed) == selection.limit:
                     break
                 if not self._is_due(task, now):
                     continue
@@ -286,15 +286,15 @@ class JournalEngine(Engine):
                 size += task.weight()
                 if claimed and size > MAX_PAGE_BYTES:
                     break
-                claimed.append(step.change(task, self._decide(task, self._command(claim), now)))
+                claimed.append(step.change(task, self._decide(task, self._command(selection, now), now)))
         self._take(step)
         return claimed
 
-    def _command(self, claim: Claim, force: bool = False) -> ClaimById:
-        return ClaimById(self.nonces(), claim.deadline, claim.consumer, force)
+    def _command(self, selection: Selection, now: int, force: bool = False) -> ClaimById:
+        return ClaimById(self.nonces(), selection.deadline_at(now), selection.consumer, force)
 
-    async def claim_task(self, task_id: str, claim: Claim, now: int, *, force: bool) -> TaskRecord:
-        return self._carry_out(task_id, self._command(claim, force), now)
+    async def claim_task(self, task_id: str, selection: Selection, now: int, *, force: bool) -> TaskRecord:
+        return self._carry_out(task_id, self._command(selection, now, force), now)
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
         return self._carry_out(task_id, Extend(nonce, deadline), now)

@@ -7,10 +7,10 @@ from ratus.api.call import Answer, Call, ClientDisconnected
 from ratus.api.parsing import Poll, Reader
 from ratus.core.clock import SECOND, Clock
 from ratus.core.errors import Conflict, NotFound
-from ratus.core.records import ACTIVE, Claim, TaskQuery, TaskRecord
+from ratus.core.records import ACTIVE, TaskQuery, TaskRecord
 from ratus.engine import Engine
 from ratus.metrics import Metrics
-from ratus.runtime.long_polls import LongPollQueue, Want
+from ratus.runtime.long_polls import LongPollQueue
 
 
 class PromiseHandlers:
@@ -77,26 +77,24 @@ class PromiseHandlers:
         """Claim what is due, or wait for it. Who waits stands behind those who waited before."""
         if call.connection.disconnected:
             raise ClientDisconnected()
+        selection = poll.selection
         tasks: list[TaskRecord] = []
         until = self._clock.monotonic() + poll.wait if poll.wait else 0
-        if not poll.wait or self._long_polls.is_empty(poll.topics):
-            claim = Claim(poll.topics, poll.deadline_at(call.now), poll.consumer, poll.limit or 1)
-            tasks = await self._engine.claim(claim, call.now)
+        if not poll.wait or self._long_polls.is_empty(selection.topics):
+            tasks = await self._engine.claim(selection, call.now)
         if not tasks and poll.wait and not call.connection.pipelined:
-            want = Want(poll.topics, poll.consumer, poll.limit or 1, poll.timeout, poll.deadline)
-            tasks = await self._long_polls.wait(want, until, call.connection.watch)
+            tasks = await self._long_polls.wait(selection, until, call.connection.watch)
         if not tasks:
             raise NotFound()
         for task in tasks:
             self._count_consumed(task)
-        body = serializing.task(tasks[0]) if poll.limit is None else serializing.tasks(tasks)
+        body = serializing.tasks(tasks) if poll.listed else serializing.task(tasks[0])
         return Answer(200, body, claimed=tuple(tasks))
 
     async def _claim_one(self, call: Call, poll: Poll, *, force: bool) -> Answer:
         if call.connection.disconnected:
             raise ClientDisconnected()
-        claim = Claim(poll.topics, poll.deadline_at(call.now), poll.consumer)
-        task = await self._engine.claim_task(poll.task_id, claim, call.now, force=force)
+        task = await self._engine.claim_task(poll.task_id, poll.selection, call.now, force=force)
         self._count_consumed(task)
         return Answer(200, serializing.task(task), claimed=(task,))
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ratus.core.errors import RatusError
-from ratus.core.records import Claim, CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.records import CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.selection import Selection
 from ratus.core.transitions import Event
 from ratus.engine import Engine
 from ratus.testing import START
@@ -117,8 +118,8 @@ class Harness:
         self, *topics: str, limit: int = 1, consumer: str = "", timeout: int = 10 * MINUTE
     ) -> list[TaskRecord]:
         """Claim what is due, in the topic ``t`` unless others are given."""
-        claim = Claim(topics or ("t",), self.now + timeout, consumer, limit)
-        return [copy.copy(task) for task in await self.engine.claim(claim, self.now)]
+        selection = Selection(topics or ("t",), self.now + timeout, consumer, limit)
+        return [copy.copy(task) for task in await self.engine.claim(selection, self.now)]
 
     async def claim_ids(self, *topics: str, limit: int = 1000) -> list[str]:
         return [task.id for task in await self.claim(*topics, limit=limit)]
@@ -131,8 +132,8 @@ class Harness:
     async def claim_task(
         self, task_id: str, *, force: bool = False, consumer: str = "", timeout: int = 10 * MINUTE
     ) -> TaskRecord:
-        claim = Claim((), self.now + timeout, consumer)
-        return copy.copy(await self.engine.claim_task(task_id, claim, self.now, force=force))
+        selection = Selection((), self.now + timeout, consumer)
+        return copy.copy(await self.engine.claim_task(task_id, selection, self.now, force=force))
 
     async def commit(self, task_id: str, nonce: str = "", **members: Any) -> TaskRecord:
         """Commit; raises what the engine answers for this one commit."""

@@ -12,7 +12,8 @@ from random import Random
 from typing import Any
 
 from ratus.core.errors import RatusError
-from ratus.core.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.records import CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.selection import Selection
 from ratus.core.transitions import RetryDefaults
 from ratus.engine import Engine
 from ratus.engine.testkit.contract.rare_members import with_all
@@ -176,13 +177,13 @@ class RandomMachine:
 
     async def _claim(self) -> None:
         topics = tuple(self._one(TOPICS) for _ in range(self._one((1, 1, 2, 3))))
-        claim = Claim(topics, self._time(1, 6), self._one(CONSUMERS), self._one((1, 1, 2, 20)))
-        self._record("claim", claim)
-        expected = self.model.due(topics, self.now)[: claim.limit]
-        tasks = [copy.copy(task) for task in await self.engine.claim(claim, self.now)]
+        selection = Selection(topics, self._time(1, 6), self._one(CONSUMERS), self._one((1, 1, 2, 20)))
+        self._record("claim", selection)
+        expected = self.model.due(topics, self.now)[: selection.limit]
+        tasks = [copy.copy(task) for task in await self.engine.claim(selection, self.now)]
         assert [task.id for task in tasks] == expected
         for task in tasks:
-            self._took(task, claim)
+            self._took(task, selection)
         # How much a claim does beside its task (which topics it reaches, how many expired tasks it meets)
         # is the engine's business.
         await self.engine.recover(self.now)
@@ -190,13 +191,15 @@ class RandomMachine:
         self.model.recover(self.now)
         self.model.expire(self.now)
 
-    def _took(self, task: TaskRecord, claim: Claim) -> None:
+    def _took(self, task: TaskRecord, selection: Selection) -> None:
         assert task.nonce not in self.nonces
         assert len(task.nonce) == 16
         self.nonces.add(task.nonce)
         self.claims.append((task.id, task.nonce))
         del self.claims[:-20]
-        expected = self.model.claim(task.id, task.nonce, claim.consumer, claim.deadline, self.now)
+        expected = self.model.claim(
+            task.id, task.nonce, selection.consumer, selection.deadline_at(self.now), self.now
+        )
         assert members(task) == seen(expected)
 
     async def _claim_task(self) -> None:
@@ -204,8 +207,8 @@ class RandomMachine:
         expired = [name for name, task in self.model.tasks.items() if self.model.expired(task, self.now)]
         task_id = self._one(expired if expired and self._rarely() else IDS)
         force = self._one((False, True))
-        claim = Claim((), self._time(1, 6), self._one(CONSUMERS))
-        self._record("claim", task_id, force, claim)
+        selection = Selection((), self._time(1, 6), self._one(CONSUMERS))
+        self._record("claim", task_id, force, selection)
         task = self.model.tasks.get(task_id)
         refusal = ""
         if task is None:
@@ -215,12 +218,12 @@ class RandomMachine:
         elif self.model.expired(task, self.now):
             task.update(state=3, outcome="expired")
             self.model.events[task["topic"], "DEAD_EXPIRED"] += 1
-        answer = await attempt(self.engine.claim_task(task_id, claim, self.now, force=force))
+        answer = await attempt(self.engine.claim_task(task_id, selection, self.now, force=force))
         if isinstance(answer, RatusError):
             assert type(answer).__name__ == refusal
         else:
             assert not refusal
-            self._took(copy.copy(answer), claim)
+            self._took(copy.copy(answer), selection)
 
     async def _commit(self) -> None:
         commits = []

@@ -16,7 +16,8 @@ from operator import attrgetter
 from pathlib import Path
 
 from ratus.core.errors import RatusError
-from ratus.core.records import Claim, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.records import CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine.testkit.base import EngineTests
 from ratus.testing import START
 
@@ -50,7 +51,7 @@ async def write(tests: EngineTests, folder: Path) -> None:
             report("inserted", ids[3])
             claims = {}
             for _ in range(3):
-                (task,) = await engine.claim(Claim(("t",), START + 1_000_000), START)
+                (task,) = await engine.claim(Selection(("t",), START + 1_000_000), START)
                 claims[task.id] = task.nonce
                 report("claimed", task.id, task.nonce) if task.id != ids[2] else None
             done, failed = await engine.commit(

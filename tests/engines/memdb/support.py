@@ -8,7 +8,8 @@ from typing import Any
 
 from ratus_engines.memdb.engine import MemdbEngine
 
-from ratus.core.records import Claim, CommitRecord, RetryPolicy, TaskQuery, TaskRecord
+from ratus.core.records import CommitRecord, RetryPolicy, TaskQuery, TaskRecord
+from ratus.core.selection import Selection
 from ratus.testing import START
 
 MINUTE = 60_000_000
@@ -65,7 +66,7 @@ async def small(path: Path) -> bytes:
     policy = RetryPolicy(max_attempts=2, backoff="linear", delay=1, max_delay=2, jitter=0.5)
     await engine.insert([task("1", payload=b'{"a":1}', retry=policy, expires=START + MINUTE)], START)
     await engine.insert([task("2", "\u00e9", priority=-9), task("3"), task("4")], START)
-    await engine.claim(Claim(("t",), START + MINUTE, "me"), START)
+    await engine.claim(Selection(("t",), START + MINUTE, "me"), START)
     await engine.commit([CommitRecord("3"), CommitRecord("4", error="boom")], START)
     await engine.set_paused("paused", True)
     await engine.close(START)

@@ -12,7 +12,8 @@ from ratus_engines.memdb import listing
 from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.memdb.listing import SLICE
 
-from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, TaskQuery
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, TaskQuery
+from ratus.core.selection import Selection
 from ratus.testing import START
 from tests.engines.memdb.support import MINUTE, opened, task, tasks_of
 
@@ -50,7 +51,7 @@ async def test_payloads_and_results_are_kept_to_the_byte() -> None:
 async def test_what_was_due_stays_due_when_the_clock_is_set_back() -> None:
     engine = await opened()
     await engine.insert([task("1"), task("2")], START)
-    assert [t.id for t in await engine.claim(Claim(("t",), START, limit=2), START - MINUTE)] == ["1", "2"]
+    assert [t.id for t in await engine.claim(Selection(("t",), START, limit=2), START - MINUTE)] == ["1", "2"]
 
 
 async def test_an_answer_holds_at_least_one_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,8 +63,8 @@ async def test_an_answer_holds_at_least_one_task(monkeypatch: pytest.MonkeyPatch
     assert [found.id for found in page.tasks] == ["1"]
     page = await engine.list_tasks(TaskQuery("t", 10, after=page.next))
     assert [found.id for found in page.tasks] == ["2"]
-    assert len(await engine.claim(Claim(("t",), START + MINUTE, limit=10), START)) == 1
-    assert len(await engine.claim(Claim(("t",), START + MINUTE, limit=10), START)) == 1
+    assert len(await engine.claim(Selection(("t",), START + MINUTE, limit=10), START)) == 1
+    assert len(await engine.claim(Selection(("t",), START + MINUTE, limit=10), START)) == 1
 
 
 LONG: dict[str, tuple[int, Callable[[MemdbEngine], Awaitable[Any]]]] = {
@@ -113,7 +114,7 @@ async def test_a_claim_made_while_the_others_are_released_is_kept() -> None:
     await asyncio.sleep(0)
     claims = {}
     while not work.done():
-        for claimed in await engine.claim(Claim(("t",), START + MINUTE, "me", 50), START):
+        for claimed in await engine.claim(Selection(("t",), START + MINUTE, "me", 50), START):
             claims[claimed.id] = claimed.nonce
         await asyncio.sleep(0)
     assert await work == MANY
@@ -167,7 +168,7 @@ async def test_one_claim_over_many_topics_takes_care_of_a_thousand_tasks_a_step(
 
     busy = asyncio.ensure_future(others())
     await asyncio.sleep(0)
-    assert await engine.claim(Claim(topics, START + MINUTE), START) == []
+    assert await engine.claim(Selection(topics, START + MINUTE), START) == []
     busy.cancel()
     assert steps >= 2
 

@@ -20,7 +20,8 @@ from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.memdb.snapshot import FORMAT, FRAME, FRAME_BYTES
 
 from ratus.core.errors import StartupError
-from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.selection import Selection
 from ratus.core.times import MAX_TIME, MIN_TIME
 from ratus.testing import START
 from tests.engines.memdb.support import MINUTE, files, kill_all, opened, small, task, tasks_of, version
@@ -105,7 +106,7 @@ async def test_more_tasks_than_fit_a_frame(path: Path) -> None:
     await engine.close(START)
     again = await opened(path)
     assert [found.id for found in await tasks_of(again)] == ids[1:]
-    assert len(await again.claim(Claim(("t",), START + MINUTE, limit=len(ids)), START)) == len(ids) - 1
+    assert len(await again.claim(Selection(("t",), START + MINUTE, limit=len(ids)), START)) == len(ids) - 1
 
 
 async def test_numbers_of_deleted_tasks_are_not_given_again(path: Path) -> None:
@@ -161,7 +162,7 @@ async def test_it_is_written_once_an_interval_and_only_when_something_changed(pa
     first = version(path)
     await engine.maintain(START + 100 * MINUTE)
     assert version(path) == first
-    await engine.claim(Claim(("t",), START + MINUTE), START)
+    await engine.claim(Selection(("t",), START + MINUTE), START)
     await engine.maintain(START + 10 * MINUTE - 1)
     assert version(path) == first
     await engine.maintain(START + 10 * MINUTE)
@@ -243,7 +244,7 @@ async def test_a_full_disk_is_told_and_overcome(path: Path, caplog: pytest.LogCa
     assert os.strerror(errno.ENOSPC) in health.detail
     assert path.read_bytes() == before
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert await engine.claim(Claim(("t",), START + MINUTE), START)
+    assert await engine.claim(Selection(("t",), START + MINUTE), START)
 
     fill_disk(path)
     await engine.maintain(START + 10 * MINUTE + 1)  # tried again with every round, not once an interval
@@ -398,7 +399,7 @@ async def test_a_task_that_lives_throughout_a_save_is_in_it_once(path: Path, see
             elif what == 2:
                 await engine.upsert([task(name, "topic 9", state=COMPLETED)], START)
             elif what == 3:
-                await engine.claim(Claim(("topic 0", "topic 1"), START + MINUTE, limit=3), START)
+                await engine.claim(Selection(("topic 0", "topic 1"), START + MINUTE, limit=3), START)
             else:
                 await engine.insert([task(f"new {turns} {name}")], START)
     await work

@@ -16,7 +16,8 @@ from ratus_engines.mongodb import payloads as conversion
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import RatusError
-from ratus.core.records import ACTIVE, PENDING, Claim, CommitRecord, TaskQuery, TaskRecord
+from ratus.core.records import ACTIVE, PENDING, CommitRecord, TaskQuery, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Engine
 from ratus.testing import START
 from tests.absent import absent
@@ -56,8 +57,8 @@ async def come_back(engine: Engine, texts: list[bytes]) -> list[bytes | None]:
     await engine.insert([task(f"many-{n}", data) for n, data in enumerate(texts)], START)
     await engine.insert([task("one", texts[0])], START)
     found += map(copy.copy, (await engine.list_tasks(TaskQuery("t", 100))).tasks)
-    found += map(copy.copy, await engine.claim(Claim(("t",), START + HOUR), START))
-    found += map(copy.copy, await engine.claim(Claim(("t",), START + HOUR, limit=100), START))
+    found += map(copy.copy, await engine.claim(Selection(("t",), START + HOUR), START))
+    found += map(copy.copy, await engine.claim(Selection(("t",), START + HOUR, limit=100), START))
     # Giving back takes an attempt away, which on MongoDB only an expression can say.
     await commit(*(CommitRecord(f"many-{n}", state=PENDING, result=texts[-1]) for n in range(len(texts))))
     for way in ("new", "replaced"):

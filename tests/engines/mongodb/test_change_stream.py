@@ -11,9 +11,10 @@ from pymongo.errors import AutoReconnect
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.clock import SystemClock
-from ratus.core.records import ARCHIVED, PENDING, Claim, CommitRecord, TaskRecord
+from ratus.core.records import ARCHIVED, PENDING, CommitRecord, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness, RecordingListener
-from ratus.runtime.long_polls import LongPollQueue, Want
+from ratus.runtime.long_polls import LongPollQueue
 from ratus.testing import START
 from tests.engines.mongodb import servers
 
@@ -146,8 +147,8 @@ async def test_a_waiting_request_is_served_by_anothers_insert(
     queue = LongPollQueue(consumer, clock)
     delays = []
     for number in range(10):
-        want = Want(("t",), "", 1, MINUTE, None)
-        wait = asyncio.create_task(queue.wait(want, clock.monotonic() + MINUTE, lambda _: None))
+        selection = Selection(("t",), timeout=MINUTE)
+        wait = asyncio.create_task(queue.wait(selection, clock.monotonic() + MINUTE, lambda _: None))
         # Time for the queue to look and to fall asleep.
         await asyncio.sleep(0.1)
         task = TaskRecord(f"{number}", "t", clock.now(), clock.now())
@@ -173,4 +174,4 @@ async def test_a_single_server_is_looked_at_now_and_then(
     assert engine._watcher._watching is not None
     await asyncio.wait_for(asyncio.wait([engine._watcher._watching]), PATIENCE)
     assert "now and then" in caplog.text
-    assert (await engine.claim(Claim(("t",), harness.now + HOUR), harness.now))[0].id == "1"
+    assert (await engine.claim(Selection(("t",), harness.now + HOUR), harness.now))[0].id == "1"

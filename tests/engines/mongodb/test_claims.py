@@ -11,7 +11,8 @@ from ratus_engines.mongodb.claim_statements import Aim, ClaimStatements
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import PayloadTooLarge
-from ratus.core.records import ACTIVE, COMPLETED, Claim, TaskRecord
+from ratus.core.records import ACTIVE, COMPLETED, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine.testkit.harness import HOUR, Harness
 
 pytestmark = pytest.mark.anyio
@@ -27,13 +28,13 @@ async def test_a_batch_that_is_outrun_again_and_again_gets_a_task_all_the_same(
         return {}
 
     await harness.add("1", "2", "3")
-    claim = Claim(("t",), harness.now + HOUR, "consumer", 3)
+    selection = Selection(("t",), harness.now + HOUR, "consumer", 3)
     with monkeypatch.context() as patch:
         patch.setattr(ClaimStatements, "several", too_late)
-        claimed = await harness.engine.claim(claim, harness.now)
+        claimed = await harness.engine.claim(selection, harness.now)
     assert tries
     assert [task.id for task in claimed] == ["1"]
-    assert [task.id for task in await harness.engine.claim(claim, harness.now)] == ["2", "3"]
+    assert [task.id for task in await harness.engine.claim(selection, harness.now)] == ["2", "3"]
 
 
 async def test_tasks_are_claimed_together_each_for_its_own_consumer(harness: Harness) -> None:
@@ -48,19 +49,21 @@ async def test_tasks_are_claimed_together_each_for_its_own_consumer(harness: Har
     await tasks.update_one({"_id": "2"}, {"$unset": {"attempts": "", "consumer": ""}})  # as Go writes it
     await tasks.update_one({"_id": odd}, {"$set": {"attempts": 7, "implied": True}})
     claims = {
-        "1": Claim(("t",), harness.now + HOUR, "$state"),
-        "2": Claim(("t",), harness.now + 2 * HOUR, "second"),
-        odd: Claim(("t",), harness.now + 3 * HOUR),
+        "1": Selection(("t",), harness.now + HOUR, "$state"),
+        "2": Selection(("t",), harness.now + 2 * HOUR, "second"),
+        odd: Selection(("t",), harness.now + 3 * HOUR),
         **{
-            name: Claim(("t",), harness.now + HOUR, "nobody")
+            name: Selection(("t",), harness.now + HOUR, "nobody")
             for name in ("done", "later", "elsewhere", "none")
         },
     }
     before = {name: await harness.engine.get(name) for name in claims}
-    claimed = await steps.several("t", [Aim(name, claim, harness.now) for name, claim in claims.items()])
+    claimed = await steps.several(
+        "t", [Aim(name, selection, harness.now) for name, selection in claims.items()]
+    )
     assert claimed.keys() == {"1", "2", odd}
     assert len({task.nonce for task in claimed.values()}) == 3
-    for name, claim in claims.items():
+    for name, selection in claims.items():
         task, was = await harness.engine.get(name), before[name]
         if name not in claimed:
             assert task == was
@@ -68,7 +71,11 @@ async def test_tasks_are_claimed_together_each_for_its_own_consumer(harness: Har
         assert task is not None
         assert was is not None
         assert task == claimed[name]
-        assert (task.state, task.consumer, task.deadline) == (ACTIVE, claim.consumer, claim.deadline)
+        assert (task.state, task.consumer, task.deadline) == (
+            ACTIVE,
+            selection.consumer,
+            selection.deadline_at(harness.now),
+        )
         assert (task.consumed, task.attempts, task.implied) == (harness.now, was.attempts + 1, False)
         for member in ("id", "topic", "payload", "produced", "scheduled", "producer", "sequence", "priority"):
             assert getattr(task, member) == getattr(was, member), member
@@ -95,17 +102,19 @@ async def test_a_claim_that_cannot_be_made_does_not_hurt_those_who_came_with_it(
     async def several(*arguments: object) -> dict[str, TaskRecord]:
         raise refusal
 
-    async def claim_one(self: ClaimStatements, condition: Any, claim: Claim, now: int) -> TaskRecord | None:
-        if claim.consumer == "2":
+    async def claim_one(
+        self: ClaimStatements, condition: Any, selection: Selection, now: int
+    ) -> TaskRecord | None:
+        if selection.consumer == "2":
             raise refusal
-        return await one(self, condition, claim, now)
+        return await one(self, condition, selection, now)
 
     monkeypatch.setattr(ClaimStatements, "several", several)
     monkeypatch.setattr(ClaimStatements, "one", claim_one)
     await harness.add(*map(str, range(10)))
     answers = await asyncio.gather(
         *(
-            harness.engine.claim(Claim(("t",), harness.now + HOUR, str(number)), harness.now)
+            harness.engine.claim(Selection(("t",), harness.now + HOUR, str(number)), harness.now)
             for number in range(10)
         ),
         return_exceptions=True,
@@ -122,7 +131,7 @@ async def test_claims_that_do_not_fit_into_one_update(harness: Harness) -> None:
     await harness.add(*ids)
     consumer = "x" * 4_000_000
     aims = [
-        Aim(name, Claim(("t",), harness.now + HOUR, consumer if number % 2 else ""), harness.now)
+        Aim(name, Selection(("t",), harness.now + HOUR, consumer if number % 2 else ""), harness.now)
         for number, name in enumerate(ids)
     ]
     claimed = await harness.engine._claims._steps.several("t", aims)

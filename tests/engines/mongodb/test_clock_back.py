@@ -9,7 +9,8 @@ from functools import partial
 import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.core.records import Claim, RetryPolicy, TopicInfo
+from ratus.core.records import RetryPolicy, TopicInfo
+from ratus.core.selection import Selection
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness
 
 pytestmark = pytest.mark.anyio
@@ -49,8 +50,8 @@ async def test_callers_who_come_together_get_what_was_due(harness: Harness) -> N
     await harness.add(*map(str, range(10)))
     harness.now -= HOUR
     await harness.add("deferred", scheduled=harness.now + SECOND, priority=9)
-    claim = Claim(("t",), harness.now + LONG, "me", 1)
-    answers = await asyncio.gather(*(harness.engine.claim(claim, harness.now) for _ in range(12)))
+    selection = Selection(("t",), harness.now + LONG, "me", 1)
+    answers = await asyncio.gather(*(harness.engine.claim(selection, harness.now) for _ in range(12)))
     assert sorted(task.id for tasks in answers for task in tasks) == sorted(map(str, range(10)))
 
 

@@ -8,7 +8,8 @@ from random import Random
 import pytest
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.core.records import Claim, CommitRecord, TaskRecord
+from ratus.core.records import CommitRecord, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine.testkit.harness import MILLISECOND, SECOND, Harness
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +33,7 @@ async def test_clocks_that_differ_by_a_second(uri: str, database: str) -> None:
         engine, ahead = draw.choice(servers)
         now = harness.now + ahead
         if draw.random() < 0.5:
-            held += await engine.claim(Claim(("t",), now + 3 * SECOND), now)
+            held += await engine.claim(Selection(("t",), now + 3 * SECOND), now)
         elif held:
             task = held.pop(draw.randrange(len(held)))
             if draw.random() < 0.3:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ratus.core.errors import RatusError
-from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, Claim, CommitRecord
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, CommitRecord
+from ratus.core.selection import Selection
 from ratus.engine.testkit.contract.life import CALLS
 from ratus.engine.testkit.harness import HOUR, MILLISECOND, SECOND, Harness
 from tests.engines.mongodb import servers
@@ -114,7 +115,7 @@ async def test_every_query_uses_an_index(harness: Harness, database: str, name: 
 async def test_many_claims_look_at_as_many_documents(harness: Harness, database: str) -> None:
     await fill(harness, 100)
     with profiled(database) as profiles:
-        tasks = await harness.engine.claim(Claim(("t",), harness.now + HOUR, "", 50), harness.now)
+        tasks = await harness.engine.claim(Selection(("t",), harness.now + HOUR, "", 50), harness.now)
         await harness.engine.commit([CommitRecord(task.id, task.nonce) for task in tasks], harness.now)
     assert len(tasks) == 50
     # Looked up, claimed, read back; read and committed.

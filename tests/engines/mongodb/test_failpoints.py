@@ -19,7 +19,8 @@ from pymongo import common
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import Conflict, RatusError, ServiceUnavailable
-from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness
 from ratus.testing import START
 from tests.absent import absent
@@ -77,17 +78,17 @@ async def fill(harness: Harness) -> None:
 
 
 async def poll(harness: Harness, *topics: str, limit: int = 1) -> list[str]:
-    claim = Claim(topics or ("t",), harness.now + HOUR, "me", limit)
-    tasks = await harness.engine.claim(claim, harness.now)
+    selection = Selection(topics or ("t",), harness.now + HOUR, "me", limit)
+    tasks = await harness.engine.claim(selection, harness.now)
     assert all(task.state == ACTIVE and len(task.nonce) == 16 for task in tasks)
     return [task.id for task in tasks]
 
 
 async def polls(harness: Harness) -> list[str]:
     """More than are carried out one by one. Where one fails, what the others got is released."""
-    claim = Claim(("t",), harness.now + HOUR, "me")
+    selection = Selection(("t",), harness.now + HOUR, "me")
     answers = await asyncio.gather(
-        *(harness.engine.claim(claim, harness.now) for _ in range(6)), return_exceptions=True
+        *(harness.engine.claim(selection, harness.now) for _ in range(6)), return_exceptions=True
     )
     errors = [answer for answer in answers if isinstance(answer, BaseException)]
     tasks = [task for answer in answers if not isinstance(answer, BaseException) for task in answer]
@@ -287,10 +288,10 @@ async def test_of_claims_made_together_those_whose_answer_stays_away_are_given_b
     failure = next(failure for failure in FAILURES if failure.name == "write concern 91 with a label")
     await fill(harness)
     engine._deployment.limit = 1.5
-    claim = Claim(("t",), harness.now + HOUR, "me")
+    selection = Selection(("t",), harness.now + HOUR, "me")
     with failpoint.failing(command, failure, times=None):
         answers = await asyncio.gather(
-            *(engine.claim(claim, harness.now) for _ in range(6)), return_exceptions=True
+            *(engine.claim(selection, harness.now) for _ in range(6)), return_exceptions=True
         )
     engine._deployment.limit = 9.5
     assert any(isinstance(answer, ServiceUnavailable) for answer in answers)

@@ -12,7 +12,8 @@ from ratus_engines.mongodb.engine import MongodbEngine
 from ratus_engines.mongodb.fallbacks import POLL
 
 from ratus.core.errors import InternalError
-from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim
+from ratus.core.records import ACTIVE, COMPLETED, PENDING
+from ratus.core.selection import Selection
 from ratus.engine.testkit.harness import HOUR, Harness
 from ratus.engine.testkit.machine import RandomMachine
 from tests.engines.mongodb.proxy import Command, Fate, Proxy, name_of, refusal
@@ -105,7 +106,7 @@ async def test_optimistic_callers_never_get_the_same_claim(uri: str, database: s
     async def consume(number: int) -> list[str]:
         got = []
         engine = callers[number % engines]
-        while tasks := await engine.claim(Claim(("t",), harness.now + HOUR, str(number)), harness.now):
+        while tasks := await engine.claim(Selection(("t",), harness.now + HOUR, str(number)), harness.now):
             got += [task.id for task in tasks]
         return got
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from ratus_engines.mongodb import documents, payloads
 
-from ratus.core.records import ACTIVE, COMPLETED, Claim, CommitRecord, TaskQuery
+from ratus.core.records import ACTIVE, COMPLETED, CommitRecord, TaskQuery
+from ratus.core.selection import Selection
 from ratus.engine.testkit.harness import HOUR, Harness
 
 pytestmark = pytest.mark.anyio
@@ -93,7 +94,7 @@ def operations(harness: Harness, count: int, value: bytes) -> dict[str, Callable
         "insert": lambda: engine.insert([harness.task(f"new{each}", payload=value) for each in ids], now),
         "insert again": lambda: engine.insert([harness.task(each, payload=value) for each in ids], now),
         "upsert": lambda: engine.upsert([harness.task(each, payload=value) for each in ids], now),
-        "claim": lambda: engine.claim(Claim(("t",), now + HOUR, limit=count), now),
+        "claim": lambda: engine.claim(Selection(("t",), now + HOUR, limit=count), now),
         "list": lambda: engine.list_tasks(TaskQuery("t", count)),
         "commit": lambda: engine.commit(commits(NONCE), now),
         "commit by force": lambda: engine.commit(commits(""), now),

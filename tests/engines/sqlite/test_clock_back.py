@@ -10,7 +10,8 @@ from ratus_engines.sqlite.engine import SqliteEngine
 
 from ratus.core.clock import MINUTE, SECOND
 from ratus.core.errors import ServiceUnavailable
-from ratus.core.records import Claim, TaskRecord
+from ratus.core.records import TaskRecord
+from ratus.core.selection import Selection
 from ratus.testing import START, ManualClock
 from tests.engines.sqlite.conftest import Open
 from tests.engines.sqlite.test_trouble import break_it
@@ -26,7 +27,7 @@ def new(task_id: str, now: int = START, later: int = 0) -> TaskRecord:
 
 
 async def claim(engine: SqliteEngine, now: int, limit: int = 1000) -> list[str]:
-    return [task.id for task in await engine.claim(Claim(("t",), now + 100 * HOUR, "", limit), now)]
+    return [task.id for task in await engine.claim(Selection(("t",), now + 100 * HOUR, "", limit), now)]
 
 
 def early(path: Path) -> int:

@@ -23,12 +23,12 @@ from ratus.core.records import (
     ACTIVE,
     COMPLETED,
     PENDING,
-    Claim,
     CommitRecord,
     RetryPolicy,
     TaskQuery,
     TaskRecord,
 )
+from ratus.core.selection import Selection
 from ratus.engine.testkit.harness import CountingObserver, RecordingListener
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
@@ -56,7 +56,7 @@ def steps(draw: random.Random, base: int) -> list[Step]:
         elif kind == "claim":
             topics = draw.choice((("a",), ("b",), ("b", "a")))
             found.append(
-                (kind, Claim(topics, now + draw.choice((3, 1000)), "c", draw.choice((1, 1, 3))), now)
+                (kind, Selection(topics, now + draw.choice((3, 1000)), "c", draw.choice((1, 1, 3))), now)
             )
         else:
             name = draw.choice(("release", "delete_task", "set_paused", "claim_task"))
@@ -99,7 +99,7 @@ async def do(engine: SqliteEngine, step: Step) -> Any:
             if name == "set_paused":
                 return await engine.set_paused(topic, yes)
             if name == "claim_task":
-                return await engine.claim_task(task_id, Claim((), now + 10), now, force=yes)
+                return await engine.claim_task(task_id, Selection((), now + 10), now, force=yes)
             if name == "release":
                 return await engine.release(task_id, now)
             return await engine.delete_task(task_id)
@@ -169,7 +169,7 @@ async def test_one_that_fails_in_an_unforeseen_way_fails_alone(open_engine: Open
         engine.insert([new("1")], START),
         engine.insert([new("not utf-8: \ud800")], START),
         engine.insert([new("2"), new("too large", priority=2**70)], START),
-        engine.claim(Claim(("t",), START + 10, limit=1), START),
+        engine.claim(Selection(("t",), START + 10, limit=1), START),
         engine.commit([CommitRecord("missing")], START),
         engine.insert([new("3")], START),
         return_exceptions=True,
@@ -239,8 +239,8 @@ async def claimed(engine: SqliteEngine) -> int:
 @pytest.mark.parametrize(
     "claim",
     [
-        lambda engine: engine.claim(Claim(("t",), START + 10, limit=2), START),
-        lambda engine: engine.claim_task("1", Claim((), START + 10), START, force=False),
+        lambda engine: engine.claim(Selection(("t",), START + 10, limit=2), START),
+        lambda engine: engine.claim_task("1", Selection((), START + 10), START, force=False),
     ],
 )
 async def test_what_was_claimed_for_nobody_is_given_back(

@@ -15,8 +15,9 @@ from ratus_engines.sqlite.engine import SqliteEngine
 
 from ratus.core.clock import SystemClock
 from ratus.core.errors import ServiceUnavailable
-from ratus.core.records import ACTIVE, PENDING, Claim, CommitRecord, TaskRecord
-from ratus.runtime.long_polls import LongPollQueue, Want
+from ratus.core.records import ACTIVE, PENDING, CommitRecord, TaskRecord
+from ratus.core.selection import Selection
+from ratus.runtime.long_polls import LongPollQueue
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
 from tests.engines.sqlite.crowd import Caller
@@ -75,8 +76,8 @@ async def test_servers_share_a_file(tmp_path: Path, path: Path) -> None:
 
 async def wait_for(queue: LongPollQueue, clock: SystemClock, *topics: str) -> tuple[str, float]:
     """Wait for a task; its id and when it was there."""
-    want = Want(topics, "consumer", 1, MINUTE, None)
-    (task,) = await queue.wait(want, clock.monotonic() + MINUTE, lambda callback: None)
+    selection = Selection(topics, consumer="consumer", timeout=MINUTE)
+    (task,) = await queue.wait(selection, clock.monotonic() + MINUTE, lambda callback: None)
     return task.id, time.monotonic()
 
 
@@ -104,7 +105,7 @@ async def test_a_wait_hears_of_a_resumed_topic_and_of_a_release(open_engine: Ope
     queue = LongPollQueue(waiting, clock)
     await other.set_paused("paused", True)
     await other.insert([new("1", "paused"), new("2", "claimed")], clock.now())
-    (task,) = await other.claim(Claim(("claimed",), clock.now() + MINUTE), clock.now())
+    (task,) = await other.claim(Selection(("claimed",), clock.now() + MINUTE), clock.now())
     first = asyncio.ensure_future(wait_for(queue, clock, "paused"))
     second = asyncio.ensure_future(wait_for(queue, clock, "claimed", "another"))
     await asyncio.sleep(0.15)
@@ -158,10 +159,10 @@ async def test_nothing_that_another_process_changed_is_remembered(open_engine: O
     assert await one.list_topics(10, 0) == []
     await other.insert([new("3", "other"), new("4")], START)
     assert await one.insert([new("1"), new("3")], START) == [True, False]
-    (task,) = await other.claim(Claim(("other",), START + 1), START)
+    (task,) = await other.claim(Selection(("other",), START + 1), START)
     (done,) = await one.commit([CommitRecord(task.id, task.nonce, topic="t", state=PENDING)], START)
     assert isinstance(done, TaskRecord)
-    assert [each.id for each in await other.claim(Claim(("t",), START + 1, limit=9), START)] == [
+    assert [each.id for each in await other.claim(Selection(("t",), START + 1, limit=9), START)] == [
         "3",
         "4",
         "1",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from ratus_engines.sqlite import claims, operations, queries, statements, transaction
 
-from ratus.core.records import ACTIVE, COMPLETED, MAX_PAGE_BYTES, Claim, TaskQuery, TaskRecord
+from ratus.core.records import ACTIVE, COMPLETED, MAX_PAGE_BYTES, TaskQuery, TaskRecord
+from ratus.core.selection import Selection
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
 
@@ -84,7 +85,7 @@ async def test_due_tasks_are_counted_once(
     # None of these has to be counted any more.
     await engine._read(queries.get_topic, "t", START + 100, False)
     # The kept number follows whatever happens to the tasks.
-    claimed = await engine.claim(Claim(("t",), future, limit=5), START + 100)
+    claimed = await engine.claim(Selection(("t",), future, limit=5), START + 100)
     assert len(claimed) == 5
     await engine.delete_task("3")
     await engine.upsert([TaskRecord("6", "t", START, future)], START)
@@ -158,9 +159,9 @@ async def test_large_tasks_are_claimed_a_few_at_a_time(open_engine: Open) -> Non
     for n in range(5):
         await engine.insert([TaskRecord(str(n), "t", START, START, payload=b"1" * size)], START)
     one, other = await asyncio.gather(
-        engine.claim(Claim(("t",), START + 1, limit=10), START),
-        engine.claim(Claim(("t",), START + 1, limit=10), START),
+        engine.claim(Selection(("t",), START + 1, limit=10), START),
+        engine.claim(Selection(("t",), START + 1, limit=10), START),
     )
     assert [[task.id for task in each] for each in (one, other)] == [["0", "1"], ["2", "3"]]
-    (last,) = await engine.claim(Claim(("t",), START + 1, limit=10), START)
+    (last,) = await engine.claim(Selection(("t",), START + 1, limit=10), START)
     assert last.payload == b"1" * size

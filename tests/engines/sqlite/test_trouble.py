@@ -17,7 +17,8 @@ import pytest
 from ratus_engines.sqlite.engine import SqliteEngine
 
 from ratus.core.errors import ServiceUnavailable
-from ratus.core.records import Claim, CommitRecord, TaskRecord
+from ratus.core.records import CommitRecord, TaskRecord
+from ratus.core.selection import Selection
 from ratus.engine import Health
 from ratus.engine.testkit.harness import RecordingListener
 from ratus.testing import START
@@ -83,7 +84,7 @@ async def test_a_group_that_cannot_be_committed(
     repair = break_it(engine, lambda each: each == statement, code)
     answers = await asyncio.gather(
         engine.insert([new("1")], START),
-        engine.claim(Claim(("t",), START + 1), START),
+        engine.claim(Selection(("t",), START + 1), START),
         engine.commit([CommitRecord("before")], START),
         return_exceptions=True,
     )
@@ -230,7 +231,7 @@ async def test_a_lock_that_the_system_does_not_give(
         answers = await asyncio.wait_for(
             asyncio.gather(
                 engine.insert([new("1")], START),
-                engine.claim(Claim(("t",), START + 1), START),
+                engine.claim(Selection(("t",), START + 1), START),
                 engine.delete_task("1"),
                 return_exceptions=True,
             ),
@@ -390,7 +391,7 @@ async def test_health_answers_within_a_second_while_the_lock_is_held(
 async def test_a_claim_whose_caller_is_gone_is_given_back_even_while_closing(open_engine: Open) -> None:
     engine = await open_engine()
     await engine.insert([new("1")], START)
-    claiming = asyncio.ensure_future(engine.claim(Claim(("t",), START + 1_000_000), START))
+    claiming = asyncio.ensure_future(engine.claim(Selection(("t",), START + 1_000_000), START))
     taken = engine._writer.take
 
     def take(most: int | None = None) -> Any:

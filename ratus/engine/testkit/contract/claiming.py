@@ -9,7 +9,8 @@ import string
 import pytest
 
 from ratus.core.errors import RatusError
-from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, MAX_PAGE_BYTES, PENDING, Claim
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, MAX_PAGE_BYTES, PENDING
+from ratus.core.selection import Selection
 from ratus.core.transitions import DEADLINE_EXCEEDED
 from ratus.engine import CLAIM_CHORES
 from ratus.engine.testkit.base import EngineTests
@@ -256,7 +257,7 @@ class ClaimingTests(EngineTests):
             engine = callers[number % engines]
             got = []
             while tasks := await engine.claim(
-                Claim(("t",), harness.now + HOUR, str(number), 1 + number % 7), harness.now
+                Selection(("t",), harness.now + HOUR, str(number), 1 + number % 7), harness.now
             ):
                 got += [(task.id, task.nonce) for task in map(copy.copy, tasks)]
             return got
@@ -272,8 +273,8 @@ class ClaimingTests(EngineTests):
             pytest.skip("one engine at a time on this data")
         callers = [harness.engine, *[await harness.start() for _ in range(engines - 1)]]
         await harness.add("1")
-        claim = Claim((), harness.now + HOUR)
-        tries = [callers[n % engines].claim_task("1", claim, harness.now, force=False) for n in range(10)]
+        selection = Selection((), harness.now + HOUR)
+        tries = [callers[n % engines].claim_task("1", selection, harness.now, force=False) for n in range(10)]
         answers = await asyncio.gather(*tries, return_exceptions=True)
         refusals = [answer for answer in answers if isinstance(answer, BaseException)]
         assert len(refusals) == 9

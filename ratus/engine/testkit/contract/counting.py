@@ -14,11 +14,11 @@ from ratus.core.records import (
     ARCHIVED,
     COMPLETED,
     PENDING,
-    Claim,
     CommitRecord,
     RetryPolicy,
     TopicInfo,
 )
+from ratus.core.selection import Selection
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, CountingObserver, Harness
 
@@ -224,10 +224,10 @@ class CountingTests(EngineTests):
         observers = [CountingObserver(), CountingObserver()]
         for engine, observer in zip(engines, observers, strict=True):
             engine.observer = observer
-        claim = Claim(("t",), harness.now + HOUR)
+        selection = Selection(("t",), harness.now + HOUR)
         await asyncio.gather(
             *(engine.recover(harness.now) for engine in engines),
-            *(engine.claim(claim, harness.now) for engine in engines),
+            *(engine.claim(selection, harness.now) for engine in engines),
         )
         assert observers[0].events + observers[1].events == Counter(
             {("t", "LAPSE"): 1200, ("t", "RETRY"): 1200}

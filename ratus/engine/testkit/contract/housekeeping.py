@@ -8,7 +8,8 @@ from collections.abc import Awaitable
 import pytest
 
 from ratus.core.errors import Conflict
-from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, PENDING, Claim, TaskRecord
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, EXPIRED, PENDING, TaskRecord
+from ratus.core.selection import Selection
 from ratus.core.transitions import DEADLINE_EXCEEDED
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import HOUR, MILLISECOND, MINUTE, SECOND, Harness, members
@@ -72,7 +73,7 @@ class HousekeepingTests(EngineTests):
             if chore == "recover":
                 await other.recover(harness.now)
             else:
-                await other.claim(Claim(("t",), later, "other", 1), harness.now)
+                await other.claim(Selection(("t",), later, "other", 1), harness.now)
 
         answers = await asyncio.gather(
             *(harness.engine.extend(task.id, task.nonce, later, harness.now) for task in claimed[:30]),
@@ -104,7 +105,7 @@ class HousekeepingTests(EngineTests):
             if chore == "expire":
                 await other.expire(harness.now)
             else:
-                await other.claim(Claim(("t",), harness.now + HOUR, "other", 1), harness.now)
+                await other.claim(Selection(("t",), harness.now + HOUR, "other", 1), harness.now)
 
         def put(task_id: str) -> Awaitable[object]:
             return harness.upsert(

@@ -16,12 +16,12 @@ from ratus.core.records import (
     ACTIVE,
     COMPLETED,
     FAILED,
-    Claim,
     CommitRecord,
     RetryPolicy,
     TaskQuery,
     TaskRecord,
 )
+from ratus.core.selection import Selection
 from ratus.engine import Engine
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness, members
@@ -34,8 +34,8 @@ CALLS: dict[str, Callable[[Engine], Awaitable[object]]] = {
     "delete_task": lambda e: e.delete_task("1"),
     "delete_tasks": lambda e: e.delete_tasks("t"),
     "commit": lambda e: e.commit([CommitRecord("1")], 0),
-    "claim": lambda e: e.claim(Claim(("t",), 1), 0),
-    "claim_task": lambda e: e.claim_task("1", Claim((), 1), 0, force=False),
+    "claim": lambda e: e.claim(Selection(("t",), 1), 0),
+    "claim_task": lambda e: e.claim_task("1", Selection((), 1), 0, force=False),
     "extend": lambda e: e.extend("1", "", 1, 0),
     "release": lambda e: e.release("1", 0),
     "release_topic": lambda e: e.release_topic("t", 0),
@@ -162,7 +162,7 @@ class LifeTests(EngineTests):
         await harness.add("1", "2")
         await other.set_paused("paused", True)
         assert (await harness.info("paused")).paused is True
-        (claimed,) = await other.claim(Claim(("t",), harness.now + HOUR, "other"), harness.now)
+        (claimed,) = await other.claim(Selection(("t",), harness.now + HOUR, "other"), harness.now)
         assert (await harness.get(claimed.id)).consumer == "other"
         assert (await harness.commit(claimed.id, claimed.nonce)).state == COMPLETED
         await harness.engine.delete_task("2")

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, Claim, CommitRecord, RetryPolicy
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, CommitRecord, RetryPolicy
+from ratus.core.selection import Selection
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness, RecordingListener
 
@@ -152,7 +153,7 @@ class NotifyingTests(EngineTests):
         )
         await harness.add("4", expires=harness.now, priority=1)
         harness.engine.listener = listener = RecordingListener()
-        (task,) = await harness.engine.claim(Claim(("t",), harness.now + MINUTE), harness.now)
+        (task,) = await harness.engine.claim(Selection(("t",), harness.now + MINUTE), harness.now)
         assert task.id == "1"
         assert "t" in listener.topics
         await harness.engine.expire(harness.now)

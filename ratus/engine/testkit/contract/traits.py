@@ -7,7 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from ratus.core.records import ACTIVE, COMPLETED, PENDING, Claim, CommitRecord
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord
+from ratus.core.selection import Selection
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import HOUR, Harness
 
@@ -33,17 +34,17 @@ class TraitsTests(EngineTests):
         engine = harness.engine
         if not engine.traits.immediate:
             pytest.skip("this engine does not promise that")
-        claim = Claim(("t",), harness.now + HOUR, "consumer")
+        selection = Selection(("t",), harness.now + HOUR, "consumer")
         assert at_once(engine.insert([harness.task("1"), harness.task("2")], harness.now)) == [True, True]
         assert at_once(engine.upsert([harness.task("2")], harness.now)) == [False]
-        (task,) = at_once(engine.claim(claim, harness.now))
+        (task,) = at_once(engine.claim(selection, harness.now))
         assert at_once(engine.extend("1", task.nonce, harness.now + 2 * HOUR, harness.now)).state == ACTIVE
         (committed,) = at_once(engine.commit([CommitRecord("1", task.nonce)], harness.now))
         assert getattr(committed, "state", None) == COMPLETED
-        assert at_once(engine.claim_task("2", claim, harness.now, force=False)).state == ACTIVE
+        assert at_once(engine.claim_task("2", selection, harness.now, force=False)).state == ACTIVE
         assert at_once(engine.release("2", harness.now))
         found = at_once(engine.get("2"))
         assert found is not None
         assert found.state == PENDING
         assert at_once(engine.delete_task("2"))
-        assert at_once(engine.claim(claim, harness.now)) == []
+        assert at_once(engine.claim(selection, harness.now)) == []
