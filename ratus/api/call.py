@@ -24,7 +24,7 @@ class ClientDisconnected(Exception):
     """The client went away before it was answered: there is nobody to answer."""
 
 
-class Answer(Struct):
+class Response(Struct):
     """What goes back. ``claimed``: tasks that are released at once if the client is gone by then.
 
     ``stream`` takes the place of ``body`` where the text is too large to be put together at once.

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from ratus.api import serializing
 from ratus.api.auth import Tokens
-from ratus.api.call import VARY, Answer, Call, ClientDisconnected, connection_of, takes_gzip
+from ratus.api.call import VARY, Call, ClientDisconnected, Response, connection_of, takes_gzip
 from ratus.api.failed_tokens import FailedTokens
 from ratus.api.handlers import Handlers
 from ratus.api.large import SMALL, is_large
@@ -40,8 +40,8 @@ from ratus.core.errors import (
 )
 from ratus.core.log_fields import fields
 from ratus.metrics import Metrics
-from ratus.server.answers import retry_after
 from ratus.server.connection import Connection
+from ratus.server.error_responses import retry_after
 
 logger = logging.getLogger("ratus")
 access_log = logging.getLogger("ratus.access")
@@ -202,14 +202,14 @@ class Api:
         response = cors.preflight_response(Headers(scope=scope))
         headers = tuple(each for each in response.raw_headers if not each[0].startswith(b"content-"))
         if response.status_code < 400:
-            answer = Answer(204, headers=headers)
+            answer = Response(204, headers=headers)
         else:
             refused = bytes(response.body).decode().removeprefix("Disallowed CORS ")
             problem = BadRequest(
                 f"a page of this origin may not send such a request, for its {refused}; --cors-origins lets "
                 "origins in, this answer's headers have the methods and headers that are allowed"
             )
-            answer = Answer(problem.status, serializing.error(problem), headers=headers)
+            answer = Response(problem.status, serializing.error(problem), headers=headers)
         await _send(answer, scope["method"], _headers_of(scope), send, connection_of(scope))
         self._note(scope, None, "other", answer.status, started)
 
@@ -278,14 +278,14 @@ class Api:
 
 
 def _in_turn(
-    handler: Callable[[Call], Awaitable[Answer]], turns: asyncio.Semaphore
-) -> Callable[[Call], Awaitable[Answer]]:
+    handler: Callable[[Call], Awaitable[Response]], turns: asyncio.Semaphore
+) -> Callable[[Call], Awaitable[Response]]:
     """The handler, made to take turns: few of its answers are made at a time, in memory and in threads.
 
     Who comes next begins with a later turn of the event loop, so that other requests are answered between.
     """
 
-    async def take_turn(call: Call) -> Answer:
+    async def take_turn(call: Call) -> Response:
         async with turns:
             call.connection.check_answers()
             answer = await handler(call)
@@ -296,7 +296,7 @@ def _in_turn(
                 await asyncio.sleep(0)
             else:
                 packed = await asyncio.to_thread(gzip.compress, answer.body, _GZIP_LEVEL, mtime=0)
-                answer = Answer(
+                answer = Response(
                     answer.status, packed, answer.content_type, (*answer.headers, VARY), compressed=True
                 )
         return answer
@@ -309,20 +309,20 @@ def _headers_of(scope: Scope) -> Mapping[bytes, bytes]:
     return scope.get("ratus.headers") or dict(scope["headers"])
 
 
-def _refusal(error: RatusError, method: str) -> Answer:
+def _refusal(error: RatusError, method: str) -> Response:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, MethodNotAllowed):
         headers = ((b"allow", ", ".join(error.allowed).encode()),)
         if method == "OPTIONS":
-            return Answer(204, headers=headers)
+            return Response(204, headers=headers)
     elif isinstance(error, Unauthorized):
         headers = ((b"www-authenticate", b"Bearer"),)
     elif isinstance(error, Overloaded):
         headers = retry_after(error)
-    return Answer(error.status, serializing.error(error), headers=headers)
+    return Response(error.status, serializing.error(error), headers=headers)
 
 
-def _answer_at_once(answer: Answer, connection: Connection) -> bool:
+def _answer_at_once(answer: Response, connection: Connection) -> bool:
     """Write a short answer without the messages of ASGI, which cost as much. False: `_send` it."""
     body = answer.body
     if not body or len(body) >= _GZIP_FROM or answer.headers or answer.compressed:
@@ -333,7 +333,7 @@ def _answer_at_once(answer: Answer, connection: Connection) -> bool:
 
 
 async def _send(
-    answer: Answer, method: str, headers: Mapping[bytes, bytes], send: Send, connection: Connection
+    answer: Response, method: str, headers: Mapping[bytes, bytes], send: Send, connection: Connection
 ) -> bool:
     """Send an answer. False: it holds claims, nobody is there to get them, and it was not sent."""
     sent = list(answer.headers)
@@ -365,7 +365,7 @@ async def _send(
 
 
 async def _send_stream(
-    answer: Answer, stream: AsyncIterator[bytes], method: str, headers: Mapping[bytes, bytes], send: Send
+    answer: Response, stream: AsyncIterator[bytes], method: str, headers: Mapping[bytes, bytes], send: Send
 ) -> None:
     """Send a text piece by piece, compressed on the way."""
     sent = [*answer.headers, (b"content-type", answer.content_type), VARY]

@@ -20,7 +20,7 @@ from ratus.commands.remote import (
     Parser,
     Problem,
     UsageProblem,
-    explain,
+    first_fault,
     given_value,
     read_json,
     run,
@@ -152,7 +152,7 @@ class _Lines:
             try:
                 batch.append(self._task(line))
             except ValueError as error:
-                self.problem = f"line {self.number}: {explain(error)}"
+                self.problem = f"line {self.number}: {first_fault(error)}"
                 break
             if len(batch) == _BATCH:
                 yield batch

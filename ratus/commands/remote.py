@@ -100,7 +100,7 @@ def run(parser: Parser, work: Callable[[Client, argparse.Namespace], int], argum
         reason = (error.strerror or str(error)).lower()
         return _complain(parser, f"standard input or output: {reason}", EXIT_FAILURE)
     except ValueError as error:  # the client refuses what the user gave before it sends anything
-        return _complain(parser, f"{explain(error)} (see {parser.prog} --help)", EXIT_USAGE)
+        return _complain(parser, f"{first_fault(error)} (see {parser.prog} --help)", EXIT_USAGE)
     return code
 
 
@@ -179,10 +179,10 @@ def given_value(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except ValueError as error:
-        raise UsageProblem(explain(error)) from None
+        raise UsageProblem(first_fault(error)) from None
 
 
-def explain(error: ValueError) -> str:
+def first_fault(error: ValueError) -> str:
     """A `ValueError` in one line; of pydantic's, the first thing that was wrong and where."""
     errors = getattr(error, "errors", None)
     if errors is None:

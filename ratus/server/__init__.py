@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from ratus.server.connection import Connection
 from ratus.server.connection_limits import ConnectionLimits
-from ratus.server.lifecycle import Service, run
+from ratus.server.lifecycle import LifecycleHooks, run
 
-__all__ = ["Connection", "ConnectionLimits", "Service", "run"]
+__all__ = ["Connection", "ConnectionLimits", "LifecycleHooks", "run"]

@@ -52,7 +52,7 @@ REQUESTS_SHARE = 7 / 12
 BACKLOG = 2048
 
 
-class Service(Protocol):
+class LifecycleHooks(Protocol):
     """What lives and dies with the server: the engine and its chores."""
 
     @property
@@ -96,7 +96,7 @@ class Lifecycle:
     def __init__(
         self,
         app: ASGIApp,
-        service: Service,
+        service: LifecycleHooks,
         *,
         sockets: list[socket.socket],
         tls: ssl.SSLContext | None = None,
@@ -250,7 +250,7 @@ class Lifecycle:
 
 def run(
     app: ASGIApp,
-    service: Service,
+    service: LifecycleHooks,
     *,
     bind: str,
     port: int,

@@ -24,7 +24,7 @@ import httptools
 from uvicorn.config import Config
 
 from ratus.core.errors import BadRequest, InternalError, RatusError, RequestTimeout
-from ratus.server.answers import last_answer
+from ratus.server.error_responses import last_answer
 from ratus.server.heads import ambiguity, head_size, too_large
 from ratus.server.parsing import ParsingProtocol
 from ratus.server.request_response_cycle import RequestResponseCycle

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from ratus.core.errors import InternalError, RatusError
-from ratus.server.answers import error_body, error_headers
+from ratus.server.error_responses import error_body, error_headers
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope

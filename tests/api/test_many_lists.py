@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ratus.api.call import Answer, Call, Unwatched
+from ratus.api.call import Call, Response, Unwatched
 from ratus.api.dispatch import _LARGE, _in_turn
 from ratus.api.query import NO_QUERY
 from ratus.core.errors import Overloaded
@@ -45,9 +45,9 @@ async def test_others_are_served_between_large_ones(headers: dict[str, bytes], a
     turn = 0
     made: list[int] = []
 
-    async def make(call: Call) -> Answer:
+    async def make(call: Call) -> Response:
         made.append(turn)
-        return Answer(200, BODY)
+        return Response(200, BODY)
 
     handler = _in_turn(make, asyncio.Semaphore(at_once))
     lists = [asyncio.ensure_future(handler(call(**headers))) for _ in range(20)]
@@ -61,13 +61,13 @@ async def test_others_are_served_between_large_ones(headers: dict[str, bytes], a
 async def test_few_are_made_or_packed_at_a_time() -> None:
     running = most = 0
 
-    async def make(call: Call) -> Answer:
+    async def make(call: Call) -> Response:
         nonlocal running, most
         running += 1
         most = max(most, running)
         await asyncio.sleep(0)
         running -= 1
-        return Answer(200, BODY)
+        return Response(200, BODY)
 
     handler = _in_turn(make, asyncio.Semaphore(2))
     answers = await asyncio.gather(*(handler(call(accept_encoding=b"gzip")) for _ in range(20)))
@@ -77,8 +77,8 @@ async def test_few_are_made_or_packed_at_a_time() -> None:
 
 
 async def test_a_small_one_waits_for_no_turn() -> None:
-    async def make(call: Call) -> Answer:
-        return Answer(200, b"[]")
+    async def make(call: Call) -> Response:
+        return Response(200, b"[]")
 
     with pytest.raises(StopIteration) as done:
         _in_turn(make, asyncio.Semaphore(1))(call()).send(None)  # type: ignore[attr-defined]  # a coroutine
@@ -86,7 +86,7 @@ async def test_a_small_one_waits_for_no_turn() -> None:
 
 
 async def test_none_is_made_while_too_much_is_not_read() -> None:
-    async def make(call: Call) -> Answer:
+    async def make(call: Call) -> Response:
         raise AssertionError("it is not made")
 
     with pytest.raises(Overloaded):

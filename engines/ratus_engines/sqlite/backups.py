@@ -17,7 +17,7 @@ from ratus.core.errors import StartupError
 from ratus_engines import private_files
 from ratus_engines.sqlite import schema
 from ratus_engines.sqlite.connections import check_library, connect_reader
-from ratus_engines.sqlite.errors import explain
+from ratus_engines.sqlite.errors import describe
 
 # Pages that are copied at once (4 MiB); the progress is told after each.
 STEP = 1024
@@ -46,7 +46,7 @@ def copy(source: Path, target: Path, busy_timeout: int, progress: Callable[[int,
     except FileExistsError:
         raise StartupError(f"{target} came into being meanwhile; name a new file") from None
     except (sqlite3.Error, OSError) as error:
-        raise StartupError(f"cannot copy {source} to {target}: {explain(error)}") from error
+        raise StartupError(f"cannot copy {source} to {target}: {describe(error)}") from error
     finally:
         for leftover in (partial, *(partial.with_name(partial.name + end) for end in ("-journal", "-wal"))):
             leftover.unlink(missing_ok=True)

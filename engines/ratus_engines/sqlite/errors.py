@@ -14,7 +14,7 @@ def is_busy(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _BUSY
 
 
-def explain(error: sqlite3.Error | OSError) -> str:
+def describe(error: sqlite3.Error | OSError) -> str:
     """What went wrong with the file and what to do about it, to be put behind its name."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
@@ -43,9 +43,9 @@ def as_answer(error: BaseException) -> Exception:
     if isinstance(error, sqlite3.Error):
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_TOOBIG:
             return PayloadTooLarge("SQLite keeps up to 1,000,000,000 bytes a task")
-        return ServiceUnavailable(f"the database fails: {explain(error)}")
+        return ServiceUnavailable(f"the database fails: {describe(error)}")
     if isinstance(error, OSError):
-        return ServiceUnavailable(f"the database fails: {explain(error)}")
+        return ServiceUnavailable(f"the database fails: {describe(error)}")
     if isinstance(error, ServiceUnavailable):
         return ServiceUnavailable(error.detail)
     if isinstance(error, StartupError):

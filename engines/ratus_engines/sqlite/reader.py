@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ratus.core.errors import RatusError, StartupError
 from ratus_engines.sqlite.connections import connect_reader
-from ratus_engines.sqlite.errors import as_answer, explain
+from ratus_engines.sqlite.errors import as_answer, describe
 from ratus_engines.sqlite.notifications import Notifications
 from ratus_engines.sqlite.worker import Worker
 
@@ -33,7 +33,7 @@ class Reader(Worker):
         try:
             self._connect()
         except sqlite3.Error as error:
-            raise StartupError(f"cannot read {self._path}: {explain(error)}") from error
+            raise StartupError(f"cannot read {self._path}: {describe(error)}") from error
 
     def _connect(self) -> sqlite3.Connection:
         connection = self._connection
@@ -66,7 +66,7 @@ class Reader(Worker):
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
             # It would go on seeing the database as it is now, for ever.
-            logger.warning("the connection that reads %s is replaced: %s", self._path, explain(error))
+            logger.warning("the connection that reads %s is replaced: %s", self._path, describe(error))
             self._connection = None
             if connection is not None:
                 connection.close()

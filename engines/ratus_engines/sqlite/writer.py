@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ratus.core.errors import RatusError, ServiceUnavailable, StartupError
 from ratus_engines.sqlite.connections import WriteLock, check_place, connect_writer
-from ratus_engines.sqlite.errors import as_answer, explain
+from ratus_engines.sqlite.errors import as_answer, describe
 from ratus_engines.sqlite.files import OpenFiles
 from ratus_engines.sqlite.notifications import Notifications
 from ratus_engines.sqlite.transaction import Clock, Transaction
@@ -71,7 +71,7 @@ class Writer(Worker):
                 self._lock.release()
         except (sqlite3.Error, OSError, ServiceUnavailable) as error:
             self._lock.close()
-            reason = error.detail if isinstance(error, ServiceUnavailable) else explain(error)
+            reason = error.detail if isinstance(error, ServiceUnavailable) else describe(error)
             raise StartupError(f"cannot keep tasks in {self._path}: {reason}") from error
 
     def _connect(self) -> sqlite3.Connection:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from ratus.api.call import Answer, Call
+from ratus.api.call import Call, Response
 from ratus.api.handlers.documentation import DocumentationHandlers
 from ratus.api.handlers.operation import OperationHandlers
 from ratus.api.handlers.promises import PromiseHandlers
@@ -19,7 +19,7 @@ from ratus.engine import Engine
 from ratus.metrics import Metrics
 from ratus.runtime.long_polls import LongPollQueue
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[Call], Awaitable[Response]]
 
 
 class Handlers:

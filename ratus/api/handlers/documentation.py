@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ratus.api import docs
-from ratus.api.call import VARY, Answer, Call
+from ratus.api.call import VARY, Call, Response
 from ratus.core.errors import NotFound
 
 _DOCUMENT_HEADERS = (
@@ -17,23 +17,23 @@ _DOCUMENT_HEADERS = (
 class DocumentationHandlers:
     """Pages to read and try the API at the server's address."""
 
-    async def get_docs(self, call: Call) -> Answer:
+    async def get_docs(self, call: Call) -> Response:
         return _document(call, *docs.page(gzip=call.takes_gzip))
 
-    async def get_asset(self, call: Call) -> Answer:
+    async def get_asset(self, call: Call) -> Response:
         # The first time, reading and compressing more than a megabyte takes a moment.
         found = await asyncio.to_thread(docs.asset, call.name, gzip=call.takes_gzip)
         if found is None:
             raise NotFound()
         return _document(call, *found)
 
-    async def get_openapi_json(self, call: Call) -> Answer:
-        return Answer(200, docs.specification("json"))
+    async def get_openapi_json(self, call: Call) -> Response:
+        return Response(200, docs.specification("json"))
 
-    async def get_openapi_yaml(self, call: Call) -> Answer:
+    async def get_openapi_yaml(self, call: Call) -> Response:
         content_type = b"application/yaml; charset=utf-8"
-        return Answer(200, docs.specification("yaml"), content_type=content_type)
+        return Response(200, docs.specification("yaml"), content_type=content_type)
 
 
-def _document(call: Call, body: bytes, content_type: str) -> Answer:
-    return Answer(200, body, content_type.encode(), _DOCUMENT_HEADERS, compressed=call.takes_gzip)
+def _document(call: Call, body: bytes, content_type: str) -> Response:
+    return Response(200, body, content_type.encode(), _DOCUMENT_HEADERS, compressed=call.takes_gzip)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from ratus.api import serializing
-from ratus.api.call import Answer, Call
+from ratus.api.call import Call, Response
 from ratus.core.errors import ServiceUnavailable
 from ratus.engine import Engine
 from ratus.metrics import CONTENT_TYPE
@@ -20,19 +20,19 @@ class OperationHandlers:
         self.draining = False
         """Whether the server is stopping; `/readyz` says so."""
 
-    async def get_liveness(self, call: Call) -> Answer:
-        return Answer(200)
+    async def get_liveness(self, call: Call) -> Response:
+        return Response(200)
 
-    async def get_health(self, call: Call) -> Answer:
-        return Answer(200)
+    async def get_health(self, call: Call) -> Response:
+        return Response(200)
 
-    async def get_readiness(self, call: Call) -> Answer:
+    async def get_readiness(self, call: Call) -> Response:
         if self.draining:
             raise ServiceUnavailable("the server is stopping")
         health = await self._engine.health()
         if not health.ready:
             raise ServiceUnavailable(health.detail)
-        return Answer(200, serializing.health(health.detail))
+        return Response(200, serializing.health(health.detail))
 
-    async def get_metrics(self, call: Call) -> Answer:
-        return Answer(200, content_type=CONTENT_TYPE.encode(), stream=self._scrape())
+    async def get_metrics(self, call: Call) -> Response:
+        return Response(200, content_type=CONTENT_TYPE.encode(), stream=self._scrape())

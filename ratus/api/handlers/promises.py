@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratus.api import serializing
-from ratus.api.call import Answer, Call, ClientDisconnected
+from ratus.api.call import Call, ClientDisconnected, Response
 from ratus.api.parsing import Poll, Reader
 from ratus.core.clock import SECOND, Clock
 from ratus.core.errors import Conflict, NotFound
@@ -25,55 +25,55 @@ class PromiseHandlers:
         self._clock = clock
         self._long_polls = long_polls
 
-    async def list_promises(self, call: Call) -> Answer:
+    async def list_promises(self, call: Call) -> Response:
         limit, offset = self._read.page(call.query)
         page = await self._engine.list_tasks(TaskQuery(call.topic, limit, offset, state=ACTIVE))
         if page.tasks:
             self._metrics.admit_topic(call.topic)
-        return Answer(200, serializing.promises(page.tasks))
+        return Response(200, serializing.promises(page.tasks))
 
-    async def poll(self, call: Call) -> Answer:
+    async def poll(self, call: Call) -> Response:
         poll = self._read.poll(call.body, call.query, call.topic, "", call.now)
         if poll.task_id:
             return await self._claim_one(call, poll, force=False)
         return await self._claim_due(call, poll)
 
-    async def poll_topics(self, call: Call) -> Answer:
+    async def poll_topics(self, call: Call) -> Response:
         return await self._claim_due(call, self._read.poll(call.body, call.query, None, "", call.now))
 
-    async def delete_promises(self, call: Call) -> Answer:
-        return Answer(200, serializing.deleted(await self._engine.release_topic(call.topic, call.now)))
+    async def delete_promises(self, call: Call) -> Response:
+        return Response(200, serializing.deleted(await self._engine.release_topic(call.topic, call.now)))
 
-    async def get_promise(self, call: Call) -> Answer:
+    async def get_promise(self, call: Call) -> Response:
         task = await self._engine.get(call.task_id)
         if task is None or task.state != ACTIVE:
             raise NotFound()
         self._metrics.admit_topic(task.topic)
-        return Answer(200, serializing.promise(task))
+        return Response(200, serializing.promise(task))
 
-    async def insert_promise(self, call: Call) -> Answer:
+    async def insert_promise(self, call: Call) -> Response:
         poll = self._read.poll(call.body, call.query, call.topic, call.task_id, call.now)
         return await self._claim_one(call, poll, force=False)
 
-    async def upsert_promise(self, call: Call) -> Answer:
+    async def upsert_promise(self, call: Call) -> Response:
         poll = self._read.poll(call.body, call.query, call.topic, call.task_id, call.now)
         return await self._claim_one(call, poll, force=True)
 
-    async def extend_promise(self, call: Call) -> Answer:
+    async def extend_promise(self, call: Call) -> Response:
         extension = self._read.extension(call.body, call.query, call.task_id, call.now)
         task = await self._engine.extend(call.task_id, extension.nonce, extension.deadline, call.now)
-        return Answer(200, serializing.promise(task))
+        return Response(200, serializing.promise(task))
 
-    async def delete_promise(self, call: Call) -> Answer:
+    async def delete_promise(self, call: Call) -> Response:
         nonce = call.query.text("nonce")
         released = await self._engine.release(call.task_id, call.now, nonce)
         if nonce and not released:
             task = await self._engine.get(call.task_id)
             if task is not None and task.nonce != nonce:
                 raise Conflict("the task may have been modified by others")
-        return Answer(200, serializing.deleted(released))
+        return Response(200, serializing.deleted(released))
 
-    async def _claim_due(self, call: Call, poll: Poll) -> Answer:
+    async def _claim_due(self, call: Call, poll: Poll) -> Response:
         """Claim what is due, or wait for it. Who waits stands behind those who waited before."""
         if call.connection.disconnected:
             raise ClientDisconnected()
@@ -89,14 +89,14 @@ class PromiseHandlers:
         for task in tasks:
             self._count_consumed(task)
         body = serializing.tasks(tasks) if poll.listed else serializing.task(tasks[0])
-        return Answer(200, body, claimed=tuple(tasks))
+        return Response(200, body, claimed=tuple(tasks))
 
-    async def _claim_one(self, call: Call, poll: Poll, *, force: bool) -> Answer:
+    async def _claim_one(self, call: Call, poll: Poll, *, force: bool) -> Response:
         if call.connection.disconnected:
             raise ClientDisconnected()
         task = await self._engine.claim_task(poll.task_id, poll.selection, call.now, force=force)
         self._count_consumed(task)
-        return Answer(200, serializing.task(task), claimed=(task,))
+        return Response(200, serializing.task(task), claimed=(task,))
 
     def _count_consumed(self, task: TaskRecord) -> None:
         assert task.consumed is not None, "a claimed task has the time of its claim"

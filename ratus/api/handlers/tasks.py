@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from ratus.api import serializing
-from ratus.api.call import Answer, Call
+from ratus.api.call import Call, Response
 from ratus.api.cursors import make_cursor
 from ratus.api.parsing import Reader
 from ratus.api.trace_headers import trace_of
@@ -34,32 +34,32 @@ class TaskHandlers:
         self._long_polls = long_polls
         self._trace_headers = reader.settings.trace_headers
 
-    async def list_tasks(self, call: Call) -> Answer:
+    async def list_tasks(self, call: Call) -> Response:
         page = await self._engine.list_tasks(self._read.task_query(call.query, call.topic))
         if page.tasks:
             self._metrics.admit_topic(call.topic)
         cursor = None
         if page.next is not None and "after" in call.query:
             cursor = make_cursor(page.next, call.topic)
-        return Answer(200, serializing.tasks(page.tasks, cursor))
+        return Response(200, serializing.tasks(page.tasks, cursor))
 
-    async def insert_tasks(self, call: Call) -> Answer:
+    async def insert_tasks(self, call: Call) -> Response:
         tasks = await self._read.tasks(call.body, call.topic, call.now)
         if self._trace_headers:
             await self._trace(tasks, call)
         created = await self._engine.insert(tasks, call.now)
         await self._count_produced([task for task, new in zip(tasks, created, strict=True) if new])
         count = sum(created)
-        return Answer(201 if count else 200, serializing.updated(count, 0))
+        return Response(201 if count else 200, serializing.updated(count, 0))
 
-    async def upsert_tasks(self, call: Call) -> Answer:
+    async def upsert_tasks(self, call: Call) -> Response:
         tasks = await self._read.tasks(call.body, call.topic, call.now)
         if self._trace_headers:
             await self._trace(tasks, call)
         created = await self._engine.upsert(tasks, call.now)
         await self._count_produced(tasks)
         count = sum(created)
-        return Answer(201 if count else 200, serializing.updated(count, len(created) - count))
+        return Response(201 if count else 200, serializing.updated(count, len(created) - count))
 
     async def _trace(self, tasks: Sequence[TaskRecord], call: Call) -> None:
         """Give tasks the trace context of the request, but for those that have one of their own."""
@@ -75,7 +75,7 @@ class TaskHandlers:
             if len(tasks) > _SLICE:
                 await asyncio.sleep(0)
 
-    async def patch_tasks(self, call: Call) -> Answer:
+    async def patch_tasks(self, call: Call) -> Response:
         commits = await self._read.commits(call.body, call.now)
         results = await self._engine.commit(commits, call.now)
         ids = [commit.id for commit in commits]
@@ -88,12 +88,12 @@ class TaskHandlers:
             answer.add(ids[start : start + _SLICE], some)
             if len(results) > _SLICE:
                 await asyncio.sleep(0)
-        return Answer(200, answer.body())
+        return Response(200, answer.body())
 
-    async def delete_tasks(self, call: Call) -> Answer:
-        return Answer(200, serializing.deleted(await self._engine.delete_tasks(call.topic)))
+    async def delete_tasks(self, call: Call) -> Response:
+        return Response(200, serializing.deleted(await self._engine.delete_tasks(call.topic)))
 
-    async def get_task(self, call: Call) -> Answer:
+    async def get_task(self, call: Call) -> Response:
         wait = self._read.wait(call.query)
         if wait:
             until = self._clock.monotonic() + wait
@@ -103,9 +103,9 @@ class TaskHandlers:
         if task is None:
             raise NotFound()
         self._metrics.admit_topic(task.topic)
-        return Answer(200, serializing.task(task))
+        return Response(200, serializing.task(task))
 
-    async def insert_task(self, call: Call) -> Answer:
+    async def insert_task(self, call: Call) -> Response:
         task = self._read.task(call.body, call.topic, call.task_id, call.now)
         if self._trace_headers:
             await self._trace([task], call)
@@ -113,26 +113,28 @@ class TaskHandlers:
         if not created:
             raise Conflict("a task with the same ID already exists")
         self._metrics.produced(task.topic, task.producer)
-        return Answer(201, serializing.updated(1, 0))
+        return Response(201, serializing.updated(1, 0))
 
-    async def upsert_task(self, call: Call) -> Answer:
+    async def upsert_task(self, call: Call) -> Response:
         task = self._read.task(call.body, call.topic, call.task_id, call.now)
         if self._trace_headers:
             await self._trace([task], call)
         (created,) = await self._engine.upsert([task], call.now)
         self._metrics.produced(task.topic, task.producer)
-        return Answer(201, serializing.updated(1, 0)) if created else Answer(200, serializing.updated(0, 1))
+        return (
+            Response(201, serializing.updated(1, 0)) if created else Response(200, serializing.updated(0, 1))
+        )
 
-    async def patch_task(self, call: Call) -> Answer:
+    async def patch_task(self, call: Call) -> Response:
         commit = self._read.commit(call.body, call.task_id, call.now)
         (result,) = await self._engine.commit([commit], call.now)
         if isinstance(result, RatusError):
             raise result
         self._count_committed(result)
-        return Answer(200, serializing.task(result))
+        return Response(200, serializing.task(result))
 
-    async def delete_task(self, call: Call) -> Answer:
-        return Answer(200, serializing.deleted(await self._engine.delete_task(call.task_id)))
+    async def delete_task(self, call: Call) -> Response:
+        return Response(200, serializing.deleted(await self._engine.delete_task(call.task_id)))
 
     async def _count_produced(self, tasks: Sequence[TaskRecord]) -> None:
         produced = self._metrics.produced

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ratus.api import serializing
-from ratus.api.call import Answer, Call
+from ratus.api.call import Call, Response
 from ratus.api.parsing import Reader
 from ratus.core.errors import NotFound
 from ratus.core.records import TopicInfo
@@ -19,30 +19,30 @@ class TopicHandlers:
         self._read = reader
         self._metrics = metrics
 
-    async def list_topics(self, call: Call) -> Answer:
+    async def list_topics(self, call: Call) -> Response:
         limit, offset = self._read.page(call.query)
-        return Answer(200, serializing.topics(await self._engine.list_topics(limit, offset)))
+        return Response(200, serializing.topics(await self._engine.list_topics(limit, offset)))
 
-    async def delete_topics(self, call: Call) -> Answer:
-        return Answer(200, serializing.deleted(await self._engine.delete_topics()))
+    async def delete_topics(self, call: Call) -> Response:
+        return Response(200, serializing.deleted(await self._engine.delete_topics()))
 
-    async def get_topic(self, call: Call) -> Answer:
+    async def get_topic(self, call: Call) -> Response:
         return await self._topic(call)
 
-    async def patch_topic(self, call: Call) -> Answer:
+    async def patch_topic(self, call: Call) -> Response:
         paused = self._read.paused(call.body, call.topic)
         if paused is not None:
             await self._engine.set_paused(call.topic, paused)
         return await self._topic(call, known=paused is not None)
 
-    async def _topic(self, call: Call, *, known: bool = False) -> Answer:
+    async def _topic(self, call: Call, *, known: bool = False) -> Response:
         info = await self._engine.get_topic(call.topic, call.now)
         if info is None:
             if known:  # it was resumed and has no task: what was asked for is done
-                return Answer(200, serializing.topic(TopicInfo(call.topic)))
+                return Response(200, serializing.topic(TopicInfo(call.topic)))
             raise NotFound()
         self._metrics.admit_topic(info.name)
-        return Answer(200, serializing.topic(info))
+        return Response(200, serializing.topic(info))
 
-    async def delete_topic(self, call: Call) -> Answer:
-        return Answer(200, serializing.deleted(await self._engine.delete_topic(call.topic)))
+    async def delete_topic(self, call: Call) -> Response:
+        return Response(200, serializing.deleted(await self._engine.delete_topic(call.topic)))

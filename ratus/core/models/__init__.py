@@ -8,10 +8,10 @@ server itself answers from compact records, so these models cost it nothing.
 from __future__ import annotations
 
 from ratus.core.limits import MAX_PRIORITY, MIN_PRIORITY
-from ratus.core.models.answers import Deleted, Error, ErrorDetail, Updated
 from ratus.core.models.commits import Commit, CommitItem, CommitResult, CommitResults, Commits
 from ratus.core.models.fields import WireModel
 from ratus.core.models.promises import Extension, Poll, PollRequest, Promise, Promises
+from ratus.core.models.results import Deleted, Error, ErrorDetail, Updated
 from ratus.core.models.tasks import Retry, Task, Tasks, TaskState
 from ratus.core.models.topics import Topic, TopicPatch, Topics, TopicStates
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, StrictInt
 
-from ratus.core.models.answers import ErrorDetail
 from ratus.core.models.fields import Duration, Json, Name, Time, WireModel
+from ratus.core.models.results import ErrorDetail
 from ratus.core.models.tasks import State, Task
 
 if TYPE_CHECKING:
