@@ -47,9 +47,7 @@ class Person(asyncio.Protocol):
     def poll(self, topic: str) -> None:
         self.polling = True
         assert self.transport is not None
-        self.transport.write(
-            f"POST /v1/topics/{topic}/promises?wait=60s HTTP/1.1\r\nhost: x\r\n\r\n".encode()
-        )
+        self.transport.write(f"POST /v1/topics/{topic}/promises?wait=1h HTTP/1.1\r\nhost: x\r\n\r\n".encode())
 
     def data_received(self, data: bytes) -> None:
         if not self.polling:
