@@ -53,9 +53,16 @@ class OpenFiles:
         return ""
 
     def lost_only_log(self) -> bool:
-        """Whether the log has lost its name to no other file, and nothing else has changed."""
+        """Whether the log has lost its name to no other file, perhaps its index too, and nothing else has
+        changed: no other process has opened the database since."""
+        if identity(self._log) is not None:
+            return False
+        index = self._log.removesuffix("-wal") + "-shm"
         return all(
-            known is None or identity(name) == (None if name == self._log else known)
+            name == self._log
+            or known is None
+            or (found := identity(name)) == known
+            or (found is None and name == index)
             for name, (_, known) in self._known.items()
         )
 

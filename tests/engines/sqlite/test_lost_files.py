@@ -149,13 +149,15 @@ async def test_two_servers_do_not_hold_different_locks(path: Path, open_engine: 
     await assert_noticed(first, "-lock")
 
 
-async def test_a_log_that_was_deleted_and_kill_9(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", [["-wal"], ["-wal", "-shm"]])
+async def test_a_log_that_was_deleted_and_kill_9(tmp_path: Path, ends: list[str]) -> None:
     path = tmp_path / "ratus.db"
     flags = ["--engine", "sqlite", "--sqlite-path", str(path)]
     with serving(tmp_path, *flags) as server, Api(server.port) as api:
         for number in range(100):
             api.insert("t", str(number))
-        os.unlink(beside(path, "-wal"))
+        for end in ends:
+            os.unlink(beside(path, end))
         assert_error(api.get("/readyz"), 503, "moved, replaced or deleted")
         assert_error(api.post("/topics/t/tasks/more", {}), 503, "moved, replaced or deleted")
         server.process.send_signal(signal.SIGKILL)
