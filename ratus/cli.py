@@ -59,6 +59,7 @@ _logger: Final = logging.getLogger("ratus")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (by default the process's own) and return the exit code."""
+    _open_standard_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     command: Command = serve
     if arguments and not arguments[0].startswith("-"):
@@ -161,6 +162,19 @@ def _run(settings: config.Settings) -> int:
         limits=limits(settings),
         ready=ready,
     )
+
+
+def _open_standard_streams() -> None:
+    """Open the null device in place of each standard stream that is closed.
+
+    The next file or socket would take its number: libuv aborts the process when it closes such a one, and
+    what a library writes to standard error would go into a database.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free
 
 
 def _refuse(message: str) -> int:

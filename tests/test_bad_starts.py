@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -146,3 +147,36 @@ def test_a_database_that_cannot_be_reached_is_waited_for(folder: Path) -> None:
         code = server.wait(PATIENCE)
     assert code == 0
     assert all(" WARNING " in line for line in log.read_text().splitlines() if "MongoDB is not ready" in line)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("engine", ["memdb", "sqlite"])
+def test_closed_standard_streams(engine: str, closed: str, tmp_path: Path) -> None:
+    """It serves, and ends as ever; no file of its own gets the number of a standard stream."""
+    port = free_port()
+    flags = f"--port {port} --bind 127.0.0.1 --engine {engine} --sqlite-path ratus.db"
+    command = f"exec {sys.executable} -m ratus {flags} {closed}"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'engines'}"}
+    process = subprocess.Popen(["bash", "-c", command], cwd=tmp_path, env=environment)
+    try:
+        eventually(lambda: _answers(port), "an answer")
+        for number in (0, 1, 2):
+            held = os.readlink(f"/proc/{process.pid}/fd/{number}")
+            assert "socket" not in held
+            assert "anon_inode" not in held
+            assert "ratus.db" not in held
+        with Api(port) as api:
+            api.insert("t", "1")
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        with Api(port) as api:
+            return api.get("/readyz").status == 200
+    except OSError:
+        return False
