@@ -1,4 +1,8 @@
-"""What callers give: durations, times, names and payloads, checked and turned into what travels."""
+"""Checks what a program passes to the client (durations, times, topics, payloads), and turns it into JSON or
+the text that is sent to the server.
+
+`requests` builds every request with it; `delivery` and `ratus.worker` check their arguments with it.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,18 @@ from ratus.core.times import format_time, parse_time
 Model = TypeVar("Model", bound=WireModel)
 
 Topics: TypeAlias = str | Sequence[str]
-"""One topic, or several in order of preference."""
+"""The name of one topic, or of several in order of preference."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def microseconds(value: DurationLike, name: str) -> int:
-    """A duration in microseconds. Raises `ValueError` or `TypeError` that names the argument."""
+    """A duration in microseconds; a number is one of seconds, a text such as ``"30s"`` is parsed.
+
+    Raises `ValueError` for a text that is no duration and a number out of range, `TypeError` for another
+    type. Both begin with `name`, the argument of the caller.
+    """
     try:
         if isinstance(value, str):
             return parse_duration(value)
@@ -47,12 +55,16 @@ def seconds(value: DurationLike, name: str) -> float:
 
 
 def duration_text(value: DurationLike, name: str) -> str:
-    """A duration as it travels. Raises as `microseconds` does."""
+    """A duration as the text that is sent to the server. Raises as `microseconds` does."""
     return format_duration(microseconds(value, name))
 
 
 def time_text(value: TimeLike, name: str) -> str:
-    """An instant as it travels. Raises `ValueError` or `TypeError` that names the argument."""
+    """A time as the text that is sent to the server: RFC 3339, in UTC.
+
+    Raises `ValueError` for a text that is no time and a datetime without time zone, `TypeError` for another
+    type. Both begin with `name`, the argument of the caller.
+    """
     try:
         if isinstance(value, str):
             return format_time(parse_time(value))
@@ -71,7 +83,8 @@ def time_text(value: TimeLike, name: str) -> str:
 
 
 def checked(value: object, kind: type[Model]) -> Model:
-    """The value, when it is of this kind. Raises `TypeError` that says how one is made."""
+    """`value`, if it is an object of the class `kind`. Raises `TypeError`, which shows how to make one of a
+    dict."""
     if isinstance(value, kind):
         return value
     name = kind.__name__
@@ -80,37 +93,44 @@ def checked(value: object, kind: type[Model]) -> Model:
 
 
 def several(values: Iterable[Model], kind: type[Model]) -> Iterable[Model]:
-    """The values, when they can be several. Raises `TypeError` for a single one."""
+    """`values`, if they can be iterated over for objects of `kind`; these are not checked yet (`checked`).
+
+    Raises `TypeError` for a single object, a dict or a text.
+    """
     if isinstance(values, kind | Mapping | str) or not isinstance(values, Iterable):
         raise TypeError(f"give several {kind.__name__}s, such as a list, not a {type(values).__name__}")
     return values
 
 
 def topic_names(topics: Topics) -> tuple[str, ...]:
-    """The topics as a tuple. Raises `ValueError` when there is none, `TypeError` for what is no text."""
+    """The topics as a tuple. Raises `ValueError` for none or an empty one, `TypeError` for what is no
+    text."""
     if not isinstance(topics, Iterable):
         raise TypeError(f"topics: give a text or several, not a {type(topics).__name__}")
     names = (topics,) if isinstance(topics, str) else tuple(topics)
     if not all(isinstance(name, str) for name in names):
-        raise TypeError("topics: each of them is a text")
+        raise TypeError("topics: each of them has to be a text")
     if not names or not all(names):
         raise ValueError("topics: name one topic or more, none of them empty")
     return names
 
 
 def json_bytes(value: Any) -> bytes:
-    """A JSON document. Raises `ValueError` for what cannot be written, with its place."""
+    """`value` as a JSON document. Raises `ValueError` with the place of what JSON cannot hold."""
     try:
         return msgspec.json.encode(value)
     except ValueError:  # a text that UTF-8 cannot write, or an integer of too many digits
-        convert(value)
+        convert(value)  # raises the error that says where
         raise
     except RecursionError:
         raise ValueError("the value is nested too deeply; at most 170 levels are taken") from None
 
 
 def checked_json(value: Any, name: str) -> Any:
-    """The value as JSON has it, as `to_json` makes it. Raises `ValueError` with the place of what is not."""
+    """`value` as `to_json` makes it of dicts, lists, texts and numbers.
+
+    Raises `ValueError`, which begins with `name` and has the place of what JSON cannot hold.
+    """
     try:
         converted = to_json(value)
         json_bytes(converted)

@@ -1,14 +1,18 @@
 """The life of a server process: start, listen, serve, stop in order.
 
 1. The port is bound, so that a taken one is found before anything is opened; nothing listens yet.
-2. ``service.start()`` begins. The listener opens when it is done or after ``PATIENCE_SECONDS``, so that a
-   fast start is seen whole and a slow one can be watched through ``/livez`` and ``/readyz``.
+2. ``service.start()`` begins. The listener opens when that is done, so that clients of a fast start never see
+   a server that is not ready; or after ``PATIENCE_SECONDS``, so that ``/livez`` and ``/readyz`` show a slow
+   one.
 3. The first SIGTERM or SIGINT: ``service.begin_shutdown()`` at once; the listener stays open for the shutdown
    delay, then it is closed and the requests in flight are finished; ``service.close()``; exit code 0.
 4. A stop that takes longer than the shutdown timeout (the delay comes on top) is cut off: a thread logs what
    hangs and ends the process, with exit code 1. Requests in flight may take a part of that time only, so that
    the engine is closed even if one of them hangs.
 5. A second signal ends the process at once, with 128 + its number.
+
+`ratus.cli` calls ``run``; `ratus.testing` makes a ``Lifecycle`` in a thread. ``ratus.runtime.service`` has
+the service.
 """
 
 from __future__ import annotations
@@ -53,45 +57,54 @@ BACKLOG = 2048
 
 
 class LifecycleHooks(Protocol):
-    """What lives and dies with the server: the engine and its chores."""
+    """What is started and closed with the server: the engine and its chores."""
 
     @property
     def eager(self) -> frozenset[str]:
-        """The methods whose requests are mostly answered without waiting for anything: they begin as soon as
-        they are read, without a task. Before their first pause they must not ask for one: there is no
-        `asyncio.current_task`, which `asyncio.timeout` needs."""
+        """The HTTP methods whose requests are mostly answered without waiting for anything. The application
+        is called for them as soon as they are read, without an asyncio task. Until its first pause there is
+        no `asyncio.current_task`, so it must not use what needs one, such as `asyncio.timeout`."""
 
     def refused(self, status: int, client: str) -> None:
         """A request of this client (its address) could not be read and was answered with this status."""
 
     def watch_connections(self, count: Callable[[], int]) -> None:
-        """Have the number of open connections told, which ``count`` gives. Called once, before ``start``."""
+        """Publish as a metric the number of open connections, which ``count`` returns. Called once, before
+        ``start``."""
 
     def watch_load(self, load: Load) -> None:
-        """Have it told what clients make the server hold. Called once, before ``start``."""
+        """Publish as metrics what the server holds in memory for clients. Called once, before ``start``."""
 
     @property
     def closing(self) -> str:
-        """What ``close`` is waiting for, for the log; empty when it is not."""
+        """What ``close`` is waiting for, as words for the log; empty while it is not running."""
 
     async def start(self) -> None:
-        """Open the engine and start the chores; may take long.
+        """Open the engine and start the chores; may take minutes where there is much data.
 
-        Raises, with one clear line, when that is impossible, and has then left nothing open.
+        Raises `StartupError` or `OSError` with a message for the operator when that is impossible, or another
+        exception that is a bug. Nothing is left open then.
         """
 
     def begin_shutdown(self) -> None:
-        """Not ready any more; answer what waits. May come before ``start`` has returned. Idempotent."""
+        """Stop being ready, and answer requests that wait for tasks. May be called before ``start`` has
+        returned, and more than once."""
 
     async def close(self) -> None:
-        """Stop the chores and close the engine. Called once, only after a ``start`` that succeeded."""
+        """Stop the chores and close the engine. Called once, only after a ``start`` that succeeded. An
+        exception is logged, and makes the exit code 1."""
 
     def reload(self) -> None:
-        """Read again what may change while running."""
+        """Read again those files that may change while the server runs. An exception is logged."""
 
 
 class Lifecycle:
-    """Serves ``app`` from bound sockets while ``service`` lives. ``stop`` ends it."""
+    """Starts ``service``, serves ``app`` on bound sockets until ``stop``, then closes both.
+
+    ``ready`` is called once, with the address, when the listener is open (empty without ``sockets``). Times
+    are in seconds; ``shutdown_timeout_seconds`` 0 is no limit. Used once, on the event loop that runs
+    ``serve``.
+    """
 
     def __init__(
         self,
@@ -130,7 +143,7 @@ class Lifecycle:
         self._config.load()
 
     def stop(self) -> None:
-        """Begin to stop; ``serve`` returns when that is done."""
+        """Begin to stop; ``serve`` returns when that is done. Idempotent; to be called on the event loop."""
         if not self._stopping.is_set():
             self._stopping.set()
             self._state.draining = True
@@ -148,7 +161,8 @@ class Lifecycle:
             logger.exception("reloading failed, what was read before stays in force")
 
     async def serve(self) -> int:
-        """Live until ``stop``. Returns the exit code of the process; an error has been logged."""
+        """Start, listen, and serve until ``stop``. Returns the exit code of the process: 0, or 1 after an
+        error, which was logged."""
         starting = asyncio.ensure_future(self._service.start())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -163,7 +177,7 @@ class Lifecycle:
                     logger.error("%s", error)
                     code = 1
                     self.stop()
-            # A start is never cut off: what is half open could only be closed half.
+            # A start is never cut off: an engine that is half open could not be closed in order.
             await asyncio.wait((starting,))
             if _failed(starting):
                 _log_failure("cannot start", starting.exception())
@@ -210,7 +224,8 @@ class Lifecycle:
             self._ready(address)
 
     async def _drain(self) -> bool:
-        """Finish the requests in flight; whether that was done in time."""
+        """Wait for the shutdown delay, close the listener, and finish the requests in flight. Returns false
+        when their time was over and they were cut off."""
         self._stage = "the shutdown delay"
         if self._servers and self._shutdown_delay_seconds > 0:
             await asyncio.sleep(self._shutdown_delay_seconds)
@@ -340,7 +355,8 @@ def _failed(task: asyncio.Future[None]) -> bool:
 
 
 def _log_failure(what: str, error: BaseException | None) -> None:
-    """One line; where it came from is shown on level DEBUG, or when the error is not one for operators."""
+    """Log the error in one line. The traceback follows on level DEBUG, and always for an error that is
+    neither a `StartupError` nor an `OSError`, as it may be a bug."""
     expected = isinstance(error, StartupError | OSError)
     trace = error if not expected or logger.isEnabledFor(logging.DEBUG) else None
     logger.error("%s: %s", what, str(error) or type(error).__name__, exc_info=trace)

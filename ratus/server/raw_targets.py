@@ -1,4 +1,8 @@
-"""Raw UTF-8 in request targets: percent-encoded on its way to the parser, which refuses it."""
+"""Percent-encodes raw UTF-8 in request targets (``GET /topics/käse``) before the HTTP parser sees it.
+
+The parser, llhttp, refuses such targets. `parsing` calls ``feed_raw`` for bytes that hold something outside
+of ASCII, and is the ``Reader``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from typing import Protocol
 
 _OUTSIDE_ASCII = re.compile(rb"[\x80-\xff]")
 
-# A method, the beginning of a path or of http://, and the first byte of it that is not ASCII.
+# The end of a method, the beginning of a path or of http://, and its first byte that is not ASCII. This may
+# also match within a body; `Reader.within_target` decides.
 _RAW_TARGET = re.compile(rb" (?<=[A-Z]{3} ) *+(?:/|[Hh][Tt][Tt][Pp])[!-~]*+[\x80-\xff]")
 
 _END_OF_TARGET = re.compile(rb"[ \r\n]")
@@ -17,7 +22,7 @@ _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 
 class Reader(Protocol):
-    """The parser of a connection, and what it says of the bytes that it was given."""
+    """The parser of a connection, and where it is in the request after the bytes that it was fed."""
 
     def feed(self, data: bytes) -> None:
         """Give the parser these bytes. Raises httptools.HttpParserError for what it refuses."""
@@ -26,19 +31,23 @@ class Reader(Protocol):
         """Whether the next byte continues a request target."""
 
     def missing(self) -> int:
-        """So many bytes of a body are still to come; 0 where that is not known, and outside of bodies."""
+        """How many bytes of the body in work are still to come; 0 for a chunked body, and outside of
+        bodies."""
 
 
 def feed_raw(reader: Reader, data: bytes, begun: bool) -> bytes:
-    """Feed ``data``, percent-encoding raw UTF-8 in request targets; return the bytes that have to wait.
+    """Feed ``data`` to the parser, with raw UTF-8 in request targets percent-encoded.
 
-    Ratus in Go takes such targets, and some clients send them. Bytes of a target that are not UTF-8 are fed
-    as they are, for the parser to refuse; all other bytes are fed as they are too. What has to wait is the
-    beginning of a UTF-8 sequence that ``data`` ends within: it belongs before what comes next. ``begun`` says
-    that ``data`` continues a head.
+    Ratus in Go takes such targets, and some clients send them. All else is fed as it is, and so are bytes of
+    a target that are not UTF-8: the parser refuses them. ``begun`` says that ``data`` continues a head.
 
-    Where a message begins is decided by the parser alone, or a body could be taken for a request. What looks
-    like a raw target is where the parser is asked, at most once in each message, so that the cost is linear.
+    Returns the first bytes of a UTF-8 sequence whose other bytes are not in ``data``, mostly none. They were
+    not fed: the caller puts them before what it receives next. Raises httptools.HttpParserError for what the
+    parser refuses.
+
+    The parser alone decides where a message begins, or a body could be taken for a request. So a pattern
+    finds what looks like a raw target, then the parser says whether it is one. That is done at most once in
+    each message, so that the cost is linear.
     """
     fed = 0
     found = (_OUTSIDE_ASCII if begun else _RAW_TARGET).search(data)
@@ -56,7 +65,7 @@ def feed_raw(reader: Reader, data: bytes, begun: bool) -> bytes:
         elif missing := reader.missing():
             following = start + missing
         else:
-            # Heads and chunked bodies end with an empty line.
+            # Go on behind this head or chunked body: both end with an empty line.
             empty = _EMPTY_LINE.search(data, start)
             following = len(data) if empty is None else empty.end()
         found = _RAW_TARGET.search(data, following)
@@ -65,7 +74,11 @@ def feed_raw(reader: Reader, data: bytes, begun: bool) -> bytes:
 
 
 def _encode(part: bytes, final: bool) -> tuple[bytes, bytes]:
-    """A part of a target percent-encoded, and the beginning of a sequence that it ends within."""
+    """A part of a target percent-encoded, and the bytes at its end that begin a UTF-8 sequence without ending
+    it.
+
+    ``final``: the target ends here. What is not UTF-8 is returned as it is.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         decoder.decode(part, final)

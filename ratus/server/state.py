@@ -1,4 +1,8 @@
-"""What all connections of a server share, and the one timer that looks after them."""
+"""What all connections of a server share, and the one timer that ends those that are too slow.
+
+`lifecycle` makes one `ServingState` for each server; each connection (`protocol`) and each request in work
+(`request_response_cycle`) registers itself in it.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +17,39 @@ from uvicorn.server import ServerState
 from ratus.server.connection_limits import ConnectionLimits
 from ratus.server.load import Load
 
-# So many answers are written at once after one that was the only one of its turn of the loop. Then one is
-# held until the end of its turn again, to see whether others have come.
+# Answers of several connections are written together at the end of a turn of the event loop. After a turn
+# that had a single answer, so many of the next ones are written at once; then one is held back again, to see
+# whether others come in the same turn.
 UNBATCHED = 4
 
 
 class OpenConnection(Protocol):
-    """What is asked of every connection here; `ratus.server.protocol.HTTPProtocol` is one."""
+    """What `ServingState` needs of a connection; `ratus.server.protocol.HTTPProtocol` is one.
+
+    ``deadline`` is the time of the loop, in seconds, at which the sweep calls ``expire``.
+    """
 
     loop: asyncio.AbstractEventLoop
     deadline: float
 
     def expire(self, now: float) -> None:
-        """The deadline has passed."""
+        """The deadline has passed at the time ``now`` of the loop: end what is too slow."""
 
     def flush(self) -> None:
         """Write what has been answered."""
 
     def shutdown(self) -> None:
-        """The server stops: close, or answer what is in work first."""
+        """The server stops: close the connection, once a request in work is answered."""
 
     def abort(self) -> None:
-        """Close without writing what is left."""
+        """Close the connection at once; answers that are not written are lost."""
 
 
 class ServingState(ServerState):
     """The open connections, the requests in work, and whether the server is stopping.
 
-    One periodic sweep ends what has outstayed its limit: a timer for each request would cost more than a
-    simple request does.
+    One periodic sweep ends connections whose deadline has passed: a timer for each request would cost more
+    than a simple request does.
     """
 
     def __init__(
@@ -50,7 +58,8 @@ class ServingState(ServerState):
         super().__init__()
         self.limits = limits
         self.refused = refused
-        """To be told the status and the client of an answer that the application knows nothing of."""
+        """Called with the status of an answer to a request that could not be read, which the application has
+        not seen, and the client's address."""
         self.eager = eager
         """The methods whose requests begin as soon as they are read."""
         self.cycles: set[object] = set()
@@ -61,8 +70,9 @@ class ServingState(ServerState):
         self.draining = False
         """The server is stopping: every answer is the last of its connection."""
         self.date_line = b""
+        """The header ``date`` of answers, renewed by each sweep."""
         self.unbatched = 0
-        """So many answers to come are taken to be the only ones of their turns, and wait for no others."""
+        """How many of the next answers are written at once, without waiting for others of the same turn."""
         self._unflushed: list[OpenConnection] = []
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -80,19 +90,20 @@ class ServingState(ServerState):
         now = loop.time()
         late = [(each, each.deadline) for each in self.open if each.deadline <= now]
         if late:
-            # A loop runs its timers before it reads. After a standstill of the process (SIGSTOP, a busy
-            # machine) what came in time may still be unread, and an answer unwritten that its client has made
-            # room for. In between two turns the loop reads and writes.
+            # The loop runs timers before it reads and writes. After a standstill of the process (SIGSTOP, a
+            # busy machine) bytes that came in time may be unread, and an answer unwritten that its client has
+            # room for. So two turns pass first, in which the loop reads and writes; that moves the deadline
+            # of a connection that was in time.
             loop.call_soon(loop.call_soon, self._expire, late)
 
     def _expire(self, late: list[tuple[OpenConnection, float]]) -> None:
-        """End those connections whose deadline has not moved since it was found to have passed."""
+        """Expire those connections whose deadline has not moved since the sweep found it passed."""
         for connection, deadline in late:
             if connection in self.connections and connection.deadline == deadline:
                 connection.expire(connection.loop.time())
 
     def stop_sweeping(self) -> None:
-        """Stop the periodic sweep."""
+        """Stop the periodic sweep; nothing happens where it has not begun."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -101,7 +112,8 @@ class ServingState(ServerState):
         self.date_line = b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
 
     def flush_soon(self, connection: OpenConnection) -> None:
-        """Have the connection write its answers once all that can be read now has been read."""
+        """Have ``connection.flush`` called once the loop has read from every socket that it could in this
+        turn."""
         if not self._unflushed:
             connection.loop.call_soon(self._flush)
         self._unflushed.append(connection)
@@ -114,15 +126,16 @@ class ServingState(ServerState):
             connection.flush()
 
     def settled(self) -> None:
-        """A connection has been closed or a request has ended."""
+        """To be called when a connection was closed or a request has ended: `shutdown` may return now."""
         if not self.connections and not self.cycles:
             self._idle.set()
 
     async def shutdown(self) -> None:
         """Close idle connections, finish the requests in flight, and return when none is left.
 
-        A client that stops sending or reading is given up after ``body_seconds`` at the latest, so this ends
-        when the application has answered its requests.
+        The connection of a client that stops sending or reading is closed after ``body_seconds`` at the
+        latest, so this returns soon after the application has answered its requests. It has no limit of its
+        own for an application that does not answer; see `abort`.
         """
         self.draining = True
         self._idle.clear()
@@ -132,6 +145,6 @@ class ServingState(ServerState):
         await self._idle.wait()
 
     def abort(self) -> None:
-        """End every connection at once."""
+        """Close every connection at once, without writing what is left."""
         for connection in list(self.open):
             connection.abort()

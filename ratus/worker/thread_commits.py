@@ -1,4 +1,9 @@
-"""The thread of a worker that commits: collects outcomes for a moment, sends them in batches."""
+"""The thread of a `Worker` that commits: it collects outcomes of handlers for a moment, and sends them in
+batches.
+
+`threads` has the worker, `coroutine_commits` the same for the asynchronous one, `sending` what becomes of a
+batch.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +24,10 @@ _Outcome: TypeAlias = Outcome[Delivery]
 
 
 class ThreadCommitter:
-    """Commits what handlers leave, for as long as it takes; a server that is away is waited for.
+    """Commits the outcomes that `put` is given. While the server is away it tries again, until `give_up`.
 
-    `on_progress` is called after each batch, `on_fatal` when the server will never take what it is given,
-    and `on_end` when nothing more is committed.
+    All three are called in the committing thread: `on_progress` after each batch; `on_fatal` with an error
+    after which no batch can be committed, such as a refused token; `on_end` when the thread ends.
     """
 
     def __init__(
@@ -36,13 +41,15 @@ class ThreadCommitter:
         self._client = client
         self._given_up = threading.Event()
         self._sender: BatchSender[Delivery] = BatchSender(
-            client, is_ended=self._given_up.is_set, on_fatal=self._end
+            client, is_ended=self._given_up.is_set, on_fatal=self._fail
         )
         self._on_progress = on_progress
         self._on_fatal = on_fatal
         self._on_end = on_end
+        # Outcomes in the order of arrival, and the batch that was taken from them.
         self._waiting: deque[_Outcome] = deque()
         self._sending: list[_Outcome] = []
+        # Set when an outcome waits, and when a whole batch of them does.
         self._some = threading.Event()
         self._full = threading.Event()
         self._interrupt = Interrupt()
@@ -52,7 +59,7 @@ class ThreadCommitter:
 
     @property
     def alive(self) -> bool:
-        """Whether it still commits."""
+        """Whether outcomes are still committed; true before `start` as well."""
         return not self._ended
 
     def __len__(self) -> int:
@@ -60,26 +67,30 @@ class ThreadCommitter:
         return len(self._waiting)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def put(self, outcome: _Outcome) -> None:
-        """Commit this soon."""
+        """Have an outcome committed with the next batch. Returns at once; from any thread."""
         self._waiting.append(outcome)
-        # Both are looked at first: setting an event takes a lock, and nearly always it is set already.
+        # `is_set` comes first because `set` takes a lock, and nearly always the event is set already.
         if not self._some.is_set():
             self._some.set()
         if len(self._waiting) >= FULL and not self._full.is_set():
             self._full.set()
 
     def finish(self) -> None:
-        """Send what is left, then end."""
+        """Have the thread end once what waits is sent, without waiting for a batch to fill. Returns at
+        once."""
         self._finishing = True
         self._full.set()
         self._some.set()
 
     def give_up(self, seconds: float) -> None:
-        """End now, or after `seconds` if a request hangs; what is not sent lapses at its deadline."""
+        """End now: cut off the request under way, and wait up to `seconds` for the thread to end.
+
+        The claims of outcomes that were not sent lapse at their deadlines; their number is logged.
+        """
         self._given_up.set()
         self._interrupt.cut()
         self._thread.join(seconds)
@@ -90,7 +101,7 @@ class ThreadCommitter:
         try:
             self._commit_all()
         except BaseException as error:
-            # A worker that does not commit must not go on claiming.
+            # The worker has to end: without commits, every task that it goes on claiming would run again.
             self._on_fatal(error)
         finally:
             self._ended = True
@@ -113,11 +124,11 @@ class ThreadCommitter:
                 return
 
     def _carry_out(self, step: Step) -> Any:
-        """A step of the sender. Pauses and requests end when the committer gives up."""
+        """Carry out a step of the sender: a pause or a request. `give_up` ends both."""
         if isinstance(step, Pause):
             return self._given_up.wait(step.seconds)
         return self._client._call(step.request, step.attempts, self._interrupt, step.patience)
 
-    def _end(self, error: BaseException) -> None:
+    def _fail(self, error: BaseException) -> None:
         self._on_fatal(error)
         self._given_up.set()

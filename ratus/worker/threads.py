@@ -1,10 +1,14 @@
 """The worker of the synchronous client: handlers in threads.
 
-the calling thread   waits for an order to stop, then drains
-one thread           claims, with one long poll at a time however many handlers are idle
-`concurrency` threads   run handlers
-one thread           commits in batches (`thread_commits`)
-one thread           has claims extended (`thread_extensions`), gives back those that no handler gets to
+the thread that calls `run`   waits until the worker has to stop, then drains it
+one thread                    claims, with one long poll at a time however many handlers are idle
+`concurrency` threads         run handlers
+one thread                    commits in batches (`thread_commits`)
+one thread                    looks after claims: has them extended (`thread_extensions`), and releases those
+                              that no handler was begun for in time
+
+To drain is: claim nothing more, let running handlers finish within the grace period, release what is left,
+send the last commits. `base` has what this worker shares with the asynchronous one of `coroutines`.
 """
 
 from __future__ import annotations
@@ -33,10 +37,13 @@ from ratus.worker.signals import listen
 from ratus.worker.thread_commits import ThreadCommitter
 from ratus.worker.thread_extensions import ExtensionThreads
 
+# What the calling thread takes from `_orders`, beside names of signals and errors that end the worker: `stop`
+# was called; the last handler thread has ended; the committer has ended.
 _STOP: Final = "stop"
 _IDLE: Final = "idle"
 _COMMITTED: Final = "committed"
-_HARMLESS: Final = (_STOP, _IDLE, _COMMITTED)
+_CUTS_NO_WAIT: Final = (_STOP, _IDLE, _COMMITTED)
+"""Orders that do not end a wait early while the worker stops; a signal or an error does."""
 
 
 class Worker(BaseWorker[Delivery]):
@@ -44,7 +51,7 @@ class Worker(BaseWorker[Delivery]):
 
     - `concurrency`: how many handlers run at a time, each in a thread.
     - `timeout`: how long a claim holds. It is extended by itself while the handler runs, so this is how soon
-      the tasks of a worker that died are run by another.
+      the tasks of a worker that died are run by another one.
     - `wait`: how long one poll waits for a task; bounded by the server (60 s by default).
     - `grace`: how long running handlers may take to finish when the worker stops; then their tasks are
       released, and their `Delivery.lost` becomes true.
@@ -56,7 +63,9 @@ class Worker(BaseWorker[Delivery]):
 
     A handler that returns commits its delivery, with what it has set. One that raises has failed: the
     exception goes into the task's `error`, and the retry policy decides. The worker lives on either way.
-    While the server is away it asks again, less and less often; it comes back by itself.
+    While the server is away the worker polls less and less often; it goes on once the server is back.
+
+    Raises `TypeError` or `ValueError` for arguments that do not fit.
     """
 
     def __init__(
@@ -81,6 +90,7 @@ class Worker(BaseWorker[Delivery]):
         self._client: SyncCalls = client
         self._handler = handler
         self._with_signals = signals
+        # What each handler thread is running, by its number.
         self._busy: list[Delivery | None] = [None] * concurrency
         self._committer = ThreadCommitter(
             client,
@@ -89,25 +99,34 @@ class Worker(BaseWorker[Delivery]):
             on_end=lambda: self._orders.put(_COMMITTED),
         )
         self._extensions = ExtensionThreads(self._extend_in_thread)
-        # What happened, for the calling thread. A SimpleQueue, since a signal handler may put into it.
+        # What happened, for the thread that calls `run`. A SimpleQueue, since a signal handler puts into it:
+        # that must take no lock which the interrupted code may hold.
         self._orders: SimpleQueue[str | BaseException] = SimpleQueue()
+        # Notified when `_ready` has got deliveries, or handlers are to end.
         self._work = threading.Condition()
         self._handlers_end = False
-        self._alive = 0
+        self._handlers_alive = 0
+        # Set when the sleeping poller should look whether to claim more: once `_ready` is down to
+        # `_refill_at`.
         self._demand = threading.Event()
         self._poller_sleeps = False
-        self._low = 0
+        self._refill_at = 0
         self._stopping = threading.Event()
         self._drained = threading.Event()
         self._interrupt = Interrupt()
         self._started = False
 
     def stop(self) -> None:
-        """Drain, then have `run` return. Returns at once; from any thread, a handler's included."""
+        """Have the worker drain, after which `run` returns. Returns at once, and may be called from any
+        thread, a handler's included."""
         self._orders.put(_STOP)
 
     def run(self) -> None:
-        """Work until stopped; only once. Raises the server's error when going on is of no use."""
+        """Work until the worker is stopped and has drained.
+
+        Raises `RuntimeError` when called again, and the error that ended the worker: a `RatusError` that the
+        server would answer with again and again (such as `Unauthorized`), or a failure within the worker.
+        """
         if self._started:
             raise RuntimeError("a worker runs only once; make another one")
         self._started = True
@@ -119,7 +138,7 @@ class Worker(BaseWorker[Delivery]):
             threading.Thread(target=self._handle_all, args=(slot, context), name=f"ratus-{slot}", daemon=True)
             for slot in range(self._options.concurrency)
         ]
-        self._alive = len(handlers)
+        self._handlers_alive = len(handlers)
         order: str | BaseException | None = None
         with self._signals():
             self._committer.start()
@@ -145,23 +164,24 @@ class Worker(BaseWorker[Delivery]):
             # A poll that is still connecting is not sent any more; its thread is not waited for.
             poller.join(INTERRUPT_SECONDS)
         self._end_handlers()
-        # A second signal ends it as well, and so does an error after which nothing can be committed.
-        self._wait_while(lambda: self._alive > 0, until, lambda order: order not in _HARMLESS)
+        # The grace period. A second signal ends it early, and so does an error after which nothing can be
+        # committed.
+        self._wait_while(lambda: self._handlers_alive > 0, until, lambda order: order not in _CUTS_NO_WAIT)
         for delivery in list(self._held.values()):
             self._abandon(delivery)
         self._drained.set()
         self._extensions.end(INTERRUPT_SECONDS)
         keeper.join(INTERRUPT_SECONDS)
         with contextlib.suppress(Empty):
-            while True:  # the signals up to here ended the grace period, if anything
+            while True:  # drop signals that came up to here: they were for the grace period
                 self._orders.get_nowait()
         self._committer.finish()
         until = time.monotonic() + FINISH_SECONDS
-        # One more signal ends this as well.
+        # One more signal ends the wait for the last commits early.
         self._wait_while(
             lambda: self._committer.alive,
             until,
-            lambda order: isinstance(order, str) and order not in _HARMLESS,
+            lambda order: isinstance(order, str) and order not in _CUTS_NO_WAIT,
         )
         self._committer.give_up(INTERRUPT_SECONDS)
 
@@ -171,13 +191,14 @@ class Worker(BaseWorker[Delivery]):
         until: float,
         is_end: Callable[[str | BaseException], bool],
     ) -> None:
-        """Return when it is no longer busy, at that time, or by an order that is an end."""
+        """Return when `busy` says false, at the time `until` (monotonic, in seconds), or with the first order
+        for which `is_end` says true."""
         with contextlib.suppress(Empty):
             while busy() and not is_end(self._orders.get(timeout=max(0.0, until - time.monotonic()))):
                 pass
 
     def _end_handlers(self) -> None:
-        """Nothing more is begun."""
+        """Have each handler thread end after the delivery that it is running, and release those not begun."""
         with self._work:
             self._handlers_end = True
             self._work.notify_all()
@@ -197,7 +218,8 @@ class Worker(BaseWorker[Delivery]):
         self._orders.put(error)
 
     def _guard(self, work: Callable[[], None]) -> None:
-        """Run what keeps the worker going; should it break, the worker ends instead of standing still."""
+        """Run the work of a thread that the worker cannot do without. When it fails the worker ends, instead
+        of standing still."""
         try:
             work()
         except BaseException as error:
@@ -228,10 +250,10 @@ class Worker(BaseWorker[Delivery]):
         return self._missing(sum(delivery is not None for delivery in self._busy))
 
     def _sleep_until_demand(self) -> None:
-        self._low = self._pace.ahead // 2
+        self._refill_at = self._pace.ahead // 2
         self._demand.clear()
         self._poller_sleeps = True
-        # A handler may have finished just before it could see that we sleep.
+        # A handler that finished before `_poller_sleeps` was set has not set `_demand`.
         if not self._wanted() and not self._stopping.is_set():
             self._demand.wait()
         self._poller_sleeps = False
@@ -254,16 +276,17 @@ class Worker(BaseWorker[Delivery]):
                 self._serve(slot, context)
                 break
             except BaseException as error:
-                # What a handler raises is a failure of its task; this came between two lines of the worker,
-                # such as an exception that another thread set.
+                # `_handle` catches what a handler raises. This error was raised outside of it, such as one
+                # that another thread set with `PyThreadState_SetAsyncExc`.
                 self._fail_slot(slot, error)
         with self._work:
-            self._alive -= 1
-            if not self._alive:
+            self._handlers_alive -= 1
+            if not self._handlers_alive:
                 self._orders.put(_IDLE)
 
     def _serve(self, slot: int, context: contextvars.Context) -> None:
-        """Run handlers until no more are to be begun."""
+        """Run the handler on ready deliveries, one after the other, until `_end_handlers` and none is
+        ready."""
         busy, ready = self._busy, self._ready
         while True:
             try:
@@ -278,7 +301,7 @@ class Worker(BaseWorker[Delivery]):
             busy[slot] = delivery
             context.copy().run(self._handle, delivery)
             busy[slot] = None
-            if self._poller_sleeps and len(ready) <= self._low:
+            if self._poller_sleeps and len(ready) <= self._refill_at:
                 self._demand.set()
 
     def _handle(self, delivery: Delivery) -> None:
@@ -292,7 +315,7 @@ class Worker(BaseWorker[Delivery]):
                 refuse_unrun(returned)
         except BaseException as error:
             leave_child(self._generation, error)
-            # Not even an exit ends the worker: only a signal and `stop` do.
+            # A handler that calls `sys.exit` has failed as well: only a signal and `stop` end the worker.
             note_failure(delivery, error)
         self._pace.record(time.monotonic() - begun)
         self._settle(delivery)

@@ -1,4 +1,7 @@
-"""The answers that are neither a task nor a claim nor a topic."""
+"""The bodies of answers that hold no task, claim or topic: numbers of tasks written or deleted, errors.
+
+Members are described here for `openapi.yaml`; the client returns objects of `Updated`.
+"""
 
 from __future__ import annotations
 

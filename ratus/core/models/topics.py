@@ -1,4 +1,7 @@
-"""What a topic is and how it is steered."""
+"""The public models of a topic: what `GET /topics` answers with, and the body of `PATCH /topics/{topic}`.
+
+Members are described here for `openapi.yaml`; the client returns objects of `Topic`.
+"""
 
 from __future__ import annotations
 
@@ -58,6 +61,6 @@ class TopicPatch(WireModel):
 
     paused: StrictBool | None = Field(
         default=None,
-        description="`true`: hand out nothing until told otherwise; `false`: hand out again.",
+        description="`true`: hand out no tasks until it is set to `false`.",
         examples=[True],
     )
