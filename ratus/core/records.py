@@ -202,6 +202,26 @@ class TaskPage(Struct, frozen=True, gc=False):
     next: str | None = None
 
 
+class TopicSettings(Struct, frozen=True, gc=False):
+    """The settings of a topic: a record of the kind `ratus.core.kinds.TOPIC_SETTINGS`."""
+
+    paused: bool = False
+
+
+Members = TypeVar("Members", bound=Struct)
+
+
+class Record(Struct, Generic[Members], frozen=True, gc=False):
+    """A record of some kind (`ratus.core.kinds`): its id, its version and its members.
+
+    Every time a record is put it gets another version, which its id never has again, even after a deletion.
+    """
+
+    id: str
+    version: int
+    members: Members
+
+
 class TopicInfo(Struct, frozen=True, gc=False):
     """What is known of a topic: tasks by state (0 to 3), tasks due, and the earliest due ``scheduled``."""
 

@@ -1,8 +1,8 @@
 """The engine contract, on one page.
 
-An engine stores tasks and topic settings and makes each operation one atomic step. Every method says what
-it promises; how is the engine's business. What the suite `ratus.engine.testkit` does not hold does
-not exist, and that suite runs unchanged against every engine.
+An engine stores tasks, and beside them small records of a few kinds (topic settings are one), and makes each
+operation one atomic step. Every method says what it promises; how is the engine's business. What the suite
+`ratus.engine.testkit` does not hold does not exist, and that suite runs unchanged against every engine.
 
 For all methods:
 
@@ -25,9 +25,21 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ratus.core.errors import RatusError
+from msgspec import structs
+
+from ratus.core.errors import Conflict, RatusError
+from ratus.core.kinds import TOPIC_SETTINGS, Kind
 from ratus.core.nonces import Nonces
-from ratus.core.records import CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.records import (
+    CommitRecord,
+    Members,
+    Record,
+    TaskPage,
+    TaskQuery,
+    TaskRecord,
+    TopicInfo,
+    TopicSettings,
+)
 from ratus.core.selection import Selection
 from ratus.core.transitions import Event, RetryDefaults
 
@@ -269,9 +281,20 @@ class Engine(ABC):
             offset += len(names)
             await asyncio.sleep(0)
 
-    @abstractmethod
     async def set_paused(self, topic: str, paused: bool) -> None:
         """Pause or resume a topic. Survives a restart; false is the default and leaves no trace."""
+        while True:
+            found = await self.get_record(TOPIC_SETTINGS, topic)
+            old = TopicSettings() if found is None else found.members
+            new = structs.replace(old, paused=paused)
+            if new == old:
+                return
+            version = 0 if found is None else found.version
+            try:
+                await self.put_record(TOPIC_SETTINGS, topic, None if new == TopicSettings() else new, version)
+            except Conflict:
+                continue  # another setting was changed at the same time, and stays
+            return
 
     @abstractmethod
     async def delete_topic(self, topic: str) -> int:
@@ -280,6 +303,31 @@ class Engine(ABC):
     @abstractmethod
     async def delete_topics(self) -> int:
         """Delete everything. How many tasks there were."""
+
+    # ---- records ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def get_record(self, kind: Kind[Members], record_id: str) -> Record[Members] | None:
+        """The record of this kind with this id, as it is at this moment, or ``None``."""
+
+    @abstractmethod
+    async def put_record(
+        self, kind: Kind[Members], record_id: str, members: Members | None, expected: int | None = None
+    ) -> int:
+        """Store the record whole; ``None`` deletes it. Its version from now on, 0 when there is none.
+
+        ``expected`` is the version that it must have, 0 where there must be none; otherwise raises `Conflict`
+        and changes nothing. ``None``: whatever there is. Of several callers who expect the same version, one
+        succeeds. A version is never given twice to an id, even after a deletion or a restart.
+
+        What is put as `TOPIC_SETTINGS` is in force, for every claim, when this returns. Settings that are all
+        at their default are not to be put but deleted: a topic exists while it has a record.
+        """
+
+    @abstractmethod
+    async def list_records(self, kind: Kind[Members], after: str, limit: int) -> list[Record[Members]]:
+        """Up to so many records of this kind whose ids come after this one, in the order of their ids (by
+        code point). An empty ``after`` begins at the first; fewer than ``limit`` are the last."""
 
     # ---- chores ----------------------------------------------------------------------------------
 

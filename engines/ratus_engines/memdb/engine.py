@@ -10,21 +10,25 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
 from ratus.core import transitions
 from ratus.core.errors import Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.core.kinds import TOPIC_SETTINGS, Kind, check_version
 from ratus.core.records import (
     ACTIVE,
     COMPLETED,
     MAX_PAGE_BYTES,
     CommitRecord,
+    Members,
+    Record,
     TaskPage,
     TaskQuery,
     TaskRecord,
     TopicInfo,
+    TopicSettings,
 )
 from ratus.core.selection import Selection
 from ratus.core.transitions import Change, ClaimById, Command, Extend, RetryDefaults
@@ -32,6 +36,7 @@ from ratus.engine import CLAIM_CHORES, LARGE_BATCH, Engine, EngineMetric, Health
 from ratus_engines.memdb.by_id import ById
 from ratus_engines.memdb.listing import SLICE, list_page
 from ratus_engines.memdb.ordered import ByCreation, ByTime
+from ratus_engines.memdb.records import Records, Row
 from ratus_engines.memdb.snapshot import FRAME, FRAME_BYTES, MEMBERS, Header, Snapshots
 from ratus_engines.memdb.topics import Topic
 
@@ -62,6 +67,7 @@ class MemdbEngine(Engine):
         super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
         self._tasks = ById()
         self._topics: dict[str, Topic] = {}
+        self._records = Records()
         self._created = ByCreation()  # what a snapshot walks
         self._committed = ByTime()  # completed ones by the time of their commit
         self._sequence = 0
@@ -415,22 +421,8 @@ class MemdbEngine(Engine):
             if count % SURVEYED == 0:
                 await asyncio.sleep(0)
 
-    async def set_paused(self, topic: str, paused: bool) -> None:
-        self._check_open()
-        found = self._topics.get(topic)
-        if found is None:
-            if not paused:
-                return
-            found = self._topic(topic)
-        found.paused = paused
-        self.changes += 1
-        if not paused:
-            self._forget_if_empty(found)
-            if self.listener is not None:
-                self.listener.available(topic)
-
     async def delete_topic(self, topic: str) -> int:
-        await self.set_paused(topic, False)
+        await self.put_record(TOPIC_SETTINGS, topic, None)
         return await self.delete_tasks(topic)
 
     async def delete_topics(self) -> int:
@@ -438,9 +430,49 @@ class MemdbEngine(Engine):
         until = self._sequence
         count = 0
         for topic in list(self._topics):
-            await self.set_paused(topic, False)
+            await self.put_record(TOPIC_SETTINGS, topic, None)
             count += await self._repeat(partial(self._oldest, topic, until), self._delete)
         return count
+
+    # ---- records ---------------------------------------------------------------------------------
+
+    async def get_record(self, kind: Kind[Members], record_id: str) -> Record[Members] | None:
+        self._check_open()
+        return self._records.get(kind, record_id)
+
+    async def put_record(
+        self, kind: Kind[Members], record_id: str, members: Members | None, expected: int | None = None
+    ) -> int:
+        self._check_open()
+        old = self._records.version(kind, record_id)
+        check_version(old, expected)
+        version = 0
+        if members is not None:
+            self._sequence = version = self._sequence + 1
+            self._records.put(kind, record_id, members, version)
+        elif old:
+            self._records.remove(kind, record_id)
+        else:
+            return 0
+        self.changes += 1
+        if kind is TOPIC_SETTINGS:
+            self._set_paused(record_id, isinstance(members, TopicSettings) and members.paused)
+        return version
+
+    async def list_records(self, kind: Kind[Members], after: str, limit: int) -> list[Record[Members]]:
+        self._check_open()
+        return self._records.after(kind, after, limit)
+
+    def _set_paused(self, name: str, paused: bool) -> None:
+        """Let the topic be as its settings say: a claim looks at the topic alone."""
+        topic = self._topics.get(name)
+        if paused:
+            self._topic(name).paused = True
+        elif topic is not None and topic.paused:
+            topic.paused = False
+            self._forget_if_empty(topic)
+            if self.listener is not None:
+                self.listener.available(name)
 
     # ---- chores ----------------------------------------------------------------------------------
 
@@ -480,7 +512,7 @@ class MemdbEngine(Engine):
     # ---- snapshots -------------------------------------------------------------------------------
 
     async def _load(self, snapshots: Snapshots, now: int) -> None:
-        async for tasks in snapshots.read(self._begin_loading):
+        async for tasks in snapshots.read(self._begin_loading, self._load_records):
             for task in tasks:
                 self._tasks.put(task)
                 self._add(task, now)
@@ -492,13 +524,24 @@ class MemdbEngine(Engine):
         self._sequence = header.sequence
         for name in header.topics:  # in their order; those that lost their last task meanwhile go again
             self._topic(name)
-        for name in header.paused:
+        for name in header.paused:  # as older versions wrote it
+            self._sequence += 1
+            self._records.put(TOPIC_SETTINGS, name, TopicSettings(paused=True), self._sequence)
             self._topic(name).paused = True
 
+    def _load_records(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._records.load(row)
+            # One that was put while the snapshot was written has a larger number than the header says.
+            self._sequence = max(self._sequence, row[2])
+            if row[0] == TOPIC_SETTINGS.name:
+                settings = self._records.get(TOPIC_SETTINGS, row[1])
+                self._set_paused(row[1], settings is not None and settings.members.paused)
+
     async def _save(self, snapshots: Snapshots, now: int) -> bool:
-        paused = [topic.name for topic in self._topics.values() if topic.paused]
-        header = Header(list(MEMBERS), self._sequence, list(self._topics), paused)
-        return await snapshots.save(now, self.changes, header, self._walk_all(self._sequence))
+        header = Header(list(MEMBERS), self._sequence, list(self._topics))
+        records, tasks = self._records.rows(FRAME, FRAME_BYTES), self._walk_all(self._sequence)
+        return await snapshots.save(now, self.changes, header, records, tasks)
 
     def _walk_all(self, until: int) -> Iterator[list[TaskRecord]]:
         """All tasks up to a sequence number in slices, each task as it is when its slice is asked for."""

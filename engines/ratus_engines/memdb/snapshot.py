@@ -1,9 +1,11 @@
 """Snapshots of the memory engine: what is in the file, and how it gets there without stopping anybody.
 
 The file is a line that names the format, then frames (a length of four bytes, then msgpack): a header
-(members of a task, topics and which are paused, the last sequence number), tasks in order of creation by the
-hundred, an empty frame, and at last the number of tasks and a BLAKE2b checksum of everything before. A file
-that ends early or differs in a bit is never loaded in part: the server refuses to start and names the file.
+(members of a task, topics, the last sequence number), records of all kinds by the hundred, an empty frame,
+tasks in order of creation by the hundred, an empty frame, and at last the number of tasks and a BLAKE2b
+checksum of everything before. A file that ends early or differs in a bit is never loaded in part: the server
+refuses to start and names the file. Format 1, which Ratus 0.1 wrote, has no records: its header says which
+topics are paused.
 
 It is written in slices between requests: each task is consistent by itself, the file is not one instant.
 First under another name, synced, then renamed over the old one, and the folder synced: at any moment the
@@ -29,12 +31,15 @@ from ratus.core.members import KEPT, Object
 from ratus.core.records import Rare, TaskRecord
 from ratus.engine import EngineMetric
 from ratus_engines import private_files
+from ratus_engines.memdb.records import Row
 
 logger = logging.getLogger("ratus.memdb")
 
-FORMAT = b"ratus memdb snapshot 1\n"
+FORMAT = b"ratus memdb snapshot 2\n"
+_WITHOUT_RECORDS = b"ratus memdb snapshot 1\n"
 MEMBERS = TaskRecord.__struct_fields__
 _LENGTH = 4
+_NO_FRAME = bytes(_LENGTH)
 _DIGEST = 32
 
 # Tasks a frame, and about how many bytes: half a millisecond to a millisecond of encoding.
@@ -54,13 +59,13 @@ class Damaged(Exception):
 
 
 class Header(msgspec.Struct):
-    """What a snapshot holds beside the tasks. ``sequence`` is the last number that was given, ``topics`` are
-    in order of creation."""
+    """What a snapshot holds beside records and tasks. ``sequence`` is the last number that was given,
+    ``topics`` are in order of creation; ``paused`` ones are named in format 1 only."""
 
     members: list[str]
     sequence: int
     topics: list[str]
-    paused: list[str]
+    paused: list[str] = []
 
 
 class Snapshots:
@@ -158,13 +163,18 @@ class Snapshots:
         return not 0 <= now - self._saved_at < self.interval or passed >= self.interval
 
     async def save(
-        self, now: int, changes: int, header: Header, slices: Iterable[Sequence[TaskRecord]]
+        self,
+        now: int,
+        changes: int,
+        header: Header,
+        records: Iterable[list[Row]],
+        slices: Iterable[Sequence[TaskRecord]],
     ) -> bool:
         """Write a snapshot; whether that worked. If not, it is logged and `trouble` says why."""
         started = time.monotonic()
         try:
             self._hold_lock()
-            self._size = await self._write(header, slices)
+            self._size = await self._write(header, records, slices)
         except OSError as error:
             self._failures += 1
             self._fail(error.strerror or str(error))
@@ -221,7 +231,9 @@ class Snapshots:
 
     # ---- writing -------------------------------------------------------------------------------------
 
-    async def _write(self, header: Header, slices: Iterable[Sequence[TaskRecord]]) -> int:
+    async def _write(
+        self, header: Header, records: Iterable[list[Row]], slices: Iterable[Sequence[TaskRecord]]
+    ) -> int:
         """Write a snapshot; its size in bytes. ``slices`` are asked for one by one, with requests between.
 
         Raises `OSError` when it could not be written; the old snapshot is then as it was.
@@ -231,15 +243,19 @@ class Snapshots:
         count = 0
         try:
             with private_files.open_new(partial_path) as file:
-                start = FORMAT + _frame(header)
-                digest.update(start)
-                await _in_thread(lambda: file.write(start))
-                for tasks in slices:
-                    data = _frame([msgspec.structs.astuple(task) for task in tasks])
-                    count += len(tasks)
+
+                async def write(data: bytes) -> None:
                     digest.update(data)
-                    await _in_thread(lambda data=data: file.write(data))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-                end = bytes(_LENGTH) + count.to_bytes(8, "big")
+                    await _in_thread(lambda: file.write(data))
+
+                await write(FORMAT + _frame(header))
+                for rows in records:
+                    await write(_frame(rows))
+                await write(_NO_FRAME)
+                for tasks in slices:
+                    count += len(tasks)
+                    await write(_frame([msgspec.structs.astuple(task) for task in tasks]))
+                end = _NO_FRAME + count.to_bytes(8, "big")
                 digest.update(end)
                 return await _in_thread(lambda: self._finish(file, partial_path, end + digest.digest()))
         except BaseException:
@@ -263,8 +279,11 @@ class Snapshots:
 
     # ---- reading -------------------------------------------------------------------------------------
 
-    async def read(self, begin: Callable[[Header], None]) -> AsyncIterator[list[TaskRecord]]:
-        """The tasks of the snapshot in slices, after ``begin`` got the header; nothing without a file.
+    async def read(
+        self, begin: Callable[[Header], None], load: Callable[[list[Row]], None]
+    ) -> AsyncIterator[list[TaskRecord]]:
+        """The tasks of the snapshot in slices, after ``begin`` got the header and ``load`` the records, in
+        slices as well; nothing without a file.
 
         The checksum is compared before anything is given. Raises `StartupError` naming the file when it is
         damaged or cannot be read.
@@ -278,7 +297,7 @@ class Snapshots:
         with file:
             try:
                 await _in_thread(lambda: _verify(file))
-                for tasks in self._frames(file, begin):
+                for tasks in self._frames(file, begin, load):
                     yield tasks
                     await asyncio.sleep(0)
             except (Damaged, msgspec.MsgspecError, ValueError, TypeError, OSError) as error:
@@ -287,10 +306,17 @@ class Snapshots:
                     f"backup, or move it away to start empty"
                 ) from error
 
-    def _frames(self, file: BinaryIO, begin: Callable[[Header], None]) -> Iterable[list[TaskRecord]]:
-        file.seek(len(FORMAT))
+    def _frames(
+        self, file: BinaryIO, begin: Callable[[Header], None], load: Callable[[list[Row]], None]
+    ) -> Iterable[list[TaskRecord]]:
+        file.seek(0)
+        has_records = file.read(len(FORMAT)) == FORMAT
         header = msgspec.msgpack.decode(_take_frame(file), type=Header)
         begin(header)
+        records = msgspec.msgpack.Decoder(list[Row])
+        while has_records and (frame := _take_frame(file)):
+            load(records.decode(frame))
+            yield []
         make = _maker(header.members)
         rows = msgspec.msgpack.Decoder(list[list[Any]])
         count = 0
@@ -316,7 +342,7 @@ def _verify(file: BinaryIO) -> None:
 
     Raises `Damaged`.
     """
-    if file.read(len(FORMAT)) != FORMAT:
+    if file.read(len(FORMAT)) not in (FORMAT, _WITHOUT_RECORDS):
         raise Damaged("it is not a snapshot of this format")
     left = file.seek(0, os.SEEK_END) - _DIGEST
     file.seek(0)

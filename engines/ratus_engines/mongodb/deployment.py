@@ -24,6 +24,7 @@ from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
 from ratus.core.errors import ServiceUnavailable
+from ratus.core.kinds import TOPIC_SETTINGS, Kind
 from ratus.engine import Health
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.documents import RAW
@@ -165,11 +166,16 @@ def _database(
     return found
 
 
-class Deployment:
-    """A client, the two collections, and the indexes that are there. ``retention`` is in microseconds.
+def _of_kind(collection: str, kind: Kind[Any]) -> str:
+    """The name of the collection of the records of a kind, beside that of tasks."""
+    return f"{collection}_{kind.name}"
 
-    - ``tasks``: written to, and read from for clients: what a majority has.
-    - ``current``, ``current_settings``: as the primary has it at this moment, for deciding what to write.
+
+class Deployment:
+    """A client, the collections, and the indexes that are there. ``retention`` is in microseconds.
+
+    - ``tasks``: written to, and read from for clients: what a majority has. ``settings``: those of topics.
+    - ``current``, `records`: as the primary has it at this moment, for deciding what to write.
       What a majority has may be some milliseconds old, and who decides by that is too late again and again.
     - ``hints``: the names of the indexes that can be relied on.
     """
@@ -181,11 +187,9 @@ class Deployment:
         self.limit = self.client.options.timeout or LIMIT
         data = _database(self.client, database, collection)
         self.tasks: AsyncCollection[RawBSONDocument] = data.get_collection(collection, codec_options=RAW)  # type: ignore[assignment]  # the driver types collections by their client
-        self.settings: AsyncCollection[dict[str, Any]] = data[f"{collection}_topics"]
+        self.settings: AsyncCollection[dict[str, Any]] = data[_of_kind(collection, TOPIC_SETTINGS)]
         self.current = self.tasks.with_options(read_preference=ReadPreference.PRIMARY, read_concern=_LOCAL)
-        self.current_settings = self.settings.with_options(
-            read_preference=ReadPreference.PRIMARY, read_concern=_LOCAL
-        )
+        self._data = data
         self.hints: frozenset[str] = frozenset()
         self._retention = retention
         self._create_indexes = create_indexes
@@ -244,6 +248,16 @@ class Deployment:
             logger.warning("%s", note)
 
     # ---- use -------------------------------------------------------------------------------------
+
+    def records(self, kind: Kind[Any]) -> AsyncCollection[RawBSONDocument]:
+        """The collection of the records of a kind. MongoDB makes it with the first of them."""
+        return self._data.get_collection(  # type: ignore[return-value]  # the driver types collections by their client
+            _of_kind(self.tasks.name, kind),
+            codec_options=RAW,
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=_LOCAL,
+            write_concern=self.settings.write_concern,
+        )
 
     @contextmanager
     def limited(self, seconds: float | None = None) -> Iterator[None]:

@@ -113,12 +113,17 @@ def _document_maker() -> Callable[[TaskRecord], Document]:
 
 
 def _field(name: str, value: Any) -> Any:
-    """The field of a member that has this value. Raises `BadRequest` for a payload that cannot be stored."""
-    if name in _TIMES:
+    """The field of a task's member. Raises `BadRequest` for a payload that cannot be stored."""
+    return field_of(_STORED[name], name, value)
+
+
+def field_of(stored: Stored | None, name: str, value: Any) -> Any:
+    """The field of a member that has this value. Raises `BadRequest` for JSON that cannot be stored."""
+    if stored is Stored.TIME:
         return date(value)
-    if name in _VALUES:
+    if stored is Stored.JSON:
         return to_bson(value, name)
-    if name in _OBJECTS:
+    if stored is Stored.OBJECT:
         return {each: inner for each, inner in msgspec.structs.asdict(value).items() if inner is not None}
     return value
 
@@ -169,7 +174,7 @@ def record(found: Mapping[str, Any]) -> TaskRecord:
     return task
 
 
-_NOTHING = object()
+NOTHING = object()
 
 
 def _text(value: Any) -> str:
@@ -219,7 +224,7 @@ def _object_reader(kind: Object) -> Callable[[Any], Any]:
     return read
 
 
-def _reader(member: Member) -> Callable[[Any], Any]:
+def reader(member: Member) -> Callable[[Any], Any]:
     """How the field of a member is read, which may be ``None``; that of a payload is there."""
     if isinstance(member.type, Object):
         return _object_reader(member.type)
@@ -236,14 +241,14 @@ def _reader(member: Member) -> Callable[[Any], Any]:
 def _record_maker() -> Callable[[Callable[..., Any]], TaskRecord]:
     """What makes a record of the ``get`` of a document: a function with an expression for each member, as
     quick as one that is written by hand."""
-    names: dict[str, Any] = {"TaskRecord": TaskRecord, "nothing": _NOTHING}
+    names: dict[str, Any] = {"TaskRecord": TaskRecord, "nothing": NOTHING}
     values = []
     for name in TaskRecord.__struct_fields__:
         if name == "rare":
             values.append("None")
             continue
         member = KEPT[name]
-        names[f"read_{name}"] = _reader(member)
+        names[f"read_{name}"] = reader(member)
         value = f"read_{name}(get({member.wire!r}))"
         if member.type.stored is Stored.JSON:  # a stored null is a payload
             value = f"None if (value := get({member.wire!r}, nothing)) is nothing else read_{name}(value)"
@@ -256,7 +261,7 @@ def _record_maker() -> Callable[[Callable[..., Any]], TaskRecord]:
 
 
 _record = _record_maker()
-_RARE_READERS = tuple((name, member.wire, _reader(member)) for name, member in RARE.items())
+_RARE_READERS = tuple((name, member.wire, reader(member)) for name, member in RARE.items())
 
 
 # ---- changes -------------------------------------------------------------------------------------

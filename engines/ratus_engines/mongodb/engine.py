@@ -7,8 +7,11 @@ from collections.abc import Callable, Collection, Sequence
 
 from ratus.core import transitions
 from ratus.core.errors import NotFound, RatusError, ServiceUnavailable
+from ratus.core.kinds import TOPIC_SETTINGS, Kind
 from ratus.core.records import (
     CommitRecord,
+    Members,
+    Record,
     TaskPage,
     TaskQuery,
     TaskRecord,
@@ -32,6 +35,7 @@ from ratus_engines.mongodb.errors import may_have_happened
 from ratus_engines.mongodb.fallbacks import Fallbacks
 from ratus_engines.mongodb.inserts import Inserts, Sequence64
 from ratus_engines.mongodb.orphaned_claims import OrphanedClaims
+from ratus_engines.mongodb.records import Records
 from ratus_engines.mongodb.signals import Signals
 from ratus_engines.mongodb.topics import Topics
 
@@ -73,11 +77,13 @@ class MongodbEngine(Engine):
         self.fallbacks = Fallbacks(automatic=fallback, atomic_poll=atomic_poll)
         self._due = due = Due()
         self._changes = changes = Changes(deployment, self.fallbacks, lambda: self.observer, due)
-        self._topics = Topics(deployment)
+        sequence = Sequence64()
+        self._records = Records(deployment, sequence)
+        self._topics = Topics(deployment, self._records)
         self._counts = Counts(deployment, due)
         self._bulk = BulkOperations(deployment, changes, signals, retry=self.retry, random=self.random)
         self._commits = Commits(deployment, changes, signals, retry=self.retry, random=self.random)
-        self._inserts = Inserts(deployment, self.fallbacks, signals, self._topics, Sequence64())
+        self._inserts = Inserts(deployment, self.fallbacks, signals, self._topics, sequence)
         self._lost = OrphanedClaims(deployment, changes, signals)
         self._watcher = Watcher(deployment, signals)
         steps = ClaimStatements(
@@ -281,15 +287,8 @@ class MongodbEngine(Engine):
         await self._ready(now)
         await surveys.survey(self._deployment, self._due, now, visit)
 
-    async def set_paused(self, topic: str, paused: bool) -> None:
-        await self._ready()
-        with self._deployment.limited():
-            await self._topics.set_paused(topic, paused)
-        if not paused:
-            self._signals.available(topic)
-
     async def delete_topic(self, topic: str) -> int:
-        await self.set_paused(topic, False)
+        await self.put_record(TOPIC_SETTINGS, topic, None)
         return await self._bulk.delete(topic)
 
     async def delete_topics(self) -> int:
@@ -297,6 +296,34 @@ class MongodbEngine(Engine):
         with self._deployment.limited():
             await self._topics.drop_settings()
         return await self._bulk.delete()
+
+    # ---- records ---------------------------------------------------------------------------------
+
+    async def get_record(self, kind: Kind[Members], record_id: str) -> Record[Members] | None:
+        await self._ready()
+        with self._deployment.limited():
+            return await self._records.get(kind, record_id)
+
+    async def put_record(
+        self, kind: Kind[Members], record_id: str, members: Members | None, expected: int | None = None
+    ) -> int:
+        await self._ready()
+        with self._deployment.limited():
+            version, changed = 0, True
+            if members is None:
+                changed = await self._records.delete(kind, record_id, expected)
+            else:
+                version = await self._records.put(kind, record_id, members, expected)
+            if changed and kind is TOPIC_SETTINGS:
+                await self._topics.settings_changed(record_id)
+        if changed and kind is TOPIC_SETTINGS:
+            self._signals.available(record_id)
+        return version
+
+    async def list_records(self, kind: Kind[Members], after: str, limit: int) -> list[Record[Members]]:
+        await self._ready()
+        with self._deployment.limited():
+            return await self._records.after(kind, after, limit)
 
     # ---- chores ----------------------------------------------------------------------------------
 

@@ -16,11 +16,13 @@ import math
 import time
 
 from ratus.core.errors import RatusError
+from ratus.core.kinds import TOPIC_SETTINGS
 from ratus.core.records import ACTIVE, PENDING
 from ratus.core.times import MIN_TIME
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background, stop
 from ratus_engines.mongodb.documents import date, record
+from ratus_engines.mongodb.records import Records
 
 # Seconds for which a view is believed. Long enough to cost a claim little, short enough to be no time at all.
 FRESH = 0.1
@@ -61,8 +63,9 @@ class View:
 class Topics:
     """Reads topics, and remembers their views."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, records: Records) -> None:
         self._deployment = deployment
+        self._records = records
         self._views: dict[str, View] = {}
         # Views that are being read just now, and what happened meanwhile.
         self._reading: dict[str, View] = {}
@@ -137,26 +140,16 @@ class Topics:
     # ---- settings --------------------------------------------------------------------------------
 
     async def is_paused(self, topic: str) -> bool:
-        found = await self._deployment.current_settings.find_one({"_id": topic})
-        return found is not None and bool(found.get("paused"))
-
-    async def set_paused(self, topic: str, paused: bool) -> None:
-        """Pause or resume; in force on every server when this returns."""
-        settings = self._deployment.settings
-        if paused:
-            result = await settings.update_one({"_id": topic}, {"$set": {"paused": True}}, upsert=True)
-            changed = bool(result.modified_count or result.upserted_id is not None)
-        else:
-            changed = bool((await settings.delete_one({"_id": topic})).deleted_count)
-        if changed:
-            await self._let_all_know(topic)
+        found = await self._records.get(TOPIC_SETTINGS, topic)
+        return found is not None and found.members.paused
 
     async def drop_settings(self) -> None:
-        """Forget the settings of every topic."""
+        """Delete the settings of every topic."""
         if (await self._deployment.settings.delete_many({})).deleted_count:
-            await self._let_all_know(None)
+            await self.settings_changed(None)
 
-    async def _let_all_know(self, topic: str | None) -> None:
+    async def settings_changed(self, topic: str | None) -> None:
+        """A topic's settings (``None``: all) were written: in force on every server when this returns."""
         await asyncio.sleep(FRESH)
         self.forget(topic)
 

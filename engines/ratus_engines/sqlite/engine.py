@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ratus.core.errors import BadRequest, RatusError, ServiceUnavailable
+from ratus.core.kinds import TOPIC_SETTINGS, Kind
 from ratus.core.records import (
     MAX_PAGE_BYTES,
     CommitRecord,
+    Members,
+    Record,
     TaskPage,
     TaskQuery,
     TaskRecord,
@@ -315,17 +318,27 @@ class SqliteEngine(Engine):
                 if info is not None:
                     visit(info)
 
-    async def set_paused(self, topic: str, paused: bool) -> None:
-        await self._write(self._single.set_paused, topic, paused)
-
     async def delete_topic(self, topic: str) -> int:
-        await self.set_paused(topic, False)
+        await self.put_record(TOPIC_SETTINGS, topic, None)
         return await self.delete_tasks(topic)
 
     async def delete_topics(self) -> int:
-        await self._write(self._single.resume_all)
+        await self._write(self._single.forget_settings)
         until = await self._write(self._single.last)
         return await self._repeat(self._single.delete_any, until)
+
+    # ---- records ---------------------------------------------------------------------------------
+
+    async def get_record(self, kind: Kind[Members], record_id: str) -> Record[Members] | None:
+        return await self._read(queries.get_record, kind, record_id)
+
+    async def put_record(
+        self, kind: Kind[Members], record_id: str, members: Members | None, expected: int | None = None
+    ) -> int:
+        return await self._write(self._single.put_record, kind, record_id, members, expected)
+
+    async def list_records(self, kind: Kind[Members], after: str, limit: int) -> list[Record[Members]]:
+        return await self._read(queries.list_records, kind, after, limit)
 
     # ---- chores ----------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 from ratus.core import transitions
 from ratus.core.errors import Conflict, NotFound, RatusError
-from ratus.core.records import ACTIVE, CommitRecord, TaskRecord
+from ratus.core.kinds import TOPIC_SETTINGS, Kind, check_version
+from ratus.core.records import ACTIVE, CommitRecord, Members, TaskRecord
 from ratus.core.selection import Selection
 from ratus.core.transitions import ClaimById, Command, Extend, RetryDefaults
 from ratus_engines.sqlite import statements
@@ -38,6 +39,8 @@ _EXPIRED = statements.bare_tasks(
     "state = 0 AND expires IS NOT NULL AND tasks.topic = ? AND expires <= ? ORDER BY expires LIMIT ?",
     "tasks_expiring",
 )
+
+_VERSION = "SELECT version FROM records WHERE kind = ? AND id = ?"
 
 # Places of the index that are visited in one transaction where there is nothing to do.
 PLACES = 200
@@ -161,12 +164,10 @@ class SingleWrites:
 
     # ---- topics ----------------------------------------------------------------------------------
 
-    def set_paused(self, transaction: Transaction, name: str, paused: bool) -> None:
-        transaction.pause(transaction.topic(name), paused)
-
-    def resume_all(self, transaction: Transaction) -> None:
-        for (name,) in transaction.read("SELECT name FROM topics WHERE paused"):
-            transaction.pause(transaction.topic(name), False)
+    def forget_settings(self, transaction: Transaction) -> None:
+        """Delete the settings of every topic."""
+        for (name,) in transaction.read("SELECT id FROM records WHERE kind = ?", (TOPIC_SETTINGS.name,)):
+            transaction.put_record(TOPIC_SETTINGS, name, None)
 
     def count_due(self, transaction: Transaction, name: str, now: int) -> bool:
         """Count tasks that have fallen due since they were counted last, but not too many at once. Whether
@@ -186,6 +187,23 @@ class SingleWrites:
         ((more,),) = transaction.read(statements.COUNT_DUE, (topic.number, topic.due_until, until))
         transaction.count_due(topic, until, more)
         return until == now
+
+    # ---- records ---------------------------------------------------------------------------------
+
+    def put_record(
+        self,
+        transaction: Transaction,
+        kind: Kind[Members],
+        record_id: str,
+        members: Members | None,
+        expected: int | None,
+    ) -> int:
+        found = transaction.read(_VERSION, (kind.name, record_id))
+        version = found[0][0] if found else 0
+        check_version(version, expected)
+        if members is None and not version:
+            return 0
+        return transaction.put_record(kind, record_id, members)
 
     # ---- clocks ------------------------------------------------------------------------------------
 

@@ -7,8 +7,17 @@ import sqlite3
 
 from msgspec import Struct
 
+from ratus.core.kinds import Kind
 from ratus.core.members import FILTERS, State
-from ratus.core.records import MAX_PAGE_BYTES, PENDING, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.records import (
+    MAX_PAGE_BYTES,
+    PENDING,
+    Members,
+    Record,
+    TaskQuery,
+    TaskRecord,
+    TopicInfo,
+)
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.rows import task_of
 
@@ -136,6 +145,33 @@ def topics_lapsed(connection: sqlite3.Connection, after: int, now: int) -> list[
 def topics_expired(connection: sqlite3.Connection, after: int, now: int) -> list[tuple[int, int]]:
     """Some topics after this number with tasks that can expire, and whether one has; empty at the end."""
     return connection.execute(_EXPIRED, (after, now)).fetchall()
+
+
+# ---- records -------------------------------------------------------------------------------------
+
+
+def get_record(connection: sqlite3.Connection, kind: Kind[Members], record_id: str) -> Record[Members] | None:
+    """The record of this kind with this id."""
+    row = connection.execute(
+        "SELECT id, version, members FROM records WHERE kind = ? AND id = ?", (kind.name, record_id)
+    ).fetchone()
+    return None if row is None else _record(kind, row)
+
+
+def list_records(
+    connection: sqlite3.Connection, kind: Kind[Members], after: str, limit: int
+) -> list[Record[Members]]:
+    """Records of this kind behind an id, in order of their ids."""
+    rows = connection.execute(
+        "SELECT id, version, members FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
+        (kind.name, after, limit),
+    )
+    return [_record(kind, row) for row in rows]
+
+
+def _record(kind: Kind[Members], row: tuple[str, int, str]) -> Record[Members]:
+    record_id, version, text = row
+    return Record(record_id, version, kind.from_json(text))
 
 
 # ---- lists ---------------------------------------------------------------------------------------

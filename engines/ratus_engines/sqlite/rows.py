@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from ratus.core.kinds import Kind
 from ratus.core.members import KEPT, RARE, Member, Object, Stored
 from ratus.core.records import Rare, TaskRecord
 
@@ -45,31 +46,16 @@ def _object_text(value: Any) -> str:
     return _encode(value).decode()
 
 
-_decode_rare = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_RARE_READERS: dict[str, Callable[[Any], Any]] = {
-    name: bytes
-    if member.type.stored is Stored.JSON
-    else _object_reader(member)
-    if member.type.stored is Stored.OBJECT
-    else msgspec.json.decode
-    for name, member in RARE.items()
-}
+_RARE = Kind("rare", tuple(RARE.values()), Rare)
 
 
 def _read_rare(text: str) -> Rare:
     """What a newer version wrote beside is not looked at. It stays in the file until the task is replaced."""
-    found = _decode_rare(text)
-    return Rare(**{name: read(found[name]) for name, read in _RARE_READERS.items() if name in found})
+    return _RARE.from_json(text)
 
 
 def _rare_text(rare: Rare) -> str:
-    values = {name: value for name in RARE if (value := getattr(rare, name)) is not None}
-    return _object_text(
-        {
-            name: msgspec.Raw(value) if RARE[name].type.stored is Stored.JSON else value
-            for name, value in values.items()
-        }
-    )
+    return _RARE.to_json(rare).decode()
 
 
 def _conversions() -> Iterator[tuple[int, str, Callable[[Any], Any], Callable[[Any], Any]]]:

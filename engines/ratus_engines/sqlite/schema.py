@@ -89,7 +89,20 @@ _RARE = """
 ALTER TABLE tasks ADD COLUMN rare TEXT;
 """
 
-MIGRATIONS: Sequence[str] = (_TABLES, _EARLY, _RARE)
+_RECORDS = """
+-- Records of every kind but tasks; see ratus.core.kinds.
+CREATE TABLE records (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,               -- from counters.last, never given twice
+    members TEXT NOT NULL,                  -- one JSON object; members at their default are left out
+    PRIMARY KEY (kind, id)
+) WITHOUT ROWID;
+-- topics.paused is what the record of a topic's settings says: so a claim reads one row a topic.
+INSERT INTO records SELECT 'topics', name, topic, '{"paused":true}' FROM topics WHERE paused;
+"""
+
+MIGRATIONS: Sequence[str] = (_TABLES, _EARLY, _RARE, _RECORDS)
 """What leads from version 0 (nothing) to 1, from 1 to 2, and so on: SQL that runs in one transaction."""
 
 

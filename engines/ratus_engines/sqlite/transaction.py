@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ratus.core import transitions
-from ratus.core.records import ACTIVE, PENDING, TaskRecord
+from ratus.core.kinds import TOPIC_SETTINGS, Kind
+from ratus.core.records import ACTIVE, PENDING, Members, TaskRecord, TopicSettings
 from ratus.core.transitions import Change
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.notifications import Notifications
@@ -151,7 +152,7 @@ class Transaction:
             self._write(_NEW_TOPIC, (topic.number, topic.name))
         return topic
 
-    def pause(self, topic: Topic, paused: bool) -> None:
+    def _pause(self, topic: Topic, paused: bool) -> None:
         if topic.paused != paused:
             topic.paused = paused
             topic.changed = True
@@ -179,6 +180,23 @@ class Transaction:
             self._write(_STORE_ARRIVED, [*values, numbers[1], topic.number])
         else:
             self._write(_STORE, [*values, topic.number])
+
+    # ---- records ---------------------------------------------------------------------------------
+
+    def put_record(self, kind: Kind[Members], record_id: str, members: Members | None) -> int:
+        """Store a record, or delete it without members. Its version, 0 when there is none."""
+        version = 0
+        if members is None:
+            self._write("DELETE FROM records WHERE kind = ? AND id = ?", (kind.name, record_id))
+        else:
+            version = self._next()
+            text = kind.to_json(members).decode()
+            self._write(
+                "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind.name, record_id, version, text)
+            )
+        if kind is TOPIC_SETTINGS:
+            self._pause(self.topic(record_id), isinstance(members, TopicSettings) and members.paused)
+        return version
 
     # ---- tasks -----------------------------------------------------------------------------------
 

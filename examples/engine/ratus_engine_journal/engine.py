@@ -13,12 +13,15 @@ from collections.abc import Callable, Sequence
 
 from ratus.core import transitions
 from ratus.core.errors import BadRequest, Conflict, NotFound, RatusError, ServiceUnavailable
+from ratus.core.kinds import TOPIC_SETTINGS, Kind, check_version
 from ratus.core.records import (
     ACTIVE,
     COMPLETED,
     MAX_PAGE_BYTES,
     PENDING,
     CommitRecord,
+    Members,
+    Record,
     TaskPage,
     TaskQuery,
     TaskRecord,
@@ -38,7 +41,7 @@ from ratus.core.transitions import (
     RetryDefaults,
 )
 from ratus.engine import CLAIM_CHORES, Engine, Health, Traits
-from ratus_engine_journal.journal import Journal, Line
+from ratus_engine_journal.journal import Journal, Line, RecordLine
 
 
 class Step:
@@ -75,8 +78,9 @@ class JournalEngine(Engine):
         super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
         self._journal = Journal(path)
         self._kept: dict[str, TaskRecord] | None = None  # in order of creation; None while it is not open
-        self._paused: dict[str, None] = {}
-        self._sequence = 0
+        self._records: dict[tuple[str, str], RecordLine] = {}  # by the name of their kind and their id
+        self._paused: set[str] = set()  # as the records of topic settings say
+        self._sequence = 0  # the last number that was given to a task or to a version of a record
         # Tasks that were due when they became pending: they stay due when the clock is set back.
         self._due: set[str] = set()
         self._now = self._latest = 0
@@ -90,11 +94,15 @@ class JournalEngine(Engine):
                 kept[line.put.id] = line.put
             elif line.gone is not None:
                 kept.pop(line.gone, None)
-            elif line.topic is not None:
-                self._pause(line.topic, line.paused)
-        self._sequence = max((task.sequence for task in kept.values()), default=0)
+            elif line.record is not None:
+                self._keep_record(line.record)
+            self._sequence = max(self._sequence, *_numbers(line))
         self._journal.begin(
-            [*(Line(put=task) for task in kept.values()), *(Line(topic=t, paused=True) for t in self._paused)]
+            [
+                Line(last=self._sequence),
+                *(Line(put=task) for task in kept.values()),
+                *(Line(record=record) for record in self._records.values()),
+            ]
         )
         self._kept = kept
         self._now = now
@@ -102,7 +110,9 @@ class JournalEngine(Engine):
 
     async def close(self, now: int) -> None:
         self._kept = None
-        self._paused = {}
+        self._records = {}
+        self._paused = set()
+        self._sequence = 0
         self._journal.close()
 
     async def health(self) -> Health:
@@ -326,7 +336,7 @@ class JournalEngine(Engine):
     # ---- topics ----------------------------------------------------------------------------------
 
     async def list_topics(self, limit: int, offset: int) -> list[str]:
-        names = {task.topic for task in self._tasks.values()} | self._paused.keys()
+        names = {task.topic for task in self._tasks.values()} | self._paused
         return sorted(names)[offset : offset + limit]
 
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
@@ -344,28 +354,58 @@ class JournalEngine(Engine):
             topic in self._paused,
         )
 
-    async def set_paused(self, topic: str, paused: bool) -> None:
-        self._check_open()
-        if paused != (topic in self._paused):
-            self._journal.write([Line(topic=topic, paused=paused)])
-            self._pause(topic, paused)
-        if not paused and self.listener is not None:
-            self.listener.available(topic)
-
-    def _pause(self, topic: str, paused: bool) -> None:
-        if paused:
-            self._paused[topic] = None
-        else:
-            self._paused.pop(topic, None)
-
     async def delete_topic(self, topic: str) -> int:
-        await self.set_paused(topic, False)
+        await self.put_record(TOPIC_SETTINGS, topic, None)
         return self._delete(self._of(topic))
 
     async def delete_topics(self) -> int:
         for topic in list(self._paused):
-            await self.set_paused(topic, False)
+            await self.put_record(TOPIC_SETTINGS, topic, None)
         return self._delete(list(self._tasks.values()))
+
+    # ---- records ---------------------------------------------------------------------------------
+
+    async def get_record(self, kind: Kind[Members], record_id: str) -> Record[Members] | None:
+        self._check_open()
+        found = self._records.get((kind.name, record_id))
+        return None if found is None else _record(kind, found)
+
+    async def put_record(
+        self, kind: Kind[Members], record_id: str, members: Members | None, expected: int | None = None
+    ) -> int:
+        self._check_open()
+        found = self._records.get((kind.name, record_id))
+        check_version(0 if found is None else found.version, expected)
+        if members is not None:
+            new = RecordLine(kind.name, record_id, self._sequence + 1, kind.to_json(members).decode())
+        elif found is not None:
+            new = RecordLine(kind.name, record_id)
+        else:
+            return 0
+        self._journal.write([Line(record=new)])
+        self._sequence = max(self._sequence, new.version)
+        self._keep_record(new)
+        if kind is TOPIC_SETTINGS and self.listener is not None:
+            self.listener.available(record_id)
+        return new.version
+
+    async def list_records(self, kind: Kind[Members], after: str, limit: int) -> list[Record[Members]]:
+        # Better: ids that are kept in order.
+        self._check_open()
+        ids = sorted(each for name, each in self._records if name == kind.name and each > after)
+        return [_record(kind, self._records[kind.name, each]) for each in ids[:limit]]
+
+    def _keep_record(self, line: RecordLine) -> None:
+        if line.members is None:
+            self._records.pop((line.kind, line.id), None)
+        else:
+            self._records[line.kind, line.id] = line
+        if line.kind == TOPIC_SETTINGS.name:
+            settings = None if line.members is None else TOPIC_SETTINGS.from_json(line.members)
+            if settings is not None and settings.paused:
+                self._paused.add(line.id)
+            else:
+                self._paused.discard(line.id)
 
     # ---- chores ----------------------------------------------------------------------------------
 
@@ -381,3 +421,17 @@ class JournalEngine(Engine):
     async def maintain(self, now: int) -> None:
         # Better: begin the journal anew when most of it is of the past, not only at the next start.
         self._check_open()
+
+
+def _record(kind: Kind[Members], line: RecordLine) -> Record[Members]:
+    assert line.members is not None, "only lines of records that are there are kept"
+    return Record(line.id, line.version, kind.from_json(line.members))
+
+
+def _numbers(line: Line) -> list[int]:
+    """The numbers that a line shows to have been given."""
+    return [
+        line.last,
+        0 if line.put is None else line.put.sequence,
+        0 if line.record is None else line.record.version,
+    ]

@@ -13,13 +13,22 @@ from ratus.core.errors import ServiceUnavailable, StartupError
 from ratus.core.records import TaskRecord
 
 
+class RecordLine(msgspec.Struct, omit_defaults=True):
+    """A record as it is from now on: its members as a JSON text, ``None`` for one that is gone."""
+
+    kind: str
+    id: str
+    version: int = 0
+    members: str | None = None
+
+
 class Line(msgspec.Struct, omit_defaults=True):
-    """One change: a task as it is from now on, a task that is gone, or a topic that is (not) paused."""
+    """One change: a task as it is from now on, a task that is gone, a record, or the last number given."""
 
     put: TaskRecord | None = None
     gone: str | None = None
-    topic: str | None = None
-    paused: bool = False
+    record: RecordLine | None = None
+    last: int = 0
 
 
 class Journal:

@@ -9,21 +9,34 @@ from __future__ import annotations
 import copy
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
-from ratus.core.errors import RatusError
-from ratus.core.records import CommitRecord, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.errors import Conflict, RatusError
+from ratus.core.kinds import TOPIC_SETTINGS
+from ratus.core.records import (
+    CommitRecord,
+    Record,
+    RetryPolicy,
+    TaskQuery,
+    TaskRecord,
+    TopicInfo,
+    TopicSettings,
+)
 from ratus.core.selection import Selection
 from ratus.core.transitions import RetryDefaults
 from ratus.engine import Engine
 from ratus.engine.testkit.contract.rare_members import with_all
 from ratus.engine.testkit.harness import CountingObserver, MakeEngine, fixed, members, value
 from ratus.engine.testkit.model import Model, Task
+from ratus.engine.testkit.sample import FULL, SAMPLE, Sample
 from ratus.testing import START
+
+Answer = TypeVar("Answer")
 
 # Few of each, so that operations meet the same task again and again.
 IDS = [f"task {number}" for number in range(12)]
 TOPICS = ["a", "b", "c"]
+RECORDS = [" ", "A", "a", "aa", "é", "\U0001f600"]
 CONSUMERS = ["", "first", "second", "third"]
 JSON = [None, b"1", b"null", b'{"b":[],"a":{}}']
 ERRORS = [None, None, "", "boom"]
@@ -57,6 +70,9 @@ WEIGHTS = {
     "purge": 2,
     "pages": 2,
     "set_paused": 2,
+    "put_settings": 2,
+    "put_record": 4,
+    "record_pages": 1,
     "release_topic": 1,
     "delete_tasks": 0.3,
     "delete_topic": 0.3,
@@ -77,6 +93,7 @@ class RandomMachine:
         self.model = Model(DEFAULTS.max_attempts, DEFAULTS.delay, DEFAULTS.max_delay, RANDOM)
         self.claims: list[tuple[str, str]] = []  # ids and nonces that consumers hold, stale ones among them
         self.nonces: set[str] = set()
+        self.versions: list[int] = []  # every one that a record had
         self.observer = CountingObserver()
         self.trace: list[str] = []
         self._steps: dict[str, Callable[[], Awaitable[None]]] = {
@@ -323,6 +340,64 @@ class RandomMachine:
         (self.model.paused.add if paused else self.model.paused.discard)(topic)
         await self.engine.set_paused(topic, paused)
 
+    async def _put_settings(self) -> None:
+        """What `set_paused` does, by hand, where the caller has read what is there, or something older."""
+        topic, paused = self._one(TOPICS), self._rarely()
+        found = await self.engine.get_record(TOPIC_SETTINGS, topic)
+        assert (found is not None and found.members.paused) == (topic in self.model.paused)
+        version = 0 if found is None else found.version
+        expected = self._expected(version)
+        self._record("put settings of", topic, paused, expected)
+        settings = TopicSettings(paused=True) if paused else None
+        answer = await attempt(self.engine.put_record(TOPIC_SETTINGS, topic, settings, expected))
+        self._check_version(answer, version, expected, is_there=paused)
+        if not isinstance(answer, RatusError):
+            (self.model.paused.add if paused else self.model.paused.discard)(topic)
+
+    async def _put_record(self) -> None:
+        record_id, members = self._one(RECORDS), self._one((None, Sample(), FULL, Sample(number=-1)))
+        version = self.model.records.get(record_id, (0, None))[0]
+        expected = self._expected(version)
+        self._record("put record", record_id, members, expected)
+        answer = await attempt(self.engine.put_record(SAMPLE, record_id, members, expected))
+        self._check_version(answer, version, expected, is_there=members is not None)
+        if isinstance(answer, RatusError):
+            return
+        if members is None:
+            self.model.records.pop(record_id, None)
+        else:
+            self.model.records[record_id] = (answer, members)
+
+    def _expected(self, version: int) -> int | None:
+        """What the writer of a record expects: what is there, anything, nothing, or what was there."""
+        return self._one((version, version, None, 0, *self.versions[-3:]))  # type: ignore[no-any-return]  # the lists above hold anything
+
+    def _check_version(
+        self, answer: int | RatusError, version: int, expected: int | None, *, is_there: bool
+    ) -> None:
+        if isinstance(answer, RatusError):
+            assert isinstance(answer, Conflict)
+            assert expected not in (None, version)
+            return
+        assert expected in (None, version)
+        assert (answer != 0) == is_there
+        if is_there:
+            assert answer not in self.versions
+            self.versions.append(answer)
+
+    async def _record_pages(self) -> None:
+        """Follow the pages of the list of records."""
+        limit = self._one((1, 2, 3))
+        self._record("pages of records", limit)
+        found: list[tuple[str, int, Any]] = []
+        page: list[Record[Sample]] = []
+        while not found or len(page) == limit:
+            page = await self.engine.list_records(SAMPLE, found[-1][0] if found else "", limit)
+            found += [(record.id, record.version, record.members) for record in page]
+            if not page:
+                break
+        assert found == [(name, *self.model.records[name]) for name in sorted(self.model.records)]
+
     async def _recover(self) -> None:
         self._record("recover")
         assert await self.engine.recover(self.now) == self.model.recover(self.now)
@@ -386,6 +461,10 @@ class RandomMachine:
         await self.engine.survey(self.now, surveyed.append)
         assert {info.name: info for info in surveyed} == {t: self._info(t) for t in self.model.topics()}
         assert len(surveyed) == len(self.model.topics())
+        record_id = self._one(RECORDS)
+        record = await self.engine.get_record(SAMPLE, record_id)
+        kept = None if record is None else (record.version, record.members)
+        assert kept == self.model.records.get(record_id)
         task_id = self._one(IDS)
         task = await self.engine.get(task_id)
         assert (None if task is None else task.topic) == self.model.tasks.get(task_id, {}).get("topic")
@@ -404,7 +483,7 @@ class RandomMachine:
         )
 
 
-async def attempt(step: Awaitable[TaskRecord]) -> TaskRecord | RatusError:
+async def attempt(step: Awaitable[Answer]) -> Answer | RatusError:
     """What a step answers, be it an error."""
     try:
         return await step

@@ -20,6 +20,7 @@ class Model:
     def __init__(self, max_attempts: int, delay: int, max_delay: int, random: float) -> None:
         self.tasks: dict[str, Task] = {}
         self.paused: set[str] = set()
+        self.records: dict[str, tuple[int, Any]] = {}  # of one kind, by id: version and members
         self.events: Counter[tuple[str, str]] = Counter()  # what operators count, by topic
         self.max_attempts, self.delay, self.max_delay, self.random = max_attempts, delay, max_delay, random
 

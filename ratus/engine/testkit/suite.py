@@ -15,6 +15,7 @@ from ratus.engine.testkit.contract.listing import ListingTests
 from ratus.engine.testkit.contract.notifying import NotifyingTests
 from ratus.engine.testkit.contract.random_steps import RandomStepsTests
 from ratus.engine.testkit.contract.rare_members import RareMemberTests
+from ratus.engine.testkit.contract.records import RecordTests
 from ratus.engine.testkit.contract.retrying import RetryingTests
 from ratus.engine.testkit.contract.topics import TopicTests
 from ratus.engine.testkit.contract.traits import TraitsTests
@@ -31,6 +32,7 @@ class EngineContract(
     ListingTests,
     DeletingTests,
     TopicTests,
+    RecordTests,
     HousekeepingTests,
     ClockBackTests,
     CountingTests,

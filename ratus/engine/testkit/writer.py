@@ -19,6 +19,7 @@ from ratus.core.errors import RatusError
 from ratus.core.records import CommitRecord, RetryPolicy, TaskRecord
 from ratus.core.selection import Selection
 from ratus.engine.testkit.base import EngineTests
+from ratus.engine.testkit.sample import SAMPLE, Sample
 from ratus.testing import START
 
 
@@ -66,6 +67,15 @@ async def write(tests: EngineTests, folder: Path) -> None:
             report("deleted", ids[2])
             await engine.set_paused(f"paused {number}", True)
             report("paused", f"paused {number}")
+            for name in ("kept", "gone"):
+                record_id = f"{number} {name}"
+                version = await engine.put_record(SAMPLE, record_id, Sample(number=number), 0)
+                if name == "kept":
+                    version = await engine.put_record(SAMPLE, record_id, Sample(text="again"), version)
+                    report("recorded", record_id, str(version))
+                else:
+                    await engine.put_record(SAMPLE, record_id, None, version)
+                    report("forgotten", record_id)
 
 
 if __name__ == "__main__":

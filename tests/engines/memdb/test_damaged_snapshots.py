@@ -74,7 +74,7 @@ async def test_longer_files_cut_or_changed_anywhere_are_refused(path: Path) -> N
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\0", b"ratus memdb snapshot 2\n", b"SQLite format 3\0", FORMAT, FORMAT + b"\xff" * 100, b"{}"],
+    [b"", b"\0", b"ratus memdb snapshot 9\n", b"SQLite format 3\0", FORMAT, FORMAT + b"\xff" * 100, b"{}"],
 )
 async def test_another_file_is_refused(path: Path, data: bytes) -> None:
     path.write_bytes(data)
@@ -111,8 +111,8 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 def write_by_hand(path: Path, members: list[str], rows: list[list[object]], count: int | None = None) -> None:
     """A snapshot as another version of the program would have written it."""
     parts = [FORMAT]
-    for value in (Header(members, len(rows), ["gone", "t"], []), rows):
-        data = msgspec.msgpack.encode(value)
+    for value in (Header(members, len(rows), ["gone", "t"]), None, rows):
+        data = b"" if value is None else msgspec.msgpack.encode(value)  # an empty frame ends the records
         parts += [len(data).to_bytes(4, "big"), data]
     parts += [bytes(4), (len(rows) if count is None else count).to_bytes(8, "big")]
     whole = b"".join(parts)

@@ -23,6 +23,7 @@ from ratus.core.errors import StartupError
 from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
 from ratus.core.selection import Selection
 from ratus.core.times import MAX_TIME, MIN_TIME
+from ratus.engine.testkit.sample import SAMPLE, Sample
 from ratus.testing import START
 from tests.engines.memdb.support import MINUTE, files, kill_all, opened, small, task, tasks_of, version
 
@@ -429,11 +430,15 @@ async def test_large_tasks_are_written_in_small_parts(path: Path) -> None:
     await engine.insert([task(str(n), payload=payload) for n, payload in enumerate(payloads)], START)
     await engine.close(START)
     assert [found.payload for found in await tasks_of(await opened(path))] == payloads
-    data, at, frames = path.read_bytes(), len(FORMAT), []
-    while size := int.from_bytes(data[at : at + 4], "big"):
-        frames.append(size)
-        at += 4 + size
-    _, *tasks = frames
+    data, at = path.read_bytes(), len(FORMAT)
+    parts: list[list[int]] = []
+    for _ in range(2):  # header and records, and then tasks
+        parts.append([])
+        while size := int.from_bytes(data[at : at + 4], "big"):
+            parts[-1].append(size)
+            at += 4 + size
+        at += 4
+    tasks = parts[1]
     assert max(tasks) <= max(2_000_000, FRAME_BYTES) + 1000
     assert len(tasks) < 15
 
@@ -471,3 +476,44 @@ async def test_what_a_link_points_to_is_replaced_and_not_the_link(path: Path, tm
     await engine.close(START)
     assert link.is_symlink()
     assert [found.id for found in await tasks_of(await opened(path))] == ["1"]
+
+
+async def test_large_records_are_written_in_small_parts(path: Path) -> None:
+    engine = await opened(path)
+    text = "x" * 60_000
+    for number in range(100):
+        await engine.put_record(SAMPLE, str(number), Sample(text=text, number=number))
+    await engine.close(START)
+    data, at, frames = path.read_bytes(), len(FORMAT), []
+    while size := int.from_bytes(data[at : at + 4], "big"):
+        frames.append(size)
+        at += 4 + size
+    assert max(frames) <= FRAME_BYTES + 100_000
+    again = await opened(path)
+    found = await again.list_records(SAMPLE, "", 1000)
+    assert sorted(record.members.number for record in found) == list(range(100))
+    assert {record.members.text for record in found} == {text}
+
+
+async def test_records_that_are_put_during_a_save(path: Path) -> None:
+    """A version that is in the file and larger than the header's number is not given again."""
+    engine = await opened(path, interval=1)
+    for number in range(3 * FRAME):
+        await engine.put_record(SAMPLE, f"{number:04}", Sample())
+    work = asyncio.ensure_future(engine.maintain(START + MINUTE))
+    await asyncio.sleep(0)
+    given = await engine.put_record(SAMPLE, f"{3 * FRAME - 1:04}", Sample(number=1))
+    await engine.put_record(SAMPLE, "0000", None)
+    await work
+    again = await opened(path)
+    found = await again.list_records(SAMPLE, "", 10_000)
+    assert {f"{number:04}" for number in range(1, 3 * FRAME)} <= {record.id for record in found}
+    assert found[-1].version == given
+    assert await again.put_record(SAMPLE, "new", Sample(), 0) > given
+
+
+async def test_nothing_new_is_written_where_no_record_was_there(path: Path) -> None:
+    engine = await opened(path, interval=1)
+    before = engine.changes
+    assert await engine.put_record(SAMPLE, "1", None) == 0
+    assert engine.changes == before

@@ -190,7 +190,10 @@ def shared_client(uri: str | None = None) -> MongoClient[dict[str, Any]]:
 
 
 def fresh(
-    database: str, collections: Sequence[str] = ("tasks", "tasks_topics"), *, uri: str | None = None
+    database: str,
+    collections: Sequence[str] = ("tasks", "tasks_topics", "tasks_samples"),
+    *,
+    uri: str | None = None,
 ) -> None:
     """Empty the collections of a database; their indexes stay, since making them takes longer than a test."""
     for name in collections:

@@ -14,7 +14,8 @@ from ratus_engines.sqlite import connections, schema
 from ratus_engines.sqlite.engine import SqliteEngine
 
 from ratus.core.errors import StartupError
-from ratus.core.records import TaskRecord
+from ratus.core.kinds import TOPIC_SETTINGS
+from ratus.core.records import Record, TaskRecord, TopicSettings
 from ratus.testing import START
 from tests.engines.sqlite.conftest import Open
 from tests.servers import launch
@@ -206,3 +207,19 @@ async def test_what_is_set_on_the_file(path: Path, open_engine: Open) -> None:
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)  # incremental
     connection.close()
+
+
+async def test_topics_that_were_paused_before_there_were_records(path: Path, open_engine: Open) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    schema.migrate(connection, schema.MIGRATIONS[:3])
+    for number, (name, paused) in enumerate([("paused", 1), ("é", 1), ("open", 0)], 1):
+        connection.execute("INSERT INTO topics VALUES (?, ?, ?, 0, 0, 0, 0, 0, 0, 0)", (number, name, paused))
+    connection.execute("UPDATE counters SET last = 3")
+    connection.close()
+    engine = await open_engine()
+    settings = TopicSettings(paused=True)
+    found = await engine.list_records(TOPIC_SETTINGS, "", 10)
+    assert found == [Record("paused", 1, settings), Record("é", 2, settings)]
+    await engine.put_record(TOPIC_SETTINGS, "paused", None, 1)
+    assert await engine.list_records(TOPIC_SETTINGS, "", 10) == [Record("é", 2, settings)]
+    assert await engine.put_record(TOPIC_SETTINGS, "open", settings, 0) > 3

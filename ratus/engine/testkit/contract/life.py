@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ratus.core.errors import NotFound, ServiceUnavailable
+from ratus.core.kinds import TOPIC_SETTINGS
 from ratus.core.options import NAME
 from ratus.core.records import (
     ACTIVE,
@@ -20,11 +21,13 @@ from ratus.core.records import (
     RetryPolicy,
     TaskQuery,
     TaskRecord,
+    TopicSettings,
 )
 from ratus.core.selection import Selection
 from ratus.engine import Engine
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness, members
+from ratus.engine.testkit.sample import SAMPLE
 
 CALLS: dict[str, Callable[[Engine], Awaitable[object]]] = {
     "insert": lambda e: e.insert([TaskRecord("1", "t", 0, 0)], 0),
@@ -45,6 +48,9 @@ CALLS: dict[str, Callable[[Engine], Awaitable[object]]] = {
     "known_topics": lambda e: e.known_topics({"t"}),
     "survey": lambda e: e.survey(0, lambda info: None),
     "set_paused": lambda e: e.set_paused("t", True),
+    "get_record": lambda e: e.get_record(TOPIC_SETTINGS, "t"),
+    "put_record": lambda e: e.put_record(TOPIC_SETTINGS, "t", TopicSettings(paused=True)),
+    "list_records": lambda e: e.list_records(TOPIC_SETTINGS, "", 10),
     "delete_topic": lambda e: e.delete_topic("t"),
     "delete_topics": lambda e: e.delete_topics(),
     "recover": lambda e: e.recover(0),
@@ -184,10 +190,10 @@ class LifeTests(EngineTests):
         answered: list[str] = []
         async for line in writer.stdout:
             answered.append(line.decode().strip())
-            if len(answered) == 200:
+            if len(answered) == 250:
                 writer.kill()
         await writer.wait()
-        assert len(answered) >= 200, "the writing process ended by itself: its error is on the standard error"
+        assert len(answered) >= 250, "the writing process ended by itself: its error is on the standard error"
         harness.engine = await harness.start()
         for report in answered:
             what, task_id, nonce = report.split("|")
@@ -202,6 +208,12 @@ class LifeTests(EngineTests):
                 assert (await harness.get(task_id)).outcome == FAILED, report
             elif what == "deleted":
                 assert await harness.is_gone(task_id), report
+            elif what == "recorded":
+                record = await harness.engine.get_record(SAMPLE, task_id)
+                assert record is not None, report
+                assert str(record.version) == nonce, report
+            elif what == "forgotten":
+                assert await harness.engine.get_record(SAMPLE, task_id) is None, report
             else:
                 assert (await harness.info(task_id)).paused is True, report
         assert {report.split("|")[0] for report in answered} == {
@@ -211,4 +223,6 @@ class LifeTests(EngineTests):
             "failed",
             "deleted",
             "paused",
+            "recorded",
+            "forgotten",
         }
