@@ -226,6 +226,8 @@ class BaseDelivery:
         The first 8 KiB of a text are kept; an exception leaves its traceback. `set_defer` and
         `set_scheduled` replace the policy's delay.
         """
+        if not isinstance(error, str | BaseException):
+            raise TypeError(f"fail takes a text or an exception, not {type(error).__name__}")
         text = describe(error) if isinstance(error, BaseException) else shorten(error)
         self._drop("state")
         return self._set("error", text)

@@ -145,13 +145,21 @@ def list_tasks(
         "limit": limit,
         "offset": offset,
         "after": after,
-        "state": None if state is None else int(state),
+        "state": None if state is None else _state(state),
         "outcome": outcome,
         "producer": producer,
         "consumer": consumer,
     }
     path = _with_query(_path("topics", _named_topic(topic), "tasks"), parameters)
     return Request("GET", path, responses.read_tasks)
+
+
+def _state(state: TaskState) -> int:
+    try:
+        return int(TaskState(state))
+    except ValueError:
+        known = ", ".join(f"TaskState.{each.name}" for each in TaskState)
+        raise ValueError(f"state: {state!r} is none of {known}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,18 @@ def test_what_is_not_of_the_right_kind_is_refused_before_it_is_sent(kind: str, c
     assert server.requests == []
 
 
+def test_messages_say_what_would_be_right(kind: str, ratus: Any, server: RatusServer) -> None:
+    with pytest.raises(ValidationError, match="a duration is so many seconds, and nan is no number"):
+        Task(defer=float("nan"))
+    with pytest.raises(ValueError, match=r"state: 'activ' is none of TaskState\.PENDING, TaskState\.ACTIVE"):
+        ratus.list_tasks("t", state="activ")
+    ratus.insert_task(Task(id="1", topic="t"))
+    delivery = ratus.poll("t")
+    with pytest.raises(TypeError, match="fail takes a text or an exception, not object"):
+        delivery.fail(object())
+    delivery.fail("a reason").commit()
+
+
 def test_a_synchronous_client_within_an_event_loop_says_so(server: RatusServer) -> None:
     async def call(client: Client) -> None:
         client.list_topics()

@@ -125,6 +125,8 @@ def _read_duration(value: object) -> timedelta:
         if isinstance(value, str):
             return timedelta(microseconds=parse_duration(value))
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if value != value:
+                raise ValueError("a duration is so many seconds, and nan is no number")
             return timedelta(seconds=value)
     except OverflowError:
         raise ValueError(f"the duration {value} is too long") from None
