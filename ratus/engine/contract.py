@@ -107,7 +107,7 @@ class Listener(Protocol):
 class Observer(Protocol):
     """Told by an engine, synchronously and cheaply, what operators count."""
 
-    def happened(self, topic: str, events: Sequence[Event]) -> None:
+    def record(self, topic: str, events: Sequence[Event]) -> None:
         """A change with these events was made to a task, which is in this topic now."""
         ...
 

@@ -143,7 +143,7 @@ class Metrics:
 
     # What happens now and then.
 
-    def happened(self, topic: str, events: Sequence[Event]) -> None:
+    def record(self, topic: str, events: Sequence[Event]) -> None:
         """Count what the engine did to a task of the topic; see `ratus.engine.Observer`."""
         kept = self._topics.get(topic) or self._admit(topic)
         for event in events:

@@ -69,7 +69,7 @@ class LongPollQueue:
         self._settling: dict[str, set[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._told = False  # whether the engine tells what other servers make available
+        self._follows = False  # whether the engine tells what other servers make available
         # In memory one claim after the other is as quick, and costs less.
         self._at_once = 1 if engine.traits.immediate else _WAITERS_AT_ONCE
         self.polls = 0
@@ -162,7 +162,7 @@ class LongPollQueue:
             raise _stopping()
         waiter = _Waiter(selection)
         if not self._queues:
-            self._told = self._engine.watch(True)
+            self._follows = self._engine.watch(True)
         first = []
         for topic in selection.topics:
             queue = self._queues.setdefault(topic, {})
@@ -372,7 +372,7 @@ class LongPollQueue:
             due = await self._engine.next_due(topic)
         except ServiceUnavailable:
             return None, SECOND
-        return due, _SHARED_PAUSE if self._engine.traits.shared and not self._told else None
+        return due, _SHARED_PAUSE if self._engine.traits.shared and not self._follows else None
 
     def _arm(self, topic: str, when: int) -> None:
         """Look again at a time of the wall clock."""

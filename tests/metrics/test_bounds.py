@@ -27,7 +27,7 @@ def test_a_request_never_admits_its_topic() -> None:
     assert metrics.topics() == []
 
 
-@pytest.mark.parametrize("how", ["admit_topic", "produced", "consumed", "committed", "happened"])
+@pytest.mark.parametrize("how", ["admit_topic", "produced", "consumed", "committed", "record"])
 def test_a_topic_is_admitted_by_its_tasks_or_explicitly(how: str) -> None:
     metrics = Metrics()
     if how == "admit_topic":
@@ -40,7 +40,7 @@ def test_a_topic_is_admitted_by_its_tasks_or_explicitly(how: str) -> None:
     elif how == "committed":
         metrics.committed("t", "p", "c", None)
     else:
-        metrics.happened("t", (Event.LAPSE,))
+        metrics.record("t", (Event.LAPSE,))
     assert metrics.topics() == ["t"]
     metrics.observe_request("t", "GET", ENDPOINT, 200, 0.001)
     assert values_of(scrape(metrics), REQUESTS, "topic") == {("t",): 1.0}
@@ -72,7 +72,7 @@ def test_what_is_kept_by_topic_alone_has_the_same_bound() -> None:
     for number in range(5):
         metrics.consumed(f"t{number}", "p", "c", 1.0)
         metrics.committed(f"t{number}", "p", "c", 1.0)
-        metrics.happened(f"t{number}", tuple(Event))
+        metrics.record(f"t{number}", tuple(Event))
     text = scrape(metrics)
     expected = {("t0",): 1.0, ("t1",): 1.0, (OTHER,): 3.0}
     for name in (
@@ -135,7 +135,7 @@ def test_dropping_a_topic_removes_all_its_series_and_frees_its_places() -> None:
     metrics.consumed("gone", "gone-producer", "gone-consumer", 1.0)
     metrics.committed("gone", "gone-producer", "gone-consumer", 1.0)
     metrics.observe_request("gone", "GET", ENDPOINT, 200, 0.001)
-    metrics.happened("gone", tuple(Event))
+    metrics.record("gone", tuple(Event))
     metrics.drop_topic("gone")
     metrics.drop_topic("gone")
     assert metrics.topics() == []

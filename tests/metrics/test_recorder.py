@@ -344,11 +344,11 @@ def test_a_task_that_was_claimed_before_its_time_did_not_wait() -> None:
 
 def test_events_are_counted_under_the_names_that_operators_know() -> None:
     metrics = Metrics()
-    metrics.happened("t", (Event.FAILURE, Event.RETRY))
-    metrics.happened("t", (Event.FAILURE, Event.DEAD_FAILED))
-    metrics.happened("t", (Event.FAILURE,))
-    metrics.happened("u", (Event.LAPSE, Event.RETRY))
-    metrics.happened("u", (Event.DEAD_EXPIRED,))
+    metrics.record("t", (Event.FAILURE, Event.RETRY))
+    metrics.record("t", (Event.FAILURE, Event.DEAD_FAILED))
+    metrics.record("t", (Event.FAILURE,))
+    metrics.record("u", (Event.LAPSE, Event.RETRY))
+    metrics.record("u", (Event.DEAD_EXPIRED,))
     text = scrape(metrics)
     assert values_of(text, "ratus_topic_failures_total", "topic") == {("t",): 3.0, ("u",): 0.0}
     assert values_of(text, "ratus_topic_retries_total", "topic") == {("t",): 1.0, ("u",): 1.0}
@@ -366,7 +366,7 @@ def test_counters_of_a_topic_begin_with_zero_but_those_of_no_topic_are_not_told(
     metrics.admit_topic("t")
     for name in ("failures", "retries", "lapses"):
         assert values_of(scrape(metrics), f"ratus_topic_{name}_total", "topic") == {("t",): 0.0}
-    metrics.happened("no place", (Event.LAPSE, Event.RETRY))
+    metrics.record("no place", (Event.LAPSE, Event.RETRY))
     text = scrape(metrics)
     assert values_of(text, "ratus_topic_lapses_total", "topic") == {("t",): 0.0, (OTHER,): 1.0}
     assert values_of(text, "ratus_topic_failures_total", "topic") == {("t",): 0.0}

@@ -157,7 +157,7 @@ class MemdbEngine(Engine):
             self._attach(task, self._topic(task.topic), now)
             self._forget_if_empty(topic)
         if change.events and self.observer is not None:
-            self.observer.happened(task.topic, change.events)
+            self.observer.record(task.topic, change.events)
         return task
 
     def _end_claim(self, task: TaskRecord, change: Change, now: int) -> TaskRecord:

@@ -117,7 +117,7 @@ class Watcher:
                 state = DELETED
             settled = state in (COMPLETED, ARCHIVED, DELETED)
             at_once = settled or topic is not None
-            if not self._signals.is_news(task_id, state, told_at_once=at_once):
+            if not self._signals.is_news(task_id, state, notified_at_once=at_once):
                 continue
             if settled:
                 self._signals.heard_settled(task_id)

@@ -55,7 +55,7 @@ class Changes:
     def count(self, topic: str, change: Change) -> None:
         """Tell the observer of a change that was made to a task which is in this topic now."""
         if change.events and (observer := self._observer()) is not None:
-            observer.happened(topic, change.events)
+            observer.record(topic, change.events)
 
     async def read(self, task_id: str, *, whole: bool = True) -> TaskRecord | None:
         """The task as it is at this moment, with payload and result or without."""

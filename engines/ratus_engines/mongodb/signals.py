@@ -83,15 +83,15 @@ class Signals:
 
     # ---- what was heard of -----------------------------------------------------------------------
 
-    def is_news(self, task_id: str, state: int, *, told_at_once: bool) -> bool:
+    def is_news(self, task_id: str, state: int, *, notified_at_once: bool) -> bool:
         """Whether a change that was heard of was not told yet, and has to be.
 
-        ``told_at_once``: it is told before anything else happens, so that it need not be told again.
+        ``notified_at_once``: it is told before anything else happens, so that it need not be told again.
         """
         event = task_id, state
         if self._own.take(event):
             return False
-        if told_at_once:
+        if notified_at_once:
             self._heard.add(event)
         return True
 

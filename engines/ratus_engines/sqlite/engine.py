@@ -207,7 +207,7 @@ class SqliteEngine(Engine):
                 listener.settled(task_id)
         if observer is not None:
             for topic, events in notifications.events:
-                observer.happened(topic, events)
+                observer.record(topic, events)
 
     # ---- tasks -----------------------------------------------------------------------------------
 

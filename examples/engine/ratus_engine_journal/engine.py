@@ -158,7 +158,7 @@ class JournalEngine(Engine):
         self._due |= again.union(task.id for task in step.tasks.values() if self._is_due(task, self._now))
         if self.observer is not None:
             for topic, events in step.events:
-                self.observer.happened(topic, events)
+                self.observer.record(topic, events)
         if self.listener is not None:
             for task in step.tasks.values():
                 if task.state < COMPLETED:  # an active one, too: it can be claimed again at its deadline

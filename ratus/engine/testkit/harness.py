@@ -171,7 +171,7 @@ class CountingObserver:
     def __init__(self) -> None:
         self.events: Counter[tuple[str, str]] = Counter()
 
-    def happened(self, topic: str, events: Sequence[Event]) -> None:
+    def record(self, topic: str, events: Sequence[Event]) -> None:
         self.events.update((topic, event.name) for event in events)
 
 
