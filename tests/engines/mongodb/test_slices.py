@@ -74,6 +74,8 @@ async def watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Most]:
     most = Most()
     monkeypatch.setattr(documents, "to_bson", most.counting(payloads.to_bson))
     monkeypatch.setattr(documents, "to_json", most.counting(payloads.to_json))
+    # It has taken up the conversion of values when it was made.
+    monkeypatch.setattr(documents, "_record", documents._record_maker())
     watcher = asyncio.create_task(most.watch())
     await asyncio.sleep(0)
     with profiled(most):
