@@ -1,4 +1,4 @@
-"""The `ratus` command: which subcommand runs, and what the operator is told when it cannot."""
+"""The `ratus` command: which subcommand runs, and the message when it cannot."""
 
 from __future__ import annotations
 

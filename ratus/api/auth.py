@@ -81,7 +81,7 @@ class Tokens:
             raise Unauthorized("the scheme must be Bearer")
         secret = authorization[len(_BEARER) :].strip()
         found = None
-        for token in self._tokens:  # all of them, so that the time taken tells nothing
+        for token in self._tokens:  # all of them, so that the time taken reveals nothing
             if compare_digest(token.secret, secret):
                 found = token
         if found is None:

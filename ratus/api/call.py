@@ -21,7 +21,7 @@ JSON = b"application/json; charset=utf-8"
 
 
 class ClientDisconnected(Exception):
-    """The client went away before it was answered: there is nobody to answer."""
+    """The client went away before it was answered: no answer is sent."""
 
 
 class Response(Struct):

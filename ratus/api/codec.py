@@ -181,7 +181,7 @@ def read_object(body: bytes) -> Members | None:
     if not body or body == _NULL:
         return None
     if not body.isascii():
-        # Values that nobody reads (of unknown members) would not be looked at otherwise.
+        # The values of unknown members are skipped when decoding, so their UTF-8 would not be checked.
         try:
             body.decode()
         except UnicodeDecodeError as error:

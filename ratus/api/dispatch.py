@@ -145,7 +145,7 @@ class Api:
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes], *, plain: bool
     ) -> None:
-        """Answer. ``plain``: nobody stands behind ``send`` but the server."""
+        """Answer. ``plain``: ``send`` is the server's own, no middleware has wrapped it."""
         started = time.perf_counter()
         method: str = scope["method"]
         connection = connection_of(scope)
@@ -187,7 +187,7 @@ class Api:
             return
         except Exception:
             logger.exception("answering %s %r failed", method, scope["raw_path"])
-            answer = _refusal(InternalError("the server's log tells more"), method)
+            answer = _refusal(InternalError("the server's log says more"), method)
         if not (plain and _answer_at_once(answer, connection)) and not await _send(
             answer, method, headers, send, connection
         ):
@@ -233,7 +233,8 @@ class Api:
             access_log.info("unreadable request %d", status, extra=fields(client=client, seconds=0.0))
 
     def _match(self, method: str, path: bytes, headers: Mapping[bytes, bytes]) -> Match:
-        """The route, once the token may use it. Without a token nobody learns which routes there are."""
+        """The route, once the token may use it. A client without a token does not learn which routes there
+        are."""
         try:
             match = self._router.match(method, path)
         except RatusError as error:
@@ -335,7 +336,7 @@ def _answer_at_once(answer: Response, connection: Connection) -> bool:
 async def _send(
     answer: Response, method: str, headers: Mapping[bytes, bytes], send: Send, connection: Connection
 ) -> bool:
-    """Send an answer. False: it holds claims, nobody is there to get them, and it was not sent."""
+    """Send an answer. False: it holds claims but the client is gone, so it was not sent."""
     sent = list(answer.headers)
     if answer.stream is not None:
         await _send_stream(answer, answer.stream, method, headers, send)

@@ -1,4 +1,4 @@
-"""The query string and path segments, decoded strictly and only where somebody asks."""
+"""The query string and path segments, decoded strictly, and only when a handler asks for them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Every route on one screen: method, pattern, the handler's name, and the scopes that may use it.
 
 ``:topic``, ``:id`` and ``:name`` stand for one segment of the path, matched before it is percent-decoded; a
-topic's may be empty. Routes with ``versioned`` exist under ``/v1`` as well. Without scopes a route is open to
-everybody.
+topic's may be empty. Routes with ``versioned`` exist under ``/v1`` as well. A route without scopes needs
+no token.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def backup(arguments: Sequence[str]) -> int:
 
 
 class Progress:
-    """Tells how far a long copy has come, not too often. Numbers of bytes.
+    """Reports how far a long copy has come, not too often. Sizes are in bytes.
 
     On a ``terminal`` the reports take each other's place; in a log they are lines.
     """
@@ -89,15 +89,15 @@ class Progress:
         self._terminal = terminal
         self._write = write
         self._clock = clock
-        self._told = clock()
+        self._reported_at = clock()
         self._shown = False
 
     def __call__(self, done: int, total: int) -> None:
         self.total = total
         now = self._clock()
-        if now - self._told < (_ON_TERMINAL if self._terminal else _IN_LOG):
+        if now - self._reported_at < (_ON_TERMINAL if self._terminal else _IN_LOG):
             return
-        self._told = now
+        self._reported_at = now
         percent = 100 * done // total if total else 100
         text = f"copied {percent}% of {total / _MEBIBYTE:.1f} MiB"
         if done >= total:

@@ -23,10 +23,10 @@ from ratus.core.models import Commit
 from ratus.core.quoting import quoted
 
 _DESCRIPTION: Final = """\
-Commits a task: completed, unless told otherwise. With the nonce that the claim was
-given it only counts while the claim is still held; without one it is forced. An
---error without a --state is a failure: the task is tried again, or set aside when it
-has no attempts left."""
+Commits a task: completed, unless --state or --error is given. With the nonce that
+the claim was given it only counts while the claim is still held; without one it is
+forced. An --error without a --state is a failure: the task is tried again, or set
+aside when it has no attempts left."""
 
 _EXAMPLES: Final = """\
   ratus commit 1 --nonce hJ3uTq8bX0aYc1Zk --result '{"links": 42}'

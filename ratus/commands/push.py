@@ -194,7 +194,7 @@ def _id_of(topic: object, value: Any) -> str:
 
 
 def _size_of(source: BinaryIO) -> int | None:
-    """The bytes of a file; of a pipe nobody knows."""
+    """The size of a file in bytes; None for a pipe, whose size is not known."""
     status = os.fstat(source.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 

@@ -21,7 +21,7 @@ from ratus.core.quoting import printable, quoted
 EXIT_FAILURE: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_NOTHING: Final = 3
-"""Nothing was due: told apart from a failure, so that scripts can loop until there is nothing left."""
+"""Nothing was due: distinct from a failure, so that scripts can loop until there is nothing left."""
 
 STATES: Final = {state.name.lower(): state for state in TaskState}
 

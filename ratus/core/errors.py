@@ -97,7 +97,7 @@ class RequestTimeout(RatusError):
 
 
 class Conflict(RatusError):
-    """The id exists already, or the task was changed or claimed by somebody else."""
+    """The id exists already, or the task was changed or claimed by another client."""
 
     status = 409
     kind = "conflict"
@@ -145,7 +145,7 @@ class TransportError(RatusError):
     """The server could not be reached, or there was no whole, readable answer of it. Only clients raise it.
 
     ``status`` is 0 where there was no answer, else the status of an answer that was not the server's, such as
-    a proxy's. ``sent`` tells whether the server may have carried the request out.
+    a proxy's. ``sent`` says whether the server may have carried the request out.
     """
 
     status = 0

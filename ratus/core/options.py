@@ -40,7 +40,7 @@ _MAX_BODY: Final = 2**30
 # What all clients together may have the server hold: a tebibyte is more than machines have.
 _MAX_HELD: Final = 2**40
 
-# A request that is held open for longer than a day is a connection that somebody forgot.
+# A request that is held open for longer than a day is a connection that was forgotten.
 _MAX_WAIT: Final = 24 * 3600 * 1_000_000
 
 

@@ -1,4 +1,4 @@
-"""What somebody else wrote, shown in a message."""
+"""Text from outside (a client, a file, the command line), made safe to be shown in a message."""
 
 from __future__ import annotations
 

@@ -414,8 +414,8 @@ def lapse(task: TaskRecord, now: int, defaults: RetryDefaults, random: Random) -
 
     Raises `Conflict` where there is no such claim.
 
-    The delay counts from the deadline, whoever notices and whenever. A task without a policy of its own has
-    no delay and keeps its place.
+    The delay counts from the deadline, not from when a claim or chore notices the lapse. A task without a
+    policy of its own has no delay and keeps its place.
     """
     if not has_lapsed(task, now):
         raise Conflict("the target task has no claim whose deadline has come")

@@ -10,8 +10,8 @@ For all methods:
 - Ids are one namespace over all topics. Batches are the primitive, a single task is a batch of one.
 - What a command does to a task, and whether it may, is decided by `ratus.core.transitions` (`decide`, and the
   functions that it calls). The engine finds tasks, asks, and carries out.
-- Records handed in belong to the engine from then on. Records handed out may be the engine's own: whoever
-  gets one reads it before the next ``await`` and never changes it. Those of a `LARGE_BATCH` are the caller's.
+- Records handed in belong to the engine from then on. Records handed out may be the engine's own: the caller
+  reads them before its next ``await`` and never changes them. Those of a `LARGE_BATCH` are the caller's.
 - An answered write is as durable as `Traits.durable` says. One that raised changed nothing.
 - `ServiceUnavailable` may be raised by every method: the database is away or not open yet; try again.
 """
@@ -55,7 +55,7 @@ LARGE_BATCH = 128
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What an engine is, as data. Nobody asks which engine it is; they ask this.
+    """What an engine is, as data. The server asks for these, never for the engine's name.
 
     ``durable``: an answered write survives ``kill -9``. ``shared``: several servers may work on the same
     data. ``precision``: times are kept to this many microseconds. ``immediate``: what concerns single tasks
@@ -88,7 +88,7 @@ class Health:
 
 
 class Listener(Protocol):
-    """Told by an engine, synchronously and cheaply, what waiting requests wait for."""
+    """Notified by an engine of what waiting requests wait for. Calls are synchronous and cheap."""
 
     def available(self, topic: str) -> None:
         """A claim in the topic may succeed that could not before, or sooner than `Engine.next_due` said: a
@@ -105,7 +105,7 @@ class Listener(Protocol):
 
 
 class Observer(Protocol):
-    """Told by an engine, synchronously and cheaply, what operators count."""
+    """Notified by an engine of what operators count. Calls are synchronous and cheap."""
 
     def record(self, topic: str, events: Sequence[Event]) -> None:
         """A change with these events was made to a task, which is in this topic now."""
@@ -136,9 +136,9 @@ class Engine(ABC):
         self.nonces = nonces or Nonces()
         self.listener: Listener | None = None
         self.observer: Observer | None = None
-        """Told of the events of each `transitions.Change` that this engine made, once and after it is made,
-        be it for a commit, within a claim or by a chore. A change whose answer got lost on the way from a
-        database may be missing."""
+        """Notified of the events of each `transitions.Change` that this engine made, once and after it is
+        made, be it for a commit, within a claim or by a chore. A change whose answer got lost on the way from
+        a database may be missing."""
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -237,8 +237,9 @@ class Engine(ABC):
     def watch(self, waiting: bool) -> bool:
         """Requests wait for tasks from now on, or none does any more; called on each change.
 
-        An engine on shared data that can tell what *other* servers make available tells its listener of it
-        while requests wait, within 250 ms, and answers true. Otherwise whoever waits looks now and then.
+        An engine on shared data that can find out what *other* servers make available notifies its listener
+        of it while requests wait, within 250 ms, and returns true. Otherwise the server tries claims for
+        waiting requests now and then.
         """
         return False
 
@@ -270,9 +271,9 @@ class Engine(ABC):
         """What is known of a topic, or ``None`` without task and setting. Counts are kept, not counted."""
 
     async def survey(self, now: int, visit: Callable[[TopicInfo], None]) -> None:
-        """Tell ``visit`` what is known of every topic, each once. One that comes or goes meanwhile may be
-        missing. Lets others have their turn on the way, but may be work for a database in proportion to the
-        tasks: whoever asks does so the more seldom the longer it took."""
+        """Call ``visit`` with what is known of every topic, once for each. One that comes or goes meanwhile
+        may be missing. Other tasks of the event loop run in between, but it may be work for a database in
+        proportion to the tasks: the longer it took, the longer a caller waits before it asks again."""
         offset = 0
         while names := await self.list_topics(_SURVEYED_TOGETHER, offset):
             for info in await asyncio.gather(*(self.get_topic(name, now) for name in names)):

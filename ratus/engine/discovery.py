@@ -117,7 +117,8 @@ class Catalogue:
 
 
 def discover() -> dict[str, EntryPoint]:
-    """The entry point of every engine, by name; imports none. Nobody can take a built-in engine's name."""
+    """The entry point of every engine, by name; imports none. No package can take a built-in engine's
+    name."""
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     built_in = {name: EntryPoint(name, value, GROUP) for name, value in _BUILT_IN.items()}
     others = {name: found[name] for name in sorted(found) if name not in built_in}
@@ -145,7 +146,8 @@ def load_all(reserved: Collection[str] = ()) -> Catalogue:
             plugin = _load(entry)
             names = _option_names(plugin)
             if clash := sorted(taken.intersection(names)):
-                raise UnusablePlugin(name, f"its option {clash[0]} already belongs to somebody else")
+                owner = "the server or another engine"
+                raise UnusablePlugin(name, f"its option {clash[0]} already belongs to {owner}")
         except UnusablePlugin as problem:
             problems[name] = problem
         else:
@@ -157,7 +159,7 @@ def load_all(reserved: Collection[str] = ()) -> Catalogue:
 def _load(entry: EntryPoint) -> Plugin:
     try:
         plugin = entry.load()
-    # Somebody else's module may fail in any way while it is imported, sys.exit() included.
+    # A module of another package may fail in any way while it is imported, sys.exit() included.
     except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())
         raise UnusablePlugin(

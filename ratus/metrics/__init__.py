@@ -1,4 +1,4 @@
-"""What a server tells Prometheus about itself.
+"""The metrics that a server publishes for Prometheus.
 
 One :class:`Metrics` belongs to one server; nothing here is global, so two servers in one process share
 nothing but the figures of the process itself.

@@ -5,7 +5,7 @@ What is ours by topic alone begins with ``ratus_topic_``.
 
 A scrape is a generator that stops between any two series while other tasks run and count. So nothing here
 iterates over a dictionary, only over lists made from it. A topic that is dropped meanwhile is still written,
-from its own object, which nobody changes any more.
+from its own object, which is not changed any more.
 """
 
 from __future__ import annotations

@@ -67,8 +67,8 @@ class Metrics:
     having tasks (``produced``, ``consumed``, ``committed``, ``admit_topic``), never by being asked for, and
     gives it back by ``drop_topic``. A producer or consumer has a place while any topic uses it.
 
-    ``engine`` is the name of the engine, to be told of the build. Raises ValueError when ``max_label_values``
-    is negative.
+    ``engine`` is the name of the engine, a label of the metric of the build. Raises ValueError when
+    ``max_label_values`` is negative.
     """
 
     def __init__(self, max_label_values: int = 1000, *, engine: str = "") -> None:
@@ -154,7 +154,8 @@ class Metrics:
         self._rounds.observe(seconds)
 
     def chore(self, name: str) -> ChoreSeries:
-        """Where to count what becomes of a chore, which is told from now on, with zero failures at first."""
+        """Where to count what becomes of a chore. It is published from now on, with zero failures at
+        first."""
         return self._chores.setdefault(name, ChoreSeries())
 
     def operation(self, name: str) -> OperationSeries:

@@ -2,7 +2,7 @@
 the oldest has been due, whether the engine serves.
 
 An engine may be slow or away just when the metrics are needed most. So it is asked in the background, a
-scrape waits for it for a moment only, and what it said last is told for a while, with its age.
+scrape waits for it for a moment only, and its last answer is published for a while, with its age.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ PATIENCE = 1.0
 _QUICK = 0.05
 _SHARE = 20
 
-# Seconds after which figures are too old to be told, or twice the time between two surveys if that is more.
+# Seconds after which figures are too old to be published, or twice the time between two surveys if that is
+# more.
 _LONGEST = 60.0
 
 _STATES = ("pending", "active", "completed", "archived")
@@ -111,29 +112,29 @@ class TopicStats:
         yield f"{READY} {format_count(int(self._is_ready()))}\n"
         yield header(FIGURES_AGE, "gauge", "How long ago the engine was asked for what follows.")
         yield f"{FIGURES_AGE} {format_value(age)}\n"
-        told: list[tuple[str, TopicInfo]] = []
+        shown: list[tuple[str, TopicInfo]] = []
         if age < max(_LONGEST, 2 * self._rest):
-            told = [
+            shown = [
                 (escape_label_value(topic), info)
                 for topic, info in self._figures.items()
                 if self._metrics.has_place(topic)  # it may have gone meanwhile
             ]
         yield header(TOPIC_TASKS, "gauge", "Number of tasks by state.")
-        for label, info in told:
+        for label, info in shown:
             yield "".join(
                 f'{TOPIC_TASKS}{{state="{state}",topic="{label}"}} {format_count(count)}\n'
                 for state, count in zip(_STATES, info.counts, strict=True)
             )
         yield header(TOPIC_DUE, "gauge", "Number of tasks that are due.")
-        for label, info in told:
+        for label, info in shown:
             yield f'{TOPIC_DUE}{{topic="{label}"}} {format_count(info.due)}\n'
         yield header(TOPIC_OLDEST, "gauge", "How long the task that is due longest has been; 0 without one.")
         now = self._clock.now()
-        for label, info in told:
+        for label, info in shown:
             waited = 0.0 if info.oldest is None else max(0, now - info.oldest) / SECOND
             yield f'{TOPIC_OLDEST}{{topic="{label}"}} {format_value(waited)}\n'
         yield header(TOPIC_PAUSED, "gauge", "Whether the topic is paused: 1 or 0.")
-        for label, info in told:
+        for label, info in shown:
             yield f'{TOPIC_PAUSED}{{topic="{label}"}} {format_count(int(info.paused))}\n'
 
     def _is_ready(self) -> bool:
@@ -146,7 +147,7 @@ class TopicStats:
 class _Count:
     """Takes in what is known of each topic, and keeps it for as many as have a place.
 
-    Topics that nobody has used so far get places, too, so that a backlog is seen after a restart; but not
+    Topics that no request has used so far get places, too, so that a backlog is seen after a restart; but not
     where there are more topics than places: those are for topics in use.
     """
 

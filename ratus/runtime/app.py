@@ -112,7 +112,8 @@ def build(
 def _register(
     metrics: Metrics, engine: Engine, clock: Clock, long_polls: LongPollQueue, clock_watch: ClockWatch
 ) -> None:
-    """Have the metrics told that others keep. Raises `ValueError` where a figure of the engine cannot be."""
+    """Register the metrics that other objects keep. Raises `ValueError` for one of the engine that is not
+    valid."""
     metrics.register(
         "ratus_waiting_requests",
         "gauge",
@@ -183,7 +184,7 @@ def read_tokens(settings: Settings) -> Tokens:
             raise OSError(f"cannot read {settings.auth_tokens_file}: {error.strerror}") from error
         tokens += Tokens.parse(text, settings.auth_tokens_file)
     if not tokens and (settings.auth_tokens or settings.auth_tokens_file):
-        # An empty file must not open the door that somebody meant to lock.
+        # The operator meant to require tokens: an empty file must not switch them off.
         raise ValueError("--auth-tokens and --auth-tokens-file hold no token; write one or give neither")
     if tokens.short:
         logger.warning(

@@ -62,7 +62,7 @@ class Chores:
         # What every process does for itself, also one that leaves the engine's chores to others.
         self._own: dict[str, Chore] = {"metrics": self._drop_metrics, "memory": self._trim_memory}
         for name in (*self._chores, *self._own) if interval else self._own:
-            metrics.chore(name)  # told from the beginning, before it is done or fails
+            metrics.chore(name)  # published from the beginning, before the chore is done or fails
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

@@ -211,7 +211,7 @@ def _read_flags(argv: Sequence[str], table: Sequence[Group]) -> dict[str, str]:
 
 
 def _unexpected(argument: str, arguments: Sequence[str], known: Sequence[str]) -> str:
-    """What to say about an argument that nobody asked for. It may be half of a secret, so it is not shown."""
+    """The error message for an argument that is not known. It may be half of a secret, so it is not shown."""
     if argument.startswith("-") and argument.strip("-"):
         flag = argument.partition("=")[0]
         alike = difflib.get_close_matches(flag, known, n=1)

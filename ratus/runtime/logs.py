@@ -1,4 +1,4 @@
-"""The log: one line a record on standard error, for people or as JSON, that nobody outside can forge."""
+"""The log: one line a record on standard error, for people or as JSON, that no client can forge."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def catch_stray_errors() -> None:
 class PlainFormatter(logging.Formatter):
     """`2024-11-24T06:03:12.123Z INFO    purged tasks=12`, with the lines of a traceback indented below.
 
-    No text inside a record, whoever sent it, can begin a line of the log.
+    No text inside a record, wherever it came from, can begin a line of the log.
     """
 
     def format(self, record: logging.LogRecord) -> str:

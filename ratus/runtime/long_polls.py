@@ -32,7 +32,7 @@ logger = logging.getLogger("ratus")
 _PAUSE = SECOND // 20
 # Other servers on the same data may change it unseen: then waiting is looking now and then.
 _SHARED_PAUSE = SECOND // 2
-# Topics that somebody who just came is looked after before others have their turn.
+# Topics in which a claim is tried for a request that has just arrived, before other tasks of the loop run.
 _TOPICS_AT_ONCE = 64
 # Waiters of a topic that are served at the same time, at the most.
 _WAITERS_AT_ONCE = 64
@@ -61,7 +61,7 @@ class LongPollQueue:
         self._engine = engine
         self._clock = clock
         self._queues: dict[str, dict[_Waiter, None]] = {}
-        # Topics that somebody serves just now; true when they became available again meanwhile.
+        # Topics for which `_serve` is running; true when tasks became available again meanwhile.
         self._serving: dict[str, bool] = {}
         self._timers: dict[str, Timer] = {}
         # Ends of waits at a time of the wall clock.
@@ -69,7 +69,7 @@ class LongPollQueue:
         self._settling: dict[str, set[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
-        self._follows = False  # whether the engine tells what other servers make available
+        self._follows = False  # whether the engine notifies us of what other servers make available
         # In memory one claim after the other is as quick, and costs less.
         self._at_once = 1 if engine.traits.immediate else _WAITERS_AT_ONCE
         self.polls = 0
@@ -84,7 +84,7 @@ class LongPollQueue:
         return len(waiters) + sum(map(len, self._settling.values()))
 
     def is_empty(self, topics: Iterable[str]) -> bool:
-        """Whether nobody waits for one of these topics."""
+        """Whether no request waits for one of these topics."""
         return self._queues.keys().isdisjoint(topics)
 
     def close(self) -> None:
@@ -239,13 +239,14 @@ class LongPollQueue:
         task.add_done_callback(self._tasks.discard)
 
     async def _receive(self, waiter: _Waiter, topics: list[str]) -> None:
-        """Look once for somebody who just came, where nobody came before; then set the timers."""
+        """Claim once for a request that has just arrived, in topics where no other waits; then set the
+        timers."""
         looked = self._clock.now()
         try:
             done = bool(topics) and await self._claim_for(waiter, tuple(topics))
             for count, topic in enumerate(topics, 1):
                 if done:
-                    self.available(topic)  # whoever came behind has not looked yet
+                    self.available(topic)  # for requests that arrived behind this one and have not tried yet
                 elif topic not in self._serving and topic not in self._timers:
                     await self._look_again(topic, looked)
                 if count % _TOPICS_AT_ONCE == 0:
@@ -281,7 +282,7 @@ class LongPollQueue:
                 if not self._serving[topic] and not await self._look_again(topic, looked):
                     break
         except Exception:
-            # A waiter that nobody serves would wait until its time is over: try again soon.
+            # Without another try the waiters would wait until their time is over.
             logger.exception("serving the requests that wait for tasks failed; trying again")
             self._arm_after(topic, SECOND)
         finally:
@@ -309,7 +310,7 @@ class LongPollQueue:
         """Claim for so many waiters that came first; whether it is worth going on."""
         first = list(itertools.islice(self._queues.get(topic, ()), count))
         if first and first[0].busy:
-            # Another of its topics is being served. Nobody overtakes it meanwhile.
+            # Another topic of this waiter is being served. No other waiter may overtake it meanwhile.
             first[0].missed.add(topic)
             return False
         claims = [
@@ -322,7 +323,7 @@ class LongPollQueue:
 
     def _topics_of(self, waiter: _Waiter, topic: str) -> tuple[str, ...]:
         """The topic that is being served, and what became available at the same time in others: that is taken
-        by preference, but not where somebody else came first."""
+        by preference, but not where another waiter came first."""
         topics = [
             other
             for other in self._serving

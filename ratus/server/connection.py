@@ -36,8 +36,9 @@ class Connection(Protocol):
         """Write the whole answer to the request in work, without other headers, and without a pause: what
         ``send`` does in two messages.
 
-        False: nothing was written, since it would take waiting, or nobody is there, or the body is not
-        wanted (HEAD); ``send`` it then. Not for those behind whom somebody adds headers in ``send``.
+        False: nothing was written, since the socket would have to be waited for, or the client is gone, or
+        the body is not wanted (HEAD); ``send`` it then. Not to be used where middleware adds headers in
+        ``send``.
         """
 
     def check_answers(self) -> None:

@@ -108,7 +108,8 @@ class HTTPProtocol(ParsingProtocol):
                 self._answer_last(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell everybody that the peer is gone, and let go of everything."""
+        """Called by asyncio once the connection is closed: end the request in work, and drop what is held for
+        it."""
         self.connections.discard(self)
         self.state.load.disconnect(self._address)
         if self._unless_probe is not None:
@@ -133,8 +134,8 @@ class HTTPProtocol(ParsingProtocol):
 
         Such circles would wait for the garbage collector, which looks at what is old only rarely.
         """
-        self.transport = None  # type: ignore[assignment]  # nobody writes any more
-        self.flow = None  # type: ignore[assignment]  # nor waits to
+        self.transport = None  # type: ignore[assignment]  # nothing is written any more
+        self.flow = None  # type: ignore[assignment]  # and no request waits to write
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the base only says None, asyncio takes both
         """The peer closed or half-closed. It counts as disconnected; what is in work may be answered yet."""
@@ -217,7 +218,7 @@ class HTTPProtocol(ParsingProtocol):
         self._head_size = FRESH
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer, which nobody here has a use for."""
+        """Called by the parser with a header, or with a trailer, which is ignored."""
         if not self._head_open:
             return
         if len(self.headers) >= self._limits.header_count:

@@ -110,12 +110,12 @@ class RequestResponseCycle:
         self.keep_alive = keep_alive
         # The request's body is not complete yet.
         self.more_body = True
-        # Nobody will read the answer any more; what the application sends is dropped.
+        # The client does not read the answer any more; what the application sends is dropped.
         self.disconnected = False
         # The loop itself holds tasks only weakly.
         self._task: asyncio.Task[None] | None = None
 
-    # What the connection tells
+    # What the connection reports
 
     def feed(self, data: bytes) -> bool:
         """Take a part of the body. True: there is more now than should be held, stop reading."""
@@ -348,7 +348,8 @@ class RequestResponseCycle:
             parts.append(b"connection: close\r\n")
             lines += 1
         head = b"".join(parts)
-        # A name or value with a line break in it would end here as a header, or an answer, of somebody else.
+        # A line break in a name or value would begin another header, or an answer that the application did
+        # not give.
         if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
             raise RuntimeError("a response header holds a line break or a NUL")
         self._head = head + b"\r\n"

@@ -60,7 +60,7 @@ _KINDS: Final = (
         {"body": errors.RequestTimeout("the body stood still for 30 s")},
     ),
     _Kind(
-        "The id exists already, or the task was changed or claimed by somebody else. Nothing was changed.",
+        "The id exists already, or the task was changed or claimed by another client. Nothing was changed.",
         {
             "exists": errors.Conflict("a task with the same ID already exists"),
             "nonce": errors.Conflict("the task may have been modified by others"),

@@ -127,7 +127,7 @@ def test_the_name_of_an_engine_is_lower_case_words(install: Install) -> None:
 def test_an_engine_cannot_take_an_option_of_the_server(install: Install) -> None:
     install("auth", plugin_source("auth", "auth-tokens"))
     problem = str(config.catalogue().problems["auth"])
-    assert "its option auth-tokens already belongs to somebody else" in problem
+    assert "its option auth-tokens already belongs to the server or another engine" in problem
 
 
 def test_an_engine_cannot_take_an_option_of_another_engine(install: Install) -> None:
@@ -135,7 +135,8 @@ def test_an_engine_cannot_take_an_option_of_another_engine(install: Install) -> 
     install("flat-file", plugin_source("flat-file", "flat-file-path"))
     found = config.catalogue()
     assert "flat" in found.plugins
-    assert "its option flat-file-path already belongs to somebody else" in str(found.problems["flat-file"])
+    problem = str(found.problems["flat-file"])
+    assert "its option flat-file-path already belongs to the server or another engine" in problem
 
 
 def test_nobody_can_take_the_name_of_a_built_in_engine(install: Install) -> None:

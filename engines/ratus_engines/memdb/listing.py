@@ -36,7 +36,7 @@ async def _list_page(
     found: list[TaskRecord] = []
     size, skip = 0, query.offset
     while True:
-        # One more than is wanted tells whether there is a next page. A filter may let few of many through.
+        # One more than is wanted shows whether there is a next page. A filter may let few of many through.
         count = SLICE if filtered else min(SLICE, skip + query.limit - len(found) + 1)
         walked = _walk(topics.get(query.topic), query.state, after, count)
         for at, task in enumerate(walked, 1):

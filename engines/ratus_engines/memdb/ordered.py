@@ -132,7 +132,8 @@ class ByCreation(_Chunks):
     def after(self, sequence: int | None, count: int) -> list[TaskRecord]:
         """Up to ``count`` tasks that were created after this one, in order; ``None``: from the start.
 
-        A copy: whoever walks a large order asks for slice after slice, and changes in between do no harm.
+        A copy: a caller that walks through a large order asks for slice after slice, and changes in between
+        do no harm.
         """
         if not self._size:
             return []

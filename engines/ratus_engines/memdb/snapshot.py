@@ -71,7 +71,7 @@ class Header(msgspec.Struct):
 class Snapshots:
     """One snapshot file and when it is written.
 
-    ``interval`` is the time between two, in microseconds. ``trouble`` tells what went wrong last; it is
+    ``interval`` is the time between two, in microseconds. ``trouble`` says what went wrong last; it is
     empty when nothing did.
     """
 
@@ -401,7 +401,8 @@ _STRUCTS: dict[str, type[msgspec.Struct]] = {
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:
-    """Run blocking file work in a thread; when cancelled, wait for it, so that nobody closes its file."""
+    """Run blocking file work in a thread; when cancelled, wait for it, so that its file is not closed
+    meanwhile."""
     future = asyncio.get_running_loop().run_in_executor(None, work)
     try:
         return await asyncio.shield(future)

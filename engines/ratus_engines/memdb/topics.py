@@ -1,4 +1,4 @@
-"""The tasks of one topic, in every order that somebody asks for."""
+"""The tasks of one topic, in every order that the engine needs."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Topic:
         return task.deadline if pending is None else min(pending, task.deadline)
 
     def info(self, now: int) -> TopicInfo:
-        """What the api tells of the topic."""
+        """What the API answers about the topic."""
         due, oldest = self.pending.due(now)
         pending, active, completed, archived = map(len, self.by_state)
         return TopicInfo(self.name, (pending, active, completed, archived), due, oldest, self.paused)

@@ -120,8 +120,8 @@ class BulkOperations:
         count, tasks, refused = await self._changes.change_many(decided)
         if count:
             self._signals.notify(tasks.values())
-        # Where another server took some of them, nobody knows which: their number is exact, their topics and
-        # what became of them may be those of others among these.
+        # Where another server took some of them, the database does not say which: their number is exact,
+        # their topics and what became of them may be those of others among these.
         for at, task in list(tasks.items())[:count]:
             self._changes.count(task.topic, decided[at][1])
         shorter = []

@@ -1,7 +1,7 @@
-"""Hearing of what other servers do: a change stream, where the deployment has them.
+"""Follows what other servers do: by a change stream, where the deployment has them.
 
 A replica set and a sharded cluster have, a single server has not; there a waiting request looks now and then.
-Of each change only what the listener is told travels: an id, a state, a topic.
+Of each change only what the listener is notified of travels: an id, a state, a topic.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PIPELINE: list[Mapping[str, Any]] = [
         "$match": {
             "$or": [
                 {"operationType": {"$in": ["insert", "replace", "delete"]}},
-                # A claim is no news: whoever waits, waits for another task.
+                # Claims are left out: they make nothing available that a request waits for.
                 {"operationType": "update", f"{_FIELDS}.state": {"$in": [PENDING, COMPLETED, ARCHIVED]}},
                 {"operationType": "update", f"{_FIELDS}.scheduled": {"$exists": True}},
                 {"operationType": "update", f"{_FIELDS}.topic": {"$exists": True}},
@@ -53,7 +53,7 @@ _PIPELINE: list[Mapping[str, Any]] = [
 
 
 class Watcher:
-    """Follows the changes of all servers and tells the listener."""
+    """Follows the changes of all servers and notifies the listener."""
 
     def __init__(self, deployment: Deployment, signals: Signals) -> None:
         self._deployment = deployment

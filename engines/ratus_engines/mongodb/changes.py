@@ -1,7 +1,7 @@
 """Carrying out changes of tasks whose ids are known: one of them, or many at once.
 
-The observer is told of the events of a single change here. Of many, the database says only how many were
-made: what to tell is up to the caller, who knows what they have in common.
+The observer is notified here of the events of a single change. Of many, the database says only how many were
+made: the caller notifies it, since it knows what they have in common.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import refusal
 from ratus_engines.mongodb.fallbacks import Fallbacks
 
-# Somebody else changes the same task between our reading and writing, again and again: more than this often
+# Another client changes the same task between our reading and writing, again and again: more than this often
 # is no coincidence.
 ATTEMPTS = 16
 

@@ -118,7 +118,8 @@ class ClaimStatements:
         self, condition: Document, selection: Selection, now: int, nonce: str
     ) -> TaskRecord | None:
         for attempt in range(ATTEMPTS):
-            # Whoever was too late looks a little further, at random, or all would go for the same one again.
+            # A server that was too late picks one a little further on, at random, or all would try the same
+            # again.
             candidates = await self._deployment.current.find(
                 condition,
                 {"nonce": 1},

@@ -57,7 +57,7 @@ class Claims:
                 if len(claimed) >= selection.limit or _weight(claimed) >= MAX_PAGE_BYTES:
                     break
         except BaseException:
-            # Whoever asked is told of the error and not of these.
+            # The caller gets the error and not these.
             for task in claimed:
                 self._lost.give_back([task.nonce], task_id=task.id)
             raise
@@ -142,7 +142,7 @@ class Claims:
         """Claim up to so many tasks and bytes; ``None`` when others were quicker again and again, which they
         cannot be where one task is claimed in a single step.
 
-        Whoever asks holds the topic's lock, so that callers of this server do not go for the same ones.
+        The caller holds the topic's lock, so that callers of this server do not go for the same ones.
         """
         claimed: list[TaskRecord] = []
         for _ in range(_ROUNDS):

@@ -59,7 +59,7 @@ class Combiner:
         self._steps = steps
         self._lost = lost
         self._due = due
-        # Those who wait, by topic; a topic without a claim under way is not in here.
+        # The callers that wait, by topic; a topic without a claim under way is not in here.
         self._waiting: dict[str, list[_Caller]] = {}
         self._serving: set[asyncio.Task[None]] = set()
 
@@ -84,7 +84,7 @@ class Combiner:
                 del self._waiting[topic]
 
     async def _serve(self, topic: str) -> None:
-        """Serve those who wait, and those who come meanwhile, until nobody is left."""
+        """Serve the callers that wait, and those that come meanwhile, until none is left."""
         waiting = self._waiting[topic]
         try:
             while waiting:
@@ -95,7 +95,8 @@ class Combiner:
                         rest = callers if len(callers) <= _FEW else await self._together(topic, callers)
                         await asyncio.gather(*map(self._alone, rest))
                 except Exception as error:
-                    # Whoever came meanwhile has waited as long, and would wait as long again.
+                    # Callers that came meanwhile get the error, too: they have waited as long, and would
+                    # again.
                     for caller in (*callers, *waiting):
                         if not caller.future.done():
                             caller.future.set_exception(error)

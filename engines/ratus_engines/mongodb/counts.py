@@ -1,7 +1,7 @@
 """How many tasks a topic has: counted where that is quick, kept where it is not.
 
-MongoDB counts some millions of keys a second. Up to `EXACT` tasks are counted whenever somebody asks. Beyond
-that a number is kept: whoever asks gets it at once and has it counted anew behind the scenes, a twentieth of
+MongoDB counts some millions of keys a second. Up to `EXACT` tasks are counted for each request. Beyond
+that a number is kept: a request gets it at once and has it counted anew in the background, a twentieth of
 the time at most; only one that is older than `LONGEST` is waited for.
 """
 

@@ -46,13 +46,14 @@ _PREPARING = "its collection is being prepared"
 # Between two tries to prepare the collection while the database is away.
 _RETRY = 0.5
 
-# What the driver is told unless the URI has its own opinion. Each is an option as the URI would write it.
+# Options of the driver for what the URI does not set itself. Each is named as the URI would write it.
 _DEFAULTS: Mapping[str, Any] = {
     "appname": "ratus",
     "retrywrites": True,
     "retryreads": True,
     "readconcernlevel": "majority",
-    # An answered write is in the journal: on a replica set the majority sees to that, alone nobody would.
+    # An answered write is in the journal: on a replica set the majority sees to that, a single server does it
+    # only if asked.
     "w": "majority",
     "journal": True,
     "serverselectiontimeoutms": LIMIT * 1000,
@@ -263,7 +264,7 @@ class Deployment:
     def limited(self, seconds: float | None = None) -> Iterator[None]:
         """The time limit of one operation, retries included; errors of the driver become ours.
 
-        ``seconds``: where it may take longer than any that somebody waits for.
+        ``seconds``: where it may take longer than one that a request waits for.
 
         The driver tries again as often as there is time, under the number of the first try, so that a
         database which counts them carries out a write once.
@@ -275,7 +276,8 @@ class Deployment:
         except (PyMongoError, InvalidDocument) as error:
             if not is_missing_hint(error):
                 raise translate(error) from error
-            # Somebody dropped an index. Whoever comes next waits until it is there again or not asked for.
+            # An index was dropped. The next operations wait until it is there again, or is not asked for any
+            # more.
             if self._prepared.is_set():
                 self._trouble = "an index is gone"
                 self._prepared.clear()

@@ -69,7 +69,7 @@ _ABSENT_WHEN_EMPTY = frozenset(
     name for name, member in KEPT.items() if member.default is not None and name not in _ALWAYS
 ) | {"nonce"}
 
-# What deciding about a task needs, and what listeners are told; payloads can be megabytes.
+# What decisions about a task and notifications need: all but payload and result, which can be megabytes.
 WITHOUT_VALUES = {KEPT[name].wire: 0 for name in _VALUES if name in KEPT}
 
 

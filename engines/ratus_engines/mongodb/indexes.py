@@ -79,7 +79,7 @@ async def ensure(
     """Make what is missing (if ``create``), and keep the retention (in microseconds) as it is set.
 
     Gives the names of our indexes that are there, and what an operator should know. Raises errors of the
-    driver where the database is away; an index that cannot be had is only told.
+    driver where the database is away; an index that cannot be made is only mentioned in the notes.
     """
     found = await _existing(tasks)
     notes: list[str] = []

@@ -27,8 +27,8 @@ _UPSERT = "upsert"
 
 _UNCERTAIN = "MongoDB did not confirm in time that the tasks are stored; try again"
 
-# Errors of single items that are told; more would be a log file.
-_MOST_TOLD = 10
+# Errors of single items that a message lists; more would be a log file.
+_MOST_SHOWN = 10
 
 
 class Sequence64:
@@ -183,7 +183,8 @@ class Inserts:
                 raise _failed(others, [tasks[number] for number in remaining])
             if not failures:
                 return new
-            # Somebody inserted the same id at the same moment: now it is there to be replaced.
+            # Another server or request inserted the same id at the same moment: now it is there to be
+            # replaced.
             remaining = [remaining[failure["index"]] for failure in failures]
         raise busy()
 
@@ -218,11 +219,11 @@ class Inserts:
 def _failed(failures: Sequence[Mapping[str, Any]], tasks: Sequence[TaskRecord]) -> RatusError:
     if all(is_passing_code(failure["code"]) for failure in failures):
         return ServiceUnavailable(f"MongoDB could not store all tasks: {failures[0]['errmsg']}; try again")
-    told = [
+    shown = [
         f"item {failure['index']} (task {quoted(tasks[failure['index']].id)}): {failure['errmsg']}"
-        for failure in sorted(failures, key=lambda failure: failure["index"])[:_MOST_TOLD]
+        for failure in sorted(failures, key=lambda failure: failure["index"])[:_MOST_SHOWN]
     ]
-    more = f" and {len(failures) - len(told)} more" if len(failures) > len(told) else ""
+    more = f" and {len(failures) - len(shown)} more" if len(failures) > len(shown) else ""
     return InternalError(
-        f"MongoDB refused {len(failures)} of the tasks, the others are stored: {'; '.join(told)}{more}"
+        f"MongoDB refused {len(failures)} of the tasks, the others are stored: {'; '.join(shown)}{more}"
     )

@@ -42,7 +42,7 @@ async def page(deployment: Deployment, query: TaskQuery) -> TaskPage:
         condition,
         sort=[("_id", 1)],
         skip=query.offset,
-        # One more tells whether there is a next page.
+        # One more shows whether there is a next page.
         limit=query.limit + 1,
         batch_size=_BATCH,
         hint=deployment.hint(indexes.LISTS),

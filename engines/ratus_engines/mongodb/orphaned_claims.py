@@ -80,7 +80,7 @@ class OrphanedClaims:
         return await self.find(topic, found)
 
     def give_back(self, nonces: Iterable[str], *, topic: str = "", task_id: str = "") -> None:
-        """Nobody has these claims: look for them for a while, and release those that were made."""
+        """No client has these claims: look for them for a while, and release those that were made."""
         since = time.monotonic()
         for nonce in nonces:
             self._lost[nonce] = _Lost(topic, task_id, since)

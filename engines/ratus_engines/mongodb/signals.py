@@ -1,8 +1,8 @@
-"""Telling the listener, if there is one, what happened to a task, once.
+"""Notifies the listener, if there is one, of what happened to a task, once.
 
-Where the deployment tells of changes, it tells of this server's own, too. These were told already and are
-left out: each own change and each change heard of are matched, whichever comes first. One that finds no match
-within some seconds is forgotten.
+A change stream reports this server's own changes, too. The listener was notified of these already, so they
+are left out: each own change and each change of the stream are matched, whichever comes first. One that finds
+no match within some seconds is forgotten.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Signals:
         topics: dict[str, None] = {}
         for task in tasks:
             # Of a task that was made active by a change, nothing is heard.
-            if (stored or task.state != ACTIVE) and self._was_told((task.id, task.state)):
+            if (stored or task.state != ACTIVE) and self._was_notified((task.id, task.state)):
                 continue
             if task.state in (PENDING, ACTIVE):
                 # The deadline of an active one may be the next thing that a waiting request waits for.
@@ -57,7 +57,7 @@ class Signals:
         """These tasks were deleted."""
         listener = self._listener()
         for task_id in ids:
-            if not self._was_told((task_id, DELETED)) and listener is not None:
+            if not self._was_notified((task_id, DELETED)) and listener is not None:
                 listener.settled(task_id)
 
     def available(self, topic: str) -> None:
@@ -72,8 +72,9 @@ class Signals:
             if (listener := self._listener()) is not None:
                 listener.missed()
 
-    def _was_told(self, event: _Event) -> bool:
-        """Whether this was heard of, and told, before the answer to the write came."""
+    def _was_notified(self, event: _Event) -> bool:
+        """Whether the stream reported this, and the listener was notified, before the answer to the write
+        came."""
         if not self.following:
             return False
         if self._heard.take(event):
@@ -84,9 +85,10 @@ class Signals:
     # ---- what was heard of -----------------------------------------------------------------------
 
     def is_news(self, task_id: str, state: int, *, notified_at_once: bool) -> bool:
-        """Whether a change that was heard of was not told yet, and has to be.
+        """Whether the listener has to be notified of a change of the stream, as it was not yet.
 
-        ``notified_at_once``: it is told before anything else happens, so that it need not be told again.
+        ``notified_at_once``: the caller does so before anything else happens; the same change of our own is
+        then left out.
         """
         event = task_id, state
         if self._own.take(event):
@@ -96,7 +98,7 @@ class Signals:
         return True
 
     def heard_settled(self, task_id: str) -> None:
-        """A task was completed, archived or deleted, by somebody."""
+        """A task was completed, archived or deleted, by any server."""
         if (listener := self._listener()) is not None:
             listener.settled(task_id)
 

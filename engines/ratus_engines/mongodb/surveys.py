@@ -16,7 +16,7 @@ from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import Document, record
 from ratus_engines.mongodb.due import Due
 
-# Seconds for each question: a hundred million tasks, and nobody waits for the answer.
+# Seconds for each question: enough for a hundred million tasks; no request waits for the answer.
 _LIMIT = 60.0
 
 # Answers that are taken in or looked at before requests are let in: a millisecond or two of work.

@@ -81,7 +81,8 @@ class Topics:
     # ---- views -----------------------------------------------------------------------------------
 
     def lock(self, topic: str) -> asyncio.Lock:
-        """Held by whoever tends the topic, so that a hundred polls do not all take the same claim back."""
+        """Held by the request that tends the topic, so that a hundred polls do not all take the same claim
+        back."""
         lock = self._locks.get(topic)
         if lock is None:
             if len(self._locks) >= MOST_VIEWS:
@@ -105,10 +106,10 @@ class Topics:
                 async with self.lock(topic):
                     await self.read(topic, now)
         except RatusError:
-            pass  # whoever needs it next will see
+            pass  # the next request reads it itself, and gets the error
 
     async def read(self, topic: str, now: int) -> View:
-        """Read the topic anew. Whoever asks holds its lock."""
+        """Read the topic anew. The caller holds its lock."""
         view = self._reading[topic] = View()
         view.read_at, view.now = time.monotonic(), now
         try:

@@ -19,7 +19,7 @@ from ratus_engines.sqlite import schema
 from ratus_engines.sqlite.connections import check_library, connect_reader
 from ratus_engines.sqlite.errors import describe
 
-# Pages that are copied at once (4 MiB); the progress is told after each.
+# Pages that are copied at once (4 MiB); the progress is reported after each.
 STEP = 1024
 
 
@@ -64,12 +64,12 @@ def _copy(source: Path, partial: Path, busy_timeout: int, progress: Callable[[in
             raise StartupError(f"{source} holds no tasks yet; there is nothing to copy")
         (page_size,) = origin.execute("PRAGMA page_size").fetchone()
 
-        def told(status: int, remaining: int, total: int) -> None:
+        def report(status: int, remaining: int, total: int) -> None:
             progress((total - remaining) * page_size, total * page_size)
 
         # All is synced once, at the end.
         copied.execute("PRAGMA synchronous = OFF")
-        origin.backup(copied, pages=STEP, progress=told, sleep=0)
+        origin.backup(copied, pages=STEP, progress=report, sleep=0)
         origin.execute("ROLLBACK")
 
 

@@ -1,4 +1,4 @@
-"""What others are told of a transaction once it is on disk."""
+"""What the listener and the observer are notified of once a transaction is on disk."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ FIRST_PLACE: Place = (0, 0, 0)
 
 
 class GroupedWrites:
-    """Operations that serve everybody who asks at the same time in one go.
+    """Operations that serve all requests of one group of the writer together.
 
     They take the arguments of every request, in the order of arrival, and give the answers in that order.
     """
@@ -176,7 +176,7 @@ class SingleWrites:
         if not topic.number or topic.due_until == now:
             return True
         if topic.due_until > now:
-            # The clock of whoever counted last was ahead.
+            # The server that counted last had a clock ahead of ours.
             values = (topic.number, now, topic.due_until)
             ((fewer,),) = transaction.read(statements.COUNT_DUE, values)
             transaction.count_due(topic, now, -fewer)

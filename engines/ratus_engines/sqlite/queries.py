@@ -30,7 +30,7 @@ TOPICS_SLICE = 500
 # Topics that are surveyed before others get their turn: a millisecond or two of work.
 SURVEYED = 32
 
-# So many due tasks of a priority may be counted anew whenever somebody asks. More are counted once, and kept.
+# So many due tasks of a priority may be counted anew for each request. More are counted once, and kept.
 COUNTED = 2_000
 
 

@@ -61,7 +61,8 @@ class Topic:
 
 
 class Transaction:
-    """See the module's text. ``notifications`` are what others are to be told afterwards."""
+    """See the module's text. ``notifications`` are for the listener and the observer, once it is
+    committed."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""Hears of what other processes make available, by looking whether the file has changed."""
+"""Finds what other processes make available, by looking whether the file has changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ratus_engines.sqlite.reader import Reader
 
 logger = logging.getLogger("ratus.sqlite")
 
-# Seconds between two looks. One costs some microseconds, and whoever waits is to be woken within 250 ms.
+# Seconds between two looks. One costs some microseconds, and waiting requests are to be woken within 250 ms.
 INTERVAL = 0.1
 
 # Seconds between two looks, at the most, after errors that were not foreseen.
@@ -20,9 +20,9 @@ LONGEST_PAUSE = 30.0
 
 
 class Watch:
-    """Tells which topics have something new, whoever wrote it, from the last look on.
+    """Notifies of topics that have something new since the last look, whichever process wrote it.
 
-    Between `stop` and `start` nobody looks; the first look after that tells of all the time between.
+    Between `stop` and `start` it does not look; the first look after that covers all the time between.
     """
 
     def __init__(self, reader: Reader, notify: Callable[[Iterable[str]], None]) -> None:

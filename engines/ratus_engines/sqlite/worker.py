@@ -156,7 +156,7 @@ class Worker(ABC):
 
     @abstractmethod
     def notify(self, notifications: Notifications) -> None:
-        """Pass on what others are to be told of what was done together."""
+        """Notify the listener and the observer of what a group of jobs did."""
 
     def _deliver(self, jobs: list[Job], notifications: Notifications) -> None:
         for job in jobs:
@@ -279,7 +279,7 @@ class Worker(ABC):
         try:
             self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
-            logger.debug("the event loop is closed; nobody is left to be answered")
+            logger.debug("the event loop is closed; no caller is left to be answered")
 
 
 def _nothing(*arguments: Any) -> None:

@@ -1,10 +1,10 @@
 """The writer: group commit in one thread.
 
-Whatever waits becomes one transaction, and nobody is answered before it is on disk. While one group is being
-written the next one gathers, so a commit takes the longer the more are waiting, and no timer is needed.
+All jobs that wait become one transaction, and no caller is answered before it is on disk. While one group is
+being written the next one gathers, so a commit takes the longer the more are waiting, and no timer is needed.
 
 An operation that fails in an unforeseen way takes its whole group back; the operations are then done again,
-each in a transaction of its own, so that only the one that fails is told so.
+each in a transaction of its own, so that only the caller of the one that fails gets the error.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CommitFailed(Exception):
 
 
 class Writer(Worker):
-    """See the module's text. ``listen`` is told on the event loop of what a group did.
+    """See the module's text. ``listen`` is called on the event loop with what a group did.
 
     ``trouble`` says why the last writes failed; it is empty while they succeed.
     """
@@ -111,7 +111,7 @@ class Writer(Worker):
         self.answer(jobs, notifications)
 
     def _carry_out(self, jobs: list[Job]) -> Notifications:
-        """Do the jobs, in one transaction if that is possible; what others are to be told of that."""
+        """Do the jobs, in one transaction if that is possible; returns the notifications of what they did."""
         try:
             return self._commit(jobs)
         except CommitFailed as failure:
@@ -166,7 +166,7 @@ class Writer(Worker):
         """Write something else in the place of a transaction that failed.
 
         It may lie in the log, whole but for its sync. SQLite has forgotten it, but if the process died now,
-        the next one would find it there and take it for committed, although its callers were told otherwise.
+        the next one would find it there and take it for committed, although its callers got an error.
         """
         connection = self._connection
         if connection is None:

@@ -54,7 +54,7 @@ OPERATIONS: Final = {
         summary="Claim the next task of a topic",
         description="Claim the task that is due next: of those whose `scheduled` has come the one with the "
         "largest `priority`, then the earliest `scheduled`, then the first created. It is "
-        f"handed to nobody else until its deadline. {_WAITING}",
+        f"handed to no other consumer until its deadline. {_WAITING}",
         query=("claim_id", *_CLAIM, "claim_wait", "claim_limit"),
         body=Body(
             "Poll",
@@ -115,7 +115,7 @@ OPERATIONS: Final = {
         tag="promises",
         summary="Claim a task by force",
         description="Claim this task whatever its state. A completed or archived task is revived; a "
-        "running claim of somebody else is taken over and counts as a lapse.",
+        "running claim of another consumer is taken over and counts as a lapse.",
         query=_CLAIM,
         body=Body("PromiseInput", "How to claim; everything may be left out.", _BODY, required=False),
         answers={200: Answer(_CLAIMED, ("Task",), {"claimed": ACTIVE})},

@@ -30,7 +30,7 @@ OPERATIONS: Final = {
         tag="service",
         summary="Can the service serve?",
         description="Whether the engine can serve. Says no while the server starts and from the moment "
-        "it is told to stop. Answers within a second. Needs no token.",
+        "it begins to stop. Answers within a second. Needs no token.",
         answers={200: Answer("It can. The body is empty, or says what an operator should know.")},
         errors={503: "It cannot; the message says why."},
     ),
