@@ -50,7 +50,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     if options.kill_one and options.consumers < 2:
-        _parser().error("--kill-one needs at least two consumers: somebody has to finish the crawl")
+        _parser().error("--kill-one needs at least two consumers: one has to finish the crawl")
     with tempfile.TemporaryDirectory(prefix="sample-site-") as folder:
         settings = Settings(
             root=_root(options.site, Path(folder)),

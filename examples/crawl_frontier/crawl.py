@@ -161,7 +161,7 @@ def _watch(
             if killed:
                 progress.interrupt(
                     f"          {killed.consumer} (pid {killed.pid}) is killed; it held {len(killed.held)} "
-                    f"pages, which nobody else gets for up to {settings.claim_timeout:g} s"
+                    f"pages, which no other consumer gets for up to {settings.claim_timeout:g} s"
                 )
         time.sleep(_LOOK_EVERY)
 

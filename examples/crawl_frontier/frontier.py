@@ -1,7 +1,7 @@
 """The frontier: which pages are known, which are being crawled, which are done. All of it is one Ratus topic.
 
 A page is a task, and its URL is the task's id. Ids are unique, so a page that is found a thousand times is
-queued once, and nobody has to remember what was seen. This is everything that a crawl keeps anywhere.
+queued once, and no consumer has to remember what was seen. This is everything that a crawl keeps anywhere.
 """
 
 from __future__ import annotations

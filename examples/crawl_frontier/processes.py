@@ -9,7 +9,7 @@ from typing import IO
 # The folder from which `-m examples...` and `-m ratus` are found.
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# Whoever is told to stop finishes what it has begun, within a second or two. In seconds.
+# Seconds for a process to stop. It first finishes what it has begun, which takes a second or two.
 _STOP_TIMEOUT = 15.0
 
 

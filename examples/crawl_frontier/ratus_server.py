@@ -61,7 +61,7 @@ def _is_ready(url: str, process: subprocess.Popen[bytes]) -> bool:
         while process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(RatusError):
                 client.get_readiness()
-                # Whoever else may have the port: it is ours only while our process lives.
+                # Another process may have the port: the answer is ours only while our process lives.
                 return process.poll() is None
             # Nothing can be waited for before the server listens.
             time.sleep(0.02)

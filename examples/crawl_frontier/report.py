@@ -50,7 +50,7 @@ def judge(evidence: Evidence) -> Report:
         _no_page_is_lost,
         _nothing_else_is_crawled,
         _every_page_is_read_right,
-        _dead_links_are_told,
+        _dead_links_are_reported,
         _the_broken_page_is_a_dead_letter,
         _no_page_is_committed_twice,
         _no_page_is_fetched_twice,
@@ -175,12 +175,12 @@ def _is_right(case: _Case, path: str, task: Task) -> bool:
     )
 
 
-def _dead_links_are_told(case: _Case) -> Check:
+def _dead_links_are_reported(case: _Case) -> Check:
     missing = case.evidence.survey.missing
     as_they_are = case.rejected.keys() == missing if case.evidence.settings.limit is None else True
     right = all(path in missing and task.error == "404 Not Found" for path, task in case.rejected.items())
     return Check(
-        "dead links are told",
+        "dead links are reported",
         as_they_are and right,
         f"{len(case.rejected)} of {len(missing)} were archived as 404",
     )
@@ -213,8 +213,8 @@ def _no_page_is_committed_twice(case: _Case) -> Check:
     return Check(
         "no page is committed twice",
         not twice and not unsaid and times.keys() <= case.crawled.keys(),
-        f"{times.total():,} commits of {len(times):,} pages; {len(twice)} twice, {len(unsaid)} by nobody"
-        + _some(twice | unsaid),
+        f"{times.total():,} commits of {len(times):,} pages; {len(twice)} twice, "
+        f"{len(unsaid)} by an unknown consumer" + _some(twice | unsaid),
     )
 
 

@@ -3,7 +3,7 @@
 The trouble is the same in every run, as it depends on addresses and counts, never on chance:
 
 - one page in twenty says 503 to its first two visitors,
-- one page, linked from the start page only, says 500 to everybody,
+- one page, linked from the start page only, says 500 to every visitor,
 - after every so many pages the site is tired: for a second, and once at least, it answers 429 with
   `Retry-After: 1`.
 """

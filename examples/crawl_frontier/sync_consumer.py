@@ -60,9 +60,10 @@ class Consumer:
         if pause := self._politeness.pause(delivery.id):
             return visits.give_back(delivery, pause)
         visit = visits.conclude(delivery, self._site.get(delivery.id), self._politeness)
-        # That links come first is what makes the crawl safe; the commit follows when `handle` has returned.
-        # Whoever dies in between leaves a page that is crawled again, and links that are known by then. The
-        # other way round, the links would be lost for ever, and the crawl could look finished without them.
+        # That links come first is what makes the crawl safe; the commit follows when `handle` has returned. A
+        # consumer that dies in between leaves a page that is crawled again, and links that are known by then.
+        # The other way round, the links would be lost for ever, and the crawl could look finished without
+        # them.
         self._queue(visit.links)
         return visit
 
@@ -84,7 +85,7 @@ def _stop_at_the_end(ratus: Client, topic: str, worker: Worker) -> None:
         try:
             ended = frontier.has_ended(frontier.states(ratus.get_topic(topic)))
         except NotFound:
-            ended = True  # somebody has deleted the topic
+            ended = True  # the topic was deleted
         except RatusError:
             continue  # whether the worker can go on is its own decision
         if ended:

@@ -49,11 +49,11 @@ class Team:
         return {name: process.wait() for name, process in self._processes.items()}
 
     def kill_one(self, ratus: Client, topic: str) -> Killed | None:
-        """Kill a consumer that holds claims. None when nobody holds any right now: try again."""
+        """Kill a consumer that holds claims. None when no consumer holds any right now: try again."""
         for name in self.running():
             process = self._processes[name]
             # Stopped first, so that it cannot commit while we look at what it holds. It is waited for
-            # without being reaped: that is for whoever asks for its exit code.
+            # without being reaped: that is left to the caller that asks for its exit code.
             os.kill(process.pid, signal.SIGSTOP)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             if not _held(ratus, topic, name):

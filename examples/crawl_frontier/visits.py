@@ -38,7 +38,7 @@ AnyDelivery: TypeAlias = Delivery | AsyncDelivery
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a consumer is told. It follows no link once `limit` pages are known."""
+    """What a consumer gets to do. It follows no link once `limit` pages are known."""
 
     ratus: str
     topic: str
@@ -123,15 +123,15 @@ class Diary:
         self._lock = threading.Lock()
 
     def add(self, delivery: AnyDelivery, verdict: str) -> None:
-        """This visit is over. Its commit is on its way; it is told of once that has arrived."""
+        """This visit is over. Its commit is on its way; the visit is reported once that has arrived."""
         with self._lock:
             self._open.append((delivery, verdict))
             self._open = [(each, word) for each, word in self._open if not self._tell(each, word)]
 
     def close(self) -> None:
-        """The consumer has ended: what is not committed by now is late, and somebody else has the page.
+        """The consumer has ended: what is not committed by now is late, and another consumer gets the page.
 
-        They crawl it; such a visit does not count.
+        That one crawls it; such a visit does not count.
         """
         with self._lock:
             for delivery, verdict in self._open:

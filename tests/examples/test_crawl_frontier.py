@@ -212,7 +212,7 @@ TAMPERED: dict[str, Callable[[Evidence], Evidence]] = {
     "every page is read right": lambda e: with_first_page(
         e, result={"status": 200, "title": START, "links": []}
     ),
-    "dead links are told": lambda e: replace(e, archived=e.archived[1:]),
+    "dead links are reported": lambda e: replace(e, archived=e.archived[1:]),
     "the broken page is a dead letter": lambda e: replace(e, archived=e.archived[:1]),
     "no page is committed twice": lambda e: replace(e, said=[*e.said, e.said[0]]),
     "no page is fetched twice without a reason": lambda e: replace(e, visits=[*e.visits, e.visits[0]]),

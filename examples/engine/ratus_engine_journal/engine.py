@@ -140,7 +140,7 @@ class JournalEngine(Engine):
     # ---- the one way to change anything ----------------------------------------------------------
 
     def _take(self, step: Step) -> None:
-        """On disk first, then in memory, then told to those who wait and those who count."""
+        """Write the step to disk, then take it into memory, then notify the listener and the observer."""
         # Better: let steps that come at the same time share one wait for the disk, in a thread of its own.
         tasks = self._tasks
         self._latest = max(self._latest, self._now)

@@ -1,4 +1,4 @@
-"""The file: a line of JSON for every change, on disk before anybody is told of it."""
+"""The file: a line of JSON for every change, on disk before it is acknowledged."""
 
 from __future__ import annotations
 
