@@ -26,6 +26,8 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from ratus.core.kinds import KINDS
+from ratus.engine.testkit.sample import SAMPLE
 from tests.servers import free_port
 
 URI_VARIABLE = "RATUS_TEST_MONGODB_URI"
@@ -189,12 +191,11 @@ def shared_client(uri: str | None = None) -> MongoClient[dict[str, Any]]:
     return client
 
 
-def fresh(
-    database: str,
-    collections: Sequence[str] = ("tasks", "tasks_topics", "tasks_samples"),
-    *,
-    uri: str | None = None,
-) -> None:
+# Tasks, and the records of every kind, that of the contract suite included.
+COLLECTIONS = ("tasks", *(f"tasks_{kind.name}" for kind in (*KINDS, SAMPLE)))
+
+
+def fresh(database: str, collections: Sequence[str] = COLLECTIONS, *, uri: str | None = None) -> None:
     """Empty the collections of a database; their indexes stay, since making them takes longer than a test."""
     for name in collections:
         shared_client(uri)[database][name].delete_many({})
