@@ -15,8 +15,6 @@ ORDERED = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
 
 # Comparisons that decide nothing about a task, by the file they are in.
 OTHERS = {
-    # Claims of one transaction: when the first of them lapses.
-    ("engines/ratus_engines/sqlite/claims.py", "claim.deadline < first"),
     # Whether waiting polls have to be notified that a task can be claimed sooner.
     ("engines/ratus_engines/sqlite/transaction.py", "task.deadline < before"),
     # What is known of a topic: whether it is time to look for lapsed claims.
