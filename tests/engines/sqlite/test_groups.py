@@ -19,6 +19,7 @@ from ratus_engines.sqlite import worker
 from ratus_engines.sqlite.engine import SqliteEngine
 
 from ratus.core.errors import PayloadTooLarge, RatusError, ServiceUnavailable
+from ratus.core.kinds import TOPIC_SETTINGS
 from ratus.core.records import (
     ACTIVE,
     COMPLETED,
@@ -27,6 +28,7 @@ from ratus.core.records import (
     RetryPolicy,
     TaskQuery,
     TaskRecord,
+    TopicSettings,
 )
 from ratus.core.selection import Selection
 from ratus.engine.testkit.harness import CountingObserver, RecordingListener
@@ -59,7 +61,7 @@ def steps(draw: random.Random, base: int) -> list[Step]:
                 (kind, Selection(topics, now + draw.choice((3, 1000)), "c", draw.choice((1, 1, 3))), now)
             )
         else:
-            name = draw.choice(("release", "delete_task", "set_paused", "claim_task"))
+            name = draw.choice(("release", "delete_task", "put_settings", "claim_task"))
             found.append((kind, (name, draw.choice(IDS), draw.choice(TOPICS), draw.random() < 0.3), now))
     return found
 
@@ -96,8 +98,9 @@ async def do(engine: SqliteEngine, step: Step) -> Any:
     try:
         if kind == "alone":
             name, task_id, topic, yes = what
-            if name == "set_paused":
-                return await engine.set_paused(topic, yes)
+            if name == "put_settings":  # pausing reads first, and so may come after the group
+                settings = TopicSettings(paused=True) if yes else None
+                return await engine.put_record(TOPIC_SETTINGS, topic, settings) > 0
             if name == "claim_task":
                 return await engine.claim_task(task_id, Selection((), now + 10), now, force=yes)
             if name == "release":
