@@ -115,7 +115,7 @@ class Service:
             for part, work, share in (
                 ("claims for requests that waited", self.long_polls.join, _WAITS),
                 ("the chores", self.chores.stop, _CHORES),
-                ("the topic_stats for the metrics", self._topic_stats.close, _SURVEY),
+                ("the count of tasks for the metrics", self._topic_stats.close, _SURVEY),
             )
             if not await self._end(part, work(), share)
         ]
