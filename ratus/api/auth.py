@@ -31,7 +31,7 @@ class Token:
 
 
 class Tokens:
-    """The tokens that are known. Without any the door is open."""
+    """The tokens that are known. If there are none, no request needs one."""
 
     def __init__(self, tokens: Collection[Token] = ()) -> None:
         self._tokens = tuple(tokens)
@@ -44,7 +44,7 @@ class Tokens:
 
     @property
     def short(self) -> int:
-        """How many have fewer than `SHORT` characters."""
+        """How many tokens have fewer than `SHORT` characters."""
         return sum(len(token.secret) < SHORT for token in self._tokens)
 
     @classmethod
@@ -71,9 +71,10 @@ class Tokens:
         return cls(tokens)
 
     def check(self, authorization: bytes | None, scopes: tuple[str, ...] | None) -> None:
-        """Let a request with this ``Authorization`` header do what needs one of these scopes, or ``None``.
+        """Check that an ``Authorization`` header has a known token with one of these scopes (``None``: any).
 
-        Raises `Unauthorized` without a known token, `Forbidden` where its scopes do not cover the request.
+        Raises `Unauthorized` without a known token (`UnknownToken` if it has another), and `Forbidden` if the
+        token has none of the scopes.
         """
         if authorization is None:
             raise Unauthorized("send the header Authorization: Bearer TOKEN")

@@ -13,7 +13,7 @@ from ratus.core.records import TaskRecord
 from ratus.server.connection import Connection
 
 VARY = (b"vary", b"Accept-Encoding")
-"""Said of every answer that is compressed for those who accept it, and of the plain one as well."""
+"""The header of every answer that is compressed for clients that accept gzip; the plain one has it, too."""
 
 _ZERO = re.compile(rb"\s*q=0(\.0*)?\s*")
 
@@ -21,13 +21,14 @@ JSON = b"application/json; charset=utf-8"
 
 
 class ClientDisconnected(Exception):
-    """The client went away before it was answered: no answer is sent."""
+    """The client disconnected before it was answered: no answer is sent."""
 
 
 class Response(Struct):
-    """What goes back. ``claimed``: tasks that are released at once if the client is gone by then.
+    """An answer. ``claimed``: tasks that are released if the client has disconnected before it is sent.
 
     ``stream`` takes the place of ``body`` where the text is too large to be put together at once.
+    ``compressed``: the body is gzipped already.
     """
 
     status: int
@@ -40,7 +41,10 @@ class Response(Struct):
 
 
 class Call(Struct, kw_only=True, frozen=True):
-    """One request: the path's variables decoded, the clock read once, the body whole."""
+    """One request: the path's variables decoded, the clock read once, the body whole.
+
+    ``now`` is in microseconds since the epoch. A variable that the path does not have is empty.
+    """
 
     topic: str
     task_id: str
@@ -58,8 +62,8 @@ class Call(Struct, kw_only=True, frozen=True):
 
 
 def takes_gzip(accept: bytes | None) -> bool:
-    """Whether an ``Accept-Encoding`` header lets gzip through, by name or by ``*``, which stands for all that
-    have no name in it. A weight of 0 (``gzip;q=0``) refuses.
+    """Whether an ``Accept-Encoding`` header accepts gzip, by name or by ``*``, which stands for all codings
+    that the header does not name. A weight of 0 (``gzip;q=0``) refuses.
     """
     if accept is None:
         return False
@@ -75,24 +79,24 @@ def takes_gzip(accept: bytes | None) -> bool:
 
 
 class Unwatched:
-    """The connection of a server that does not tell of its peer: it never seems to be gone."""
+    """The connection where an ASGI server says nothing of its peer, which never counts as disconnected."""
 
     disconnected = False
     pipelined = False
 
     def whole_body(self) -> bytes | None:
-        """Never."""
+        """None: every body has to be received."""
         return None
 
     def answer(self, status: int, content_type: bytes, body: bytes) -> bool:
-        """Never."""
+        """False: every answer has to be sent."""
         return False
 
     def check_answers(self) -> None:
-        """Nothing is known of other clients."""
+        """Do nothing: how much other clients leave unread is not known."""
 
     def watch(self, callback: Callable[[], None] | None) -> None:
-        """Nothing will ever be called."""
+        """Do nothing: ``callback`` is never called."""
 
 
 def connection_of(scope: Mapping[str, Any]) -> Connection:

@@ -6,7 +6,7 @@ its strings and the order of its members come back as they were sent.
 
 What is refused, always as `BadRequest` before anything is changed: malformed JSON, anything behind it,
 invalid UTF-8, lone surrogates, NaN, numbers that are no finite double, integers of more than 4,300 digits,
-nesting beyond 170 levels, and a name that stands twice in one of our own objects.
+nesting beyond 170 levels, and a name that stands twice in an object of the API (not within a payload).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from ratus.core.quoting import quoted
 from ratus.core.times import parse_time
 
 _LONGEST_SEARCH = 256 * 1024
-"""How long a text may be in which the member with a lone surrogate is looked for, in bytes."""
+"""How many bytes a text may have in which the member with a lone surrogate is looked for."""
 
 Members = dict[str, Any]
-"""Members by name: `msgspec.Raw`, what stands in the text. Of an `Opened` body also what needs no more
-reading: a payload or result as bytes, the members of an object."""
+"""The members of an object by name. A value is a `msgspec.Raw`: what stands in the text. In an `Opened` body
+it may have been read already: a payload or result is bytes then, an object its own members."""
 
 
 class Opened(bytes):
@@ -54,7 +54,7 @@ class _Name:
 
 
 class Fenced(msgspec.Struct, gc=False):
-    """A task and the claim under which it is spoken of."""
+    """The id of a task to be committed, and the nonce of its claim."""
 
     id: str = msgspec.field(name="_id")
     nonce: str
@@ -64,7 +64,7 @@ class _Nonce(msgspec.Struct, gc=False):
     nonce: str
 
 
-# Two around each name and each text.
+# The quotes in a `_Nonce` and in a `Fenced`: two around each name and each text.
 _NONCE_QUOTES = 4
 _FENCED_QUOTES = 8
 
@@ -91,18 +91,18 @@ _NULL = b"null"
 _QUOTE = b'"'
 _ESCAPED_BACKSLASH = rb"\\"
 
-# Brackets as steps of depth, to be read as signed bytes.
+# Brackets as steps of nesting: +1 and -1 as signed bytes.
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
-# The decoder counts the sign of an integer as a digit. So the longest negative ones are checked without it:
-# where a value may begin, the text is as valid with it as without.
+# The decoder counts the sign of an integer as a digit. So the sign of a negative integer of `MAX_DIGITS`
+# digits is removed for the check: where a value may begin, the text is as valid without the sign as with it.
 _LONG_MINUS = re.compile(rb"(?<![^\s\[:,])-(?=[0-9]{%d}(?![0-9]))" % MAX_DIGITS)
 
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
-# What the decoder says of a wrong type.
+# The decoder's message about a value of a wrong type.
 _MISMATCH = re.compile(r"Expected `(\w+)`, got `(\w+)`(?: - at `\$\[(\d+)\]`)?")
 _KINDS = {"object": "an object", "array": "a list", "str": "a text", "bool": "true or false", "null": "null"}
 _EXPECTED = _KINDS | {"int": "an integer", "float": "a number"}
@@ -126,7 +126,7 @@ def _decode(decoder: msgspec.json.Decoder[Any], data: bytes | msgspec.Raw, where
 
 
 def _mismatch(message: str) -> str:
-    """What is wrong with the type or the size of a value, in words for people who do not know ours."""
+    """The decoder's message about the type or the size of a value, in words of JSON instead of Python's."""
     found = _MISMATCH.match(message)
     if found is None:  # the path in the message is left out: it has no names
         limit = f"more than {MAX_DIGITS} digits" if message.startswith("Integer") else "beyond a double"
@@ -141,11 +141,13 @@ def _mismatch(message: str) -> str:
 
 
 def _lone_surrogate(data: bytes) -> str | None:
-    """Which member has a lone surrogate, where that is all that is wrong with a text.
+    """The message about a lone surrogate, with the member that has it; ``None`` if there is none in the text.
 
-    In its name as it is shown, two underscores stand for a backslash.
+    If the text is malformed in another way as well, the message is about that. In the name of the member as
+    it is shown, two underscores stand for a backslash.
     """
-    # An escaped backslash is the mark: the text has no other once these are out of the way.
+    # Lone surrogates are marked with an escaped backslash. For that, underscores replace all other escaped
+    # backslashes, and the surrogates that are pairs.
     plain = _PAIR.sub(b"_" * 12, data.replace(_ESCAPED_BACKSLASH, b"__"))
     marked, count = _SURROGATE.subn(_ESCAPED_BACKSLASH * 2 + b"____", plain)
     if not count:
@@ -166,7 +168,7 @@ def _lone_surrogate(data: bytes) -> str | None:
 
 
 def _marked_member(members: Members) -> str:
-    """The member with the mark of `_lone_surrogate`, as messages begin."""
+    """The member with the mark of `_lone_surrogate`, as the beginning of a message."""
     for name, raw in members.items():
         if _ESCAPED_BACKSLASH in bytes(raw):
             return f"{quoted(name)[1:-1]}: "
@@ -210,7 +212,7 @@ def read_items(body: bytes, most: int) -> list[Members]:
 
 
 def items_of(data: bytes, first: int = 0) -> list[Members]:
-    """The members of each object in a list, whose ``first`` is that many in the ``data`` of a body."""
+    """The members of each object in a list; ``first`` is the index of the first in the body's ``data``."""
     items: list[Members] = _decode(_ITEMS, data, "data")
     values = itertools.chain.from_iterable(members.values() for members in items)
     if data.count(_QUOTE) != _quotes(sum(map(len, items)), values):
@@ -230,7 +232,7 @@ def read_fenced(body: bytes, most: int) -> list[Fenced] | None:
         return None
     try:
         items: list[Fenced] = _FENCED.decode(data)
-    except Exception:  # the way round says what is wrong with it, if anything is
+    except Exception:  # `read_items` says what is wrong with it, if anything is
         return None
     # Two quotes around each name and each text. Another member, or a name that stands twice, brings more.
     return items if data.count(_QUOTE) == _FENCED_QUOTES * len(items) else None
@@ -243,15 +245,15 @@ def read_nonce(body: bytes) -> str | None:
         return None
     try:
         nonce: str = _NONCE.decode(body).nonce
-    except Exception:  # the way round says what is wrong with it, if anything is
+    except Exception:  # `read_object` says what is wrong with it, if anything is
         return None
     return nonce
 
 
 def _check_names(data: bytes, members: Members, where: str) -> None:
-    """Refuse a name that stands twice. Decoding keeps only the last, so what is missing is looked for.
+    """Refuse a name that stands twice. Decoding keeps only the last, so the quotes in the text are counted.
 
-    Each member brings the two quotes of its name and those in its value. What is over belongs to a member
+    Each member brings the two quotes of its name and those in its value. Further quotes belong to a member
     that was dropped, or to a name with an escaped quote in it: then (and only then) every name is looked at.
     """
     if data.count(_QUOTE) != _quotes(len(members), members.values()):
@@ -259,7 +261,7 @@ def _check_names(data: bytes, members: Members, where: str) -> None:
 
 
 def _quotes(count: int, values: Iterable[msgspec.Raw]) -> int:
-    """The quotes that so many members with these values bring."""
+    """How many quotes ``count`` members with these values bring."""
     return 2 * count + b"".join(values).count(_QUOTE)
 
 
@@ -307,7 +309,7 @@ def _reader(decoder: msgspec.json.Decoder[Any]) -> Callable[[Members, str], Any]
             return None
         try:
             return decode(raw)
-        except Exception:  # it is null, or else the way round says what is wrong with it
+        except Exception:  # it is null, or else `_decode` says what is wrong with it
             data = raw_of(members, name)
             return None if data is None else _decode(decoder, data, name)
 
@@ -322,7 +324,7 @@ boolean_of: Callable[[Members, str], bool | None] = _reader(_BOOLEAN)
 
 
 def object_of(members: Members, name: str) -> Members | None:
-    """The members of an object within one of ours."""
+    """The members of an object that is the value of a member."""
     found = members.get(name)
     if isinstance(found, dict):  # it was taken apart in slices
         return found
@@ -344,8 +346,8 @@ def value_of(members: Members, name: str) -> bytes | None:
         return None
     if type(raw) is bytes:  # it was checked in slices
         return data
-    # The one step that builds what is in a payload: the decoder checks numbers no other way. 4 MiB of `{},`
-    # take 0.2 s, a million numbers or texts 0.1 s.
+    # The values in a payload are built only here, since the decoder checks numbers no other way; the result
+    # is dropped. 4 MiB of `{},` take 0.2 s, a million numbers or texts 0.1 s.
     _decode(_ANY, _LONG_MINUS.sub(b"", data) if len(data) > MAX_DIGITS else data, name)
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and _depth(data) > MAX_DEPTH:
         raise BadRequest(f"{name}: nested deeper than {MAX_DEPTH} levels")
@@ -373,6 +375,7 @@ def duration_of(members: Members, name: str) -> int | None:
 
 
 def time_from(text: str, name: str) -> int:
+    """A time as microseconds since the epoch. Raises `BadRequest`, which begins with ``name``."""
     try:
         return parse_time(text)
     except ValueError as error:
@@ -380,6 +383,7 @@ def time_from(text: str, name: str) -> int:
 
 
 def duration_from(text: str, name: str) -> int:
+    """A duration as microseconds. Raises `BadRequest`, which begins with ``name``."""
     try:
         return parse_duration(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Cursors: a position in a list as text that means nothing to anybody else.
+"""Cursors: a position in a list as opaque text.
 
 A cursor carries the position that the engine gave, bound to the topic it is of, so that one from another
 list is refused instead of silently giving the wrong page.
@@ -19,7 +19,7 @@ def make_cursor(position: str, topic: str) -> str:
 
 
 def read_cursor(cursor: str, topic: str) -> str:
-    """The position in a cursor. Raises `BadRequest` for one that is damaged or of another list."""
+    """The position in a cursor. Raises `BadRequest` for a cursor that is damaged or of another list."""
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         if len(raw) > 4 and raw[:4] == _mark(raw[4:], topic):

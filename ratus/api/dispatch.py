@@ -46,26 +46,30 @@ from ratus.server.error_responses import retry_after
 logger = logging.getLogger("ratus")
 access_log = logging.getLogger("ratus.access")
 
-# Whose answers may be of many megabytes.
+# The operations whose answers may be of many megabytes.
 _LISTS = ("list_tasks", "list_promises")
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
-# Below this an answer fits into a packet or two and compressing it costs more than it saves.
+# Bytes. Below this an answer fits into a packet or two, and compressing it costs more than it saves.
 _GZIP_FROM = 1400
-# Above this compressing takes long enough to be noticed by others; it is done in a thread.
+# From here on compressing takes long enough to delay other requests, so it is done in a thread.
 _GZIP_IN_THREAD_FROM = 64 * 1024
-# From here on making a list takes long enough to be noticed, when many come at once.
+# From here on making a list takes long enough to delay other requests, when many are made at once.
 _LARGE = _GZIP_IN_THREAD_FROM
 # The fastest level makes JSON a quarter of its size already.
 _GZIP_LEVEL = 1
 
-_PREFLIGHT = b"access-control-request-method"  # what makes OPTIONS of a page a preflight request
+_PREFLIGHT = b"access-control-request-method"  # the header that makes OPTIONS a preflight request
 _CORS_MAX_AGE = 12 * 3600  # seconds a browser may remember the answer to a preflight request
 
 
 class Api:
-    """The ASGI application."""
+    """The ASGI application.
+
+    ``give_back`` releases claims whose answer could not be sent. At most ``lists_at_once`` lists are made
+    at the same time. ``tokens`` may be replaced while requests are served.
+    """
 
     def __init__(
         self,
@@ -139,13 +143,13 @@ class Api:
         self._note(scope, None, "other", answer.status, started)
 
     async def _serve_cross_origin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What the middleware calls, which adds headers to what is sent."""
+        """Answer a request that the CORS middleware passes on; it adds headers to the answer."""
         await self._serve(scope, receive, send, _headers_of(scope), plain=False)
 
     async def _serve(
         self, scope: Scope, receive: Receive, send: Send, headers: Mapping[bytes, bytes], *, plain: bool
     ) -> None:
-        """Answer. ``plain``: ``send`` is the server's own, no middleware has wrapped it."""
+        """Answer a request. ``plain``: ``send`` is the server's own, no middleware has wrapped it."""
         started = time.perf_counter()
         method: str = scope["method"]
         connection = connection_of(scope)
@@ -159,7 +163,7 @@ class Api:
             query = Query(scope["query_string"]) if scope["query_string"] else NO_QUERY
             body = b""
             if method in _WITH_BODY:
-                # Nearly all bodies are here already, and messages of ASGI cost more.
+                # Nearly all bodies have come already, and to receive them as ASGI messages costs more.
                 whole = connection.whole_body()
                 body = await self._body(headers, receive) if whole is None else whole
                 if len(body) > self._max_body_size:
@@ -196,8 +200,8 @@ class Api:
         self._note(scope, topic, endpoint, answer.status, started)
 
     async def _serve_preflight(self, cors: CORSMiddleware, scope: Scope, send: Send) -> None:
-        """Tell a browser what pages of other origins may send. The policy is the middleware's; a refusal has
-        the form of our errors."""
+        """Answer a browser that asks what a page of another origin may send. The CORS middleware decides; a
+        refusal has the form of the API's errors."""
         started = time.perf_counter()
         response = cors.preflight_response(Headers(scope=scope))
         headers = tuple(each for each in response.raw_headers if not each[0].startswith(b"content-"))
@@ -214,7 +218,7 @@ class Api:
         self._note(scope, None, "other", answer.status, started)
 
     def _note(self, scope: Scope, topic: str | None, endpoint: str, status: int, started: float) -> None:
-        """Measure a request that has been answered, and log it where that is wanted."""
+        """Measure a request that has been answered, and log it if requests are logged."""
         seconds = time.perf_counter() - started
         self._metrics.observe_request(topic or None, scope["method"], endpoint, status, seconds)
         if self._log_requests:
@@ -227,7 +231,7 @@ class Api:
             )
 
     def note_refused(self, status: int, client: str) -> None:
-        """Count, and log where that is wanted, a request that came to nothing before it could be read."""
+        """Count a request that could not be read, and log it if requests are logged."""
         self._metrics.observe_request(None, "other", "other", status, 0.0)
         if self._log_requests:
             access_log.info("unreadable request %d", status, extra=fields(client=client, seconds=0.0))
@@ -254,7 +258,8 @@ class Api:
         )
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """The body, message by message. One that is announced too large is refused before any is read."""
+        """The body, received message by message. If its Content-Length is too large, it is refused before any
+        of it is received."""
         length = headers.get(b"content-length")
         if length is not None and int(length) > self._max_body_size:
             raise self._too_large()
@@ -283,7 +288,8 @@ def _in_turn(
 ) -> Callable[[Call], Awaitable[Response]]:
     """The handler, made to take turns: few of its answers are made at a time, in memory and in threads.
 
-    Who comes next begins with a later turn of the event loop, so that other requests are answered between.
+    After a large answer the next call has its turn in a later turn of the event loop, so that other requests
+    are answered in between.
     """
 
     async def take_turn(call: Call) -> Response:
@@ -293,7 +299,7 @@ def _in_turn(
             if len(answer.body) < _LARGE:
                 return answer
             if not call.takes_gzip:
-                # Others whose turn it is now line up, and come one by one.
+                # Let the event loop run before the next call has its turn.
                 await asyncio.sleep(0)
             else:
                 packed = await asyncio.to_thread(gzip.compress, answer.body, _GZIP_LEVEL, mtime=0)
@@ -306,7 +312,7 @@ def _in_turn(
 
 
 def _headers_of(scope: Scope) -> Mapping[bytes, bytes]:
-    """The headers by name; the server of this project has them ready, another ASGI server does not."""
+    """The headers by name; this project's server puts them into the scope, another ASGI server does not."""
     return scope.get("ratus.headers") or dict(scope["headers"])
 
 
@@ -324,7 +330,7 @@ def _refusal(error: RatusError, method: str) -> Response:
 
 
 def _answer_at_once(answer: Response, connection: Connection) -> bool:
-    """Write a short answer without the messages of ASGI, which cost as much. False: `_send` it."""
+    """Write a short answer without ASGI messages, which cost as much as the rest. False: `_send` it."""
     body = answer.body
     if not body or len(body) >= _GZIP_FROM or answer.headers or answer.compressed:
         return False
@@ -357,8 +363,8 @@ async def _send(
             sent.append((b"content-type", answer.content_type))
         sent.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": sent})
-    # Compressing takes time, and so may waiting until what was sent before has been read. The head is held
-    # back until the body comes: only from here on is the answer written without a pause.
+    # The client may have disconnected during compression, or while earlier answers waited to be read. The
+    # server holds the head back until the body comes, so from here on the answer is written without a pause.
     if answer.claimed and connection.disconnected:
         return False
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})

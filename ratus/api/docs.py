@@ -1,6 +1,6 @@
 """The specification, and the page that shows it: Swagger UI and its files, all from this package.
 
-Nothing is fetched from elsewhere; which version of Swagger UI it is stands in `assets/VERSION`. The files of
+Nothing is fetched from elsewhere; `assets/VERSION` has the version of Swagger UI. The files of
 the specification, `openapi.json` and `openapi.yaml`, are written by `make openapi`.
 """
 
@@ -23,7 +23,7 @@ ASSETS: Final = tuple(name for name in _CONTENT_TYPES if name != "index.html")
 """The names of the files that the page needs, under `/assets/`."""
 
 HEADERS: Final = {
-    # Scripts, styles and requests from here only. Swagger UI draws its icons from data: URLs.
+    # Scripts, styles and requests of this server only. Swagger UI draws its icons from data: URLs.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",

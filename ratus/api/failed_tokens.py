@@ -14,11 +14,11 @@ from ratus.core.log_fields import fields
 
 logger = logging.getLogger("ratus")
 
-# How long the answer to an unknown token is held. A client asks with its connection for one at a time.
+# How long the answer to an unknown token is held. On one connection a client can try one token at a time.
 DELAY_SECONDS: Final = 0.5
 
-# So many answers are held at most: a request that waits keeps up to 64 KiB of its body in memory. Further
-# ones are answered at once, and their connections closed.
+# How many answers are held at most: a request that waits keeps up to 64 KiB of its body in memory. Further
+# requests are answered at once, and their connections closed.
 MOST_HELD: Final = 256
 
 # At most one line in this time; the requests in between are counted.
@@ -35,7 +35,8 @@ class FailedTokens:
         self._quiet = False
 
     async def delay(self, client: str) -> bool:
-        """Log a failure of this client (its address), and wait. False: not at all, too many wait already."""
+        """Log or count a failure of this client (its address), and wait for `DELAY_SECONDS`. False, without a
+        wait, if too many requests wait already."""
         self._note(client)
         if self._held >= MOST_HELD:
             return False

@@ -1,8 +1,8 @@
 """Large bodies: checked and taken apart in slices, so that none of them holds the event loop.
 
-What a small body is read by (`ratus.api.codec`) takes one call of a decoder, and that call takes as long as
-the body is. Here a `Walk` passes over the text, and only short pieces of it are decoded. The rules are the
-same. What comes of it is an `Opened` body, which the readers of `codec` take like any other.
+`ratus.api.codec` reads a small body with one call of a decoder, which takes the longer the larger the body
+is. Here a `Walk` passes over the text, and only short pieces of it are decoded. The rules are the same. The
+result is an `Opened` body, which the readers of `codec` take like any other.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from ratus.core.limits import MAX_TOPICS
 from ratus.core.members import TASK, Json, Object, wire_names
 
 SMALL: Final = 8 * 1024
-"""Up to here a body is read at once, whatever it holds: at most about fifteen milliseconds."""
+"""A body of up to this many bytes is read at once, whatever it holds: at most about fifteen milliseconds."""
 _LARGE = 32 * 1024
-"""From here on it is read in slices. The usual kinds of this size take less than a millisecond."""
+"""A body of more bytes is read in slices. Usual bodies of this size take less than a millisecond at once."""
 _COSTLY = 1000
-"""In between, so many numbers may have an exponent: one takes the decoder up to ten microseconds."""
+"""A body of a size in between is read in slices if it has more letters ``e`` than this. Each may be that of
+an exponent, and the decoder takes up to ten microseconds for a number with one."""
 
 VALUES: Final = tuple(member.wire for member in TASK if isinstance(member.type, Json))
 """The members that are any JSON and come back as they were sent."""
@@ -34,7 +35,7 @@ VALUES: Final = tuple(member.wire for member in TASK if isinstance(member.type, 
 _OBJECTS: Final = {
     member.wire: wire_names(member.type.members) for member in TASK if isinstance(member.type, Object)
 }
-"""The members that are objects of ours, with what is read of each."""
+"""The members that are objects of the API, with the names of the members that are read of each."""
 
 _OBJECT, _OBJECT_END, _LIST, _LIST_END, _QUOTE, _COMMA, _COLON = b'{}[]",:'
 _KINDS = {
@@ -46,20 +47,20 @@ _KINDS = {
     ord("n"): "null",
 }
 
-# Sets of names of a large object.
+# How many sets hold the names of a large object; an object is large with more names than this.
 _SETS = 64
 
 T = TypeVar("T")
 
 
 class Turns:
-    """The event loop's time for large bodies: one slice of one of them at each turn, in order."""
+    """Shares the event loop among large bodies: at each turn one slice of one of them, in order."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
 
     async def take(self, work: Work[T]) -> T:
-        """Do the work, a slice at a time; what it returns."""
+        """Do the work, a slice at a time, and return its result."""
         while True:
             async with self._lock:
                 try:
@@ -77,8 +78,11 @@ def is_large(body: bytes) -> bool:
 
 
 def opened(body: bytes, wanted: Collection[str], most: int | None = None) -> Work[bytes]:
-    """A body, checked, with the ``wanted`` members of its object, or of the objects in its ``data`` where it
-    may hold ``most`` of them. One that is small without the white space around it is left as it is."""
+    """A body, checked and taken apart, with the ``wanted`` members of its object. If ``most`` is given, they
+    are those of each object in its ``data``, which may hold ``most`` objects.
+
+    A body that is small without the white space around it is returned without that, and not checked.
+    """
     body = body.strip(b" \t\r\n")
     yield
     if len(body) <= SMALL:
@@ -120,8 +124,8 @@ def _check_utf8(body: bytes) -> Work[None]:
 def _members(
     walk: Walk, wanted: Collection[str], batch: Callable[[int], Work[None]] | None = None
 ) -> Work[Members]:
-    """Pass an object, at whose bracket we are; the members that are wanted. ``batch`` passes its ``data``,
-    given the byte that this begins with."""
+    """Pass an object, from its opening bracket, and return its ``wanted`` members. ``batch`` passes its
+    ``data``, and takes the first byte of that."""
     names = _Names()
     try:
         members = yield from _named_members(walk, names, wanted, batch)
@@ -135,7 +139,7 @@ def _members(
 def _named_members(
     walk: Walk, names: _Names, wanted: Collection[str], batch: Callable[[int], Work[None]] | None
 ) -> Work[Members]:
-    """As `_members`; each name is put to the others."""
+    """As `_members`; each name is added to ``names``."""
     data = walk.data
     members: Members = {}
     walk.at += 1
@@ -169,8 +173,8 @@ def _named_members(
 
 
 class _Names:
-    """The names of an object. There may be half a million, and one set of so many takes long to grow and to
-    be freed, so it is many sets, made as they are needed."""
+    """The names of an object's members. There may be half a million, and a set of so many takes long to grow
+    and to be freed, so they are kept in many sets, which are made when they are needed."""
 
     __slots__ = ("_first", "_more")
 
@@ -193,14 +197,14 @@ class _Names:
         return len(names) == count
 
     def clear(self) -> Work[None]:
-        """Free them, a set at a time."""
+        """Free the sets, one at a time."""
         while self._more:
             self._more.pop()
             yield
 
 
 def _has_ended(walk: Walk, end: int) -> Work[bool]:
-    """Pass the end of a list or object behind one of its values, or the comma before the next."""
+    """Pass the end of a list or object behind one of its values (true), or the comma before the next."""
     following = yield from walk.peek()
     if following not in (end, _COMMA):
         walk.malformed("a comma or the end of the list or object")
@@ -225,7 +229,7 @@ def _member(walk: Walk, members: Members, name: str, first: int) -> Work[None]:
 
 
 def _check_topics(walk: Walk) -> Work[None]:
-    """Pass a list that is not to be longer than a list of topics may be."""
+    """Pass a list. Raises `BadRequest` if it is longer than a list of topics may be."""
     count = 0
     walk.at += 1
     if (yield from walk.peek()) == _LIST_END:
@@ -241,7 +245,7 @@ def _check_topics(walk: Walk) -> Work[None]:
 
 
 def _batch(walk: Walk, wanted: Collection[str], most: int, items: list[Members], first: int) -> Work[None]:
-    """Pass the objects of a batch and add the members of each. It may be null."""
+    """Pass the objects of a batch and add the members of each to ``items``. The batch may be null."""
     data, start = walk.data, walk.at
     if first != _LIST:
         yield from walk.value(JSON)
@@ -256,7 +260,7 @@ def _batch(walk: Walk, wanted: Collection[str], most: int, items: list[Members],
         at = walk.at
         found = SMALL_ITEMS.match(data, at, at + AHEAD)
         if found is not None and found.end() > at:
-            # Checked already, values included, as few decoders do it; only the members are missing.
+            # The expression has checked these items, values included; only their members are to be read.
             walk.at = found.end()
             pieces = codec.items_of(b"[" + data[at : walk.at - 1] + b"]", len(items))
             for members in pieces:

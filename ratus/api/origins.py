@@ -2,7 +2,7 @@
 
 A browser sends simple requests of any page without asking first, and a server without tokens would obey. So
 it takes changes only from its own pages, from origins that ``--cors-origins`` lets in, and from programs that
-are no browsers. Requests that only read are not held here: without CORS a page cannot read their answers.
+are no browsers. Requests that only read are not refused: without CORS a page cannot read their answers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Requests become complete records: defaults filled in, relative times made absolute, bounds checked.
 
-The clock was read once, at the edge; ``now`` is that time. Everything wrong is a `BadRequest` that names
-the member, and nothing has been changed by then.
+``now`` is the time of the request in microseconds since the epoch: `ratus.api.dispatch` reads the clock once
+for each. Everything wrong is a `BadRequest` that names the member, raised before anything is changed.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from ratus.core.selection import Selection
 from ratus.core.times import MAX_TIME, MIN_TIME
 from ratus.runtime.config import Settings
 
-# Up to here a consumer adds to an answer no more than its tasks do.
+# Characters of a consumer's name; up to here the name adds no more to an answer than the tasks do.
 _LONG_CONSUMER = 1000
 
-# A consumer polls with the same body again and again, so what was read of short ones is kept: a megabyte.
+# A consumer polls with the same body again and again, so what was read from bodies of up to `_SHORT_POLL`
+# bytes is kept: a megabyte for `_KEPT_POLLS` of them.
 _SHORT_POLL = 256
 _KEPT_POLLS = 1024
 
@@ -63,7 +64,7 @@ class Poll(Struct, frozen=True):
 
 
 class Extension(Struct, frozen=True):
-    """A claim's new deadline; an empty nonce forces."""
+    """A claim's new deadline, in microseconds since the epoch. An empty nonce fits every claim."""
 
     nonce: str
     deadline: int
@@ -85,7 +86,7 @@ class Reader:
     _polls: dict[bytes, tuple[Poll, Members]] = field(default_factory=dict)
 
     async def opened(self, operation: str, body: bytes) -> bytes:
-        """A large body of a request, checked and taken apart in slices; the other methods take it as any."""
+        """A large body, checked and taken apart in slices; the other methods take it like any other body."""
         wanted = _WANTED.get(operation, frozenset())
         most = self.settings.max_batch_size if operation in _BATCHES else None
         return await self._turns.take(opened(body, wanted, most))
@@ -106,7 +107,7 @@ class Reader:
         return await self._each(body, lambda members: self._task(members, topic, "", now))
 
     async def _each(self, body: bytes, read: Callable[[Members], Item]) -> list[Item]:
-        """The items in the ``data`` of a body, each read."""
+        """The items in the ``data`` of a body, each read by ``read``."""
         if isinstance(body, codec.Opened):
             return await self._turns.take(self._slices(body.items, read))
         if not body.strip():
@@ -114,7 +115,7 @@ class Reader:
         return self._all(codec.read_items(body, self.settings.max_batch_size), read)
 
     def _slices(self, items: Sequence[Given], read: Callable[[Given], Item]) -> Work[list[Item]]:
-        """Each item read, so many at a time."""
+        """Each item read, `_SLICE` of them at a time."""
         done: list[Item] = []
         for start in range(0, len(items), _SLICE):
             done += self._all(items[start : start + _SLICE], read, start)
@@ -122,7 +123,7 @@ class Reader:
         return done
 
     def _all(self, items: Iterable[Given], read: Callable[[Given], Item], first: int = 0) -> list[Item]:
-        """Each item read; an error says which one it is about."""
+        """Each item read; an error names the item by its index, which is ``first`` for the first."""
         done: list[Item] = []
         try:
             for item in items:
@@ -151,7 +152,7 @@ class Reader:
     # ---- commits -----------------------------------------------------------------------------------
 
     def commit(self, body: bytes, task_id: str, now: int) -> CommitRecord:
-        """The commit in a body, which may be empty: completed, by force."""
+        """The commit in a body. An empty body completes the task, whatever the nonce of its claim is."""
         nonce = codec.read_nonce(body)
         if nonce is not None:
             return CommitRecord(task_id, nonce)
@@ -204,9 +205,9 @@ class Reader:
         )
 
     def _poll(self, body: bytes, query: Query) -> tuple[Poll, Members]:
-        """What of a poll is the same whenever and wherever it is asked: all but its topics.
+        """A poll without its topics: what depends on the body and the query alone, not on path and time.
 
-        The topics are in the body's members, which are given too, or in the path.
+        The topics are in the path, or in the body's members, which are returned as well.
         """
         members = codec.read_object(body) or {}
         given = query.text("_id") or codec.text_of(members, "_id") or ""
@@ -232,7 +233,7 @@ class Reader:
         return Extension(query.text("nonce") or codec.text_of(members, "nonce") or "", deadline)
 
     def _deadline(self, members: Members, query: Query) -> tuple[int | None, int]:
-        """The deadline if one is given (the timeout is then not even looked at), and the timeout."""
+        """The deadline if one is given (the timeout is not read then), and the timeout."""
         text = query.text("deadline")
         deadline = codec.time_of(members, "deadline") if text is None else codec.time_from(text, "deadline")
         if deadline is not None:
@@ -261,7 +262,8 @@ class Reader:
         return wait
 
     def _limit(self, members: Members, query: Query, consumer: str) -> int | None:
-        """How many tasks to claim. A long consumer gets fewer, since it will stand in each of them."""
+        """How many tasks to claim, ``None`` if that is not given. A consumer with a long name gets fewer,
+        since each of them will hold the name."""
         limit = query.integer("limit")
         if limit is None:
             limit = codec.integer_of(members, "limit")
@@ -290,7 +292,7 @@ class Reader:
         return limit, offset
 
     def task_query(self, query: Query, topic: str) -> TaskQuery:
-        """Which tasks to list. Where ``after`` stands, even empty, the list is walked by cursor."""
+        """Which tasks to list. If ``after`` is given, even empty, the list is paged by cursor."""
         limit, offset = self.page(query)
         if not query:
             return TaskQuery(topic, limit)
@@ -302,7 +304,7 @@ class Reader:
         return TaskQuery(topic, limit, offset, after, **filters)
 
     def paused(self, body: bytes, topic: str) -> bool | None:
-        """Whether the topic is to be paused, the one setting it has; ``None``: as it is."""
+        """Whether the topic is to be paused, the one setting it has; ``None`` leaves it as it is."""
         paused: bool | None = codec.boolean_of(codec.read_object(body) or {}, "paused")
         if paused is not None:
             check_name(topic, "topic")
@@ -313,7 +315,7 @@ class Reader:
 
 
 def _fill(record: Struct, members: Members, readers: Mapping[str, tuple[MemberReader, str]]) -> None:
-    """Read the members that are there into a record; those without a reader mean nothing."""
+    """Read the members that are there into a record. Those without a reader are ignored."""
     for name in members:
         found = readers.get(name)
         if found is not None:
@@ -332,7 +334,7 @@ def _commit(members: Members, task_id: str, now: int) -> CommitRecord:
 
 
 def _scheduled(members: Members, now: int) -> int | None:
-    """The time in ``scheduled``, or else ``defer`` from now; the loser is not even looked at."""
+    """The time in ``scheduled``, or else ``defer`` from now. ``defer`` is not read if the first is given."""
     scheduled = codec.time_of(members, "scheduled") if "scheduled" in members else None
     if scheduled is None and "defer" in members:
         defer = codec.duration_of(members, "defer")
@@ -352,7 +354,7 @@ def _topics(members: Members) -> tuple[str, ...]:
     return tuple(dict.fromkeys(topics))
 
 
-# What needs more than the member itself: ids and topics may be the path's, times relative.
+# Members that are not read by `_fill`: ids and topics may come from the path, and times may be relative.
 _APART = frozenset({"id", "topic", "scheduled", "defer", "ttl"})
 _TASK_READERS = readers(TASK, without=_APART)
 _COMMIT_READERS = readers(COMMIT, without=_APART - {"topic"})
@@ -364,7 +366,7 @@ TASK_MEMBERS = wire_names(TASK)
 COMMIT_MEMBERS = wire_names(COMMIT)
 PROMISE_MEMBERS = wire_names(PROMISE)
 
-# What operations read of a large body. A batch is read in the ``data`` of its body.
+# The members that each operation reads of a large body. A batch has them in each object in its ``data``.
 _BATCHES = frozenset({"insert_tasks", "upsert_tasks", "patch_tasks"})
 _WANTED = {
     **dict.fromkeys(("insert_tasks", "upsert_tasks", "insert_task", "upsert_task"), TASK_MEMBERS),

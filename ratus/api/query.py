@@ -13,8 +13,9 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 
 def decode_segment(raw: bytes) -> str:
-    """A segment of the path, percent-decoded; ``+`` is a plus. Raises `BadRequest` for what is not UTF-8."""
-    if b"%" not in raw and raw.isascii():  # nearly all of them
+    """A segment of the path, percent-decoded; ``+`` is a plus. Raises `BadRequest` for a malformed escape or
+    what is not UTF-8."""
+    if b"%" not in raw and raw.isascii():  # nearly all segments
         return raw.decode()
     if _BAD_ESCAPE.search(raw):
         raise BadRequest("the path has a % that is not followed by two hexadecimal digits; write %25")
@@ -48,7 +49,7 @@ class Query:
         return name.encode() in self._raw
 
     def text(self, name: str) -> str | None:
-        """A parameter's text, or ``None``."""
+        """A parameter's text, or ``None``. Raises `BadRequest` as `decode_segment` does."""
         if not self._raw:
             return None
         raw = self._raw.get(name.encode())
@@ -61,7 +62,7 @@ class Query:
         return _utf8(raw, name)
 
     def integer(self, name: str) -> int | None:
-        """A parameter as a decimal integer of up to 18 digits, or ``None``."""
+        """A parameter as a decimal integer of up to 18 digits, or ``None``. Raises `BadRequest`."""
         text = self.text(name)
         if text is None:
             return None

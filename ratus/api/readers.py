@@ -25,13 +25,14 @@ from ratus.core.transitions import shorten_error
 MemberReader = Callable[[Members, str], Any]
 FilterReader = Callable[[Query, str], Any]
 
-# So many characters are no more than `MAX_NAME_BYTES` in UTF-8.
+# This many characters never take more than `MAX_NAME_BYTES` in UTF-8.
 _SURELY_SHORT = MAX_NAME_BYTES // 4
 
 
 def check_name(name: str, what: str) -> str:
-    """An id or a topic: any Unicode text of 1 to 1,024 bytes."""
-    if 0 < len(name) <= _SURELY_SHORT:  # nearly all of them, without a further call
+    """Return an id or a topic: any Unicode text of 1 to 1,024 bytes. Raises `BadRequest`, which begins with
+    ``what``."""
+    if 0 < len(name) <= _SURELY_SHORT:  # nearly all names, without a further call
         return name
     if not name:
         raise BadRequest(f"{what} must not be empty")
@@ -39,7 +40,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def check_length(name: str, what: str) -> str:
-    """An id or a topic of a path: as `check_name`, but it may be empty."""
+    """Return an id or a topic of a path: as `check_name`, but it may be empty."""
     if len(name) > _SURELY_SHORT and len(name.encode()) > MAX_NAME_BYTES:
         raise BadRequest(f"{what} must not be longer than {MAX_NAME_BYTES} bytes")
     return name
@@ -47,7 +48,7 @@ def check_length(name: str, what: str) -> str:
 
 @singledispatch
 def reader_of(kind: Type) -> MemberReader:
-    """The reader of a member of this type. A type without one is never read from a request."""
+    """The reader of a member of this type. Raises `NotImplementedError` for a type that no request has."""
     raise NotImplementedError(f"requests have no members of the type {type(kind).__name__}")
 
 
@@ -86,7 +87,7 @@ def _(kind: table.Choice) -> MemberReader:
 
 
 def one_of(values: tuple[str, ...]) -> str:
-    """The values of a choice for a message."""
+    """The values of a choice as part of a message: ``a, b or c``."""
     return " or ".join((", ".join(values[:-1]), values[-1]))
 
 
@@ -115,7 +116,7 @@ def _(kind: table.State) -> MemberReader:
 
 
 STATES = "use 0 (pending), 1 (active), 2 (completed) or 3 (archived)"
-"""What a message says of states."""
+"""The part of a message that lists the states."""
 
 
 def _shown(value: int) -> str:
@@ -192,7 +193,7 @@ def _(kind: table.Texts) -> MemberReader:
         raw = codec.raw_of(members, name)
         if raw is None:
             return None
-        if len(raw) > kind.most_bytes:  # before it is taken apart
+        if len(raw) > kind.most_bytes:  # checked before the object is taken apart
             raise BadRequest(f"{name}: it takes {len(raw)} bytes, more than {kind.most_bytes}")
         found = codec.object_of(members, name) or {}
         try:
@@ -210,7 +211,7 @@ def _(kind: table.Texts) -> MemberReader:
 def readers(
     members: tuple[Member, ...], without: frozenset[str] = frozenset()
 ) -> dict[str, tuple[MemberReader, str]]:
-    """By the name on the wire, how a member is read and which member of the record it becomes."""
+    """By the name on the wire, the reader of a member and the name of the record's member that it becomes."""
     return {
         member.wire: (reader_of(member.type), member.name)
         for member in members
@@ -223,8 +224,8 @@ def readers(
 
 @singledispatch
 def filter_of(kind: Type) -> FilterReader:
-    """How the query of a list says which value a member of this type is to have. A type without such a reader
-    is no filter."""
+    """The reader of a filter: which value a member of this type must have, from the query of a list. Raises
+    `NotImplementedError` for a type that lists are not filtered by."""
     raise NotImplementedError(f"lists are not narrowed by members of the type {type(kind).__name__}")
 
 

@@ -10,13 +10,13 @@ from msgspec import Struct
 from ratus.api.routes import Route
 from ratus.core.errors import MethodNotAllowed, NotFound
 
-# A route, its label in metrics, and the segments in which its topic, id and name stand; 0, which is the empty
-# segment before the first slash, where it has none.
+# A route, its label in metrics, and the indexes of the segments that are its topic, id and name. The index is
+# 0, the empty segment before the first slash, for a variable that the route does not have.
 _Entry = tuple[Route, str, int, int, int]
 
 _Methods = dict[str, _Entry]
 
-# Which segments of a path are literal, and the routes of that shape by those.
+# A function that picks the literal segments out of a path, and the routes of that shape by those segments.
 _Shape = tuple[Callable[[list[bytes]], tuple[bytes, ...]], dict[tuple[bytes, ...], _Methods]]
 
 

@@ -33,7 +33,7 @@ def _struct_of(name: str, members: Sequence[Member]) -> type[msgspec.Struct]:
 
 
 def _expression(member: Member) -> str:
-    """The expression for a member of a ``task`` as it is written; times by ``written``."""
+    """The source of the expression for a member of ``task`` in an answer; ``written`` formats a time."""
     value = f"task.{member.name}"
     match member.type:
         case Type(stored=Stored.TIME):
@@ -64,7 +64,7 @@ def _object_writer(kind: Object) -> Callable[[Any], dict[str, Any]]:
 
 
 def _task_writer(members: Sequence[Member]) -> _WriteTask:
-    """What makes the struct of a task: one without the rare members, where the task has none of them."""
+    """A function that makes the struct of a task: without the rare members if the task has none of them."""
     usual = [member for member in members if not member.rare]
     members = usual + [member for member in members if member.rare]
     names: dict[str, Any] = {
@@ -175,7 +175,7 @@ class Committed:
         self._parts: list[bytes] = []
 
     def add(self, ids: Sequence[str], results: Sequence[TaskRecord | RatusError]) -> None:
-        """Write what came of these commits."""
+        """Write the results of the commits of these tasks, in the same order."""
         items: list[_Committed] = []
         size, written = self._size, self._written  # looked up once, not for each of a batch
         for task_id, result in zip(ids, results, strict=True):

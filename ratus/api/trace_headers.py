@@ -14,9 +14,9 @@ _NAMES = ("traceparent", "tracestate")
 
 
 def trace_of(headers: Mapping[bytes, bytes]) -> Rare | None:
-    """What a task has that takes its trace context from these headers; ``None`` without a ``traceparent``.
+    """The trace context in these headers as the rare members of a task; ``None`` without a ``traceparent``.
 
-    What is malformed is ignored: a ``tracestate`` by itself, a ``traceparent`` with its ``tracestate``.
+    A malformed ``tracestate`` is ignored, a malformed ``traceparent`` together with its ``tracestate``.
     """
     texts: dict[str, str] = {}
     for name in _NAMES:

@@ -20,18 +20,18 @@ from ratus.core.errors import BadRequest
 MAX_DEPTH: Final = 170
 MAX_DIGITS: Final = 4300
 MAX_SKIPPED_DEPTH: Final = 900
-"""How deep members may be nested that mean nothing here and are passed over; about what the decoder takes."""
+"""How deep the values of unknown members, which are passed over, may be nested; about the decoder's limit."""
 
 SLICE: Final = 32 * 1024
 """Work between two pauses, in bytes that are looked at: one to three milliseconds."""
 AHEAD: Final = 8 * 1024
 """How many bytes one regular expression may look at."""
 AHEAD_SMALL: Final = 1024
-"""How many it may where it is likely to look in vain."""
+"""How many bytes an expression may look at where it often matches nothing."""
 STEP: Final = 64
-"""What one step costs beside the bytes it passes: as much as so many of them."""
+"""What one step costs beside the bytes it passes: as much as looking at this many bytes."""
 NUMBER: Final = 8
-"""What a byte costs of a number that has to be computed."""
+"""What each byte of a number costs whose value has to be computed: as much as looking at this many bytes."""
 
 T = TypeVar("T")
 Work = Generator[None, None, T]
@@ -39,7 +39,7 @@ Work = Generator[None, None, T]
 
 _S = rb"[ \t\n\r]*+"
 _HEX = rb"[0-9a-fA-F]"
-# Of surrogates only pairs.
+# An escape. Surrogates are allowed in pairs only.
 _ESCAPE = (
     rb'\\(?:["\\/bfnrt]|u(?:[0-9a-cA-CefEF]' + _HEX + rb"{3}|[dD](?:[0-7]" + _HEX + rb"{2}"
     rb"|[89abAB]" + _HEX + rb"{2}\\u[dD][c-fC-F]" + _HEX + rb"{2})))"
@@ -49,11 +49,12 @@ _CHARS = rb'(?:[^"\\\x00-\x1f]++|' + _ESCAPE + rb")*+"
 _STRING = rb'"' + _CHARS + rb'"'
 _INTEGER = rb"-?(?:0|[1-9][0-9]*+)"
 _FRACTION = rb"(?:\.[0-9]++)?+"
-# A number ends where something else begins; at the end of what may be looked at it may go on.
+# What must follow a number: at the end of the bytes that an expression may look at, the number may go on.
 _ENDS = rb"(?=[ \t\n\r,\]}])"
 _NUMBER_TEXT = _INTEGER + _FRACTION + rb"(?:[eE][+-]?[0-9]++)?+"
 _ANY_NUMBER = _NUMBER_TEXT + _ENDS
-# Finite by the count of their digits: below 10 to the 199, 8 + 299, 1 + 307, and 1.7 times 10 to the 308.
+# Numbers that are finite doubles by the count of their digits. The four alternatives are below 10 to the
+# power of 199, of 8 + 299, of 1 + 307, and below 1.7 times 10 to the power of 308.
 _SMALL_NUMBER = (
     rb"-?(?:(?:0|[1-9][0-9]{0,99}+)" + _FRACTION + rb"(?:[eE](?:-[0-9]++|\+?[0-9]{1,2}+))?+" + _ENDS
     + rb"|(?:0|[1-9][0-9]{0,7}+)" + _FRACTION + rb"[eE]\+?[12][0-9]{2}" + _ENDS
@@ -63,12 +64,12 @@ _SMALL_NUMBER = (
 
 
 def _value(number: bytes, levels: int) -> bytes:
-    """A value nested no deeper than so many levels."""
+    """The expression of a value nested no deeper than ``levels``."""
     scalar = _STRING + rb"|" + number + rb"|true|false|null"
     if not levels:
         return rb"(?:" + scalar + rb")"
     inner = _value(number, levels - 1)
-    # Behind each element a comma and no end, or the end.
+    # Behind each element there is a comma that the end does not follow, or the end.
     array = rb"\[" + _S + rb"(?:" + inner + _S + rb"(?:," + _S + rb"(?!\])|(?=\])))*+\]"
     name = _STRING + _S + rb":" + _S
     members = rb"\{" + _S + rb"(?:" + name + inner + _S + rb"(?:," + _S + rb"(?!\})|(?=\})))*+\}"
@@ -76,11 +77,11 @@ def _value(number: bytes, levels: int) -> bytes:
 
 
 _LEVELS = 2
-"""How deep values may be nested that one match passes: with each level the expressions double in length."""
+"""How deep a value may be nested that one match passes. The expressions double in length with each level."""
 
 
 class _Expressions:
-    """What passes values that are nested no deeper than so many levels."""
+    """Regular expressions that pass values nested no deeper than ``levels``."""
 
     def __init__(self, number: bytes, levels: int) -> None:
         value = _value(number, levels)
@@ -100,14 +101,14 @@ class Rule:
         self._deepest = _Expressions(number, 0)
 
     def expressions(self, opened: int) -> _Expressions:
-        """Those for a place within so many lists and objects."""
+        """The expressions for a place within ``opened`` lists and objects."""
         return self._usual if opened <= self.depth - _LEVELS else self._deepest
 
 
 JSON: Final = Rule(_ANY_NUMBER, MAX_SKIPPED_DEPTH)
-"""Whatever is JSON."""
+"""The rule of values that are skipped, or are read by a decoder afterwards: any JSON."""
 PAYLOAD: Final = Rule(_SMALL_NUMBER, MAX_DEPTH)
-"""What comes back as it was sent; see docs/api.md."""
+"""The rule of payloads and results, which come back as they were sent; see docs/api.md."""
 
 _SMALL_MEMBER = _STRING + _S + rb":" + _S + _value(_SMALL_NUMBER, _LEVELS)
 _SMALL_ITEM = rb"\{" + _S + rb"(?:" + _SMALL_MEMBER + _S + rb"(?:," + _S + rb"(?!\})|(?=\})))*+\}"
@@ -131,7 +132,10 @@ _INFINITE = float("inf")
 
 
 class Walk:
-    """A place in a JSON text that moves on. ``at`` is the next byte that was not looked at."""
+    """A place in a JSON text, and generators that move it on. They raise `BadRequest` for a malformed text.
+
+    ``at`` is the index of the next byte that was not passed.
+    """
 
     def __init__(self, data: bytes, at: int = 0) -> None:
         self.data = data
@@ -140,21 +144,21 @@ class Walk:
         """Work until the next pause."""
 
     def spend(self, work: int) -> Work[None]:
-        """Count work that was done, and pause where it is time to."""
+        """Count work that was done, and pause if none is left of the slice."""
         self.left -= work
         if self.left <= 0:
             yield
             self.left = SLICE
 
     def malformed(self, expected: str = "") -> NoReturn:
-        """Refuse the text for what stands here."""
+        """Raise `BadRequest` for what stands at this place."""
         if self.at >= len(self.data):
             raise BadRequest("JSON is malformed: it ends too early")
         wanted = f", expected {expected}" if expected else ""
         raise BadRequest(f"JSON is malformed: invalid character (byte {self.at}){wanted}")
 
     def peek(self) -> Work[int]:
-        """The next byte that is no white space, which is passed; -1 at the end."""
+        """Pass white space; return the byte behind it, which is not passed, or -1 at the end."""
         data, at = self.data, self.at
         while at < len(data):
             if data[at] not in _SPACES:
@@ -165,7 +169,7 @@ class Walk:
         return -1
 
     def string(self) -> Work[None]:
-        """Pass a string, at whose opening quote we are."""
+        """Pass a string, from its opening quote, which is the next byte."""
         data, start = self.data, self.at
         self.at += 1
         while True:
@@ -177,7 +181,7 @@ class Walk:
                 self.at += 1
                 return
             if end < len(data) and at > end - _LONGEST_ESCAPE:
-                continue  # cut within an escape, perhaps
+                continue  # the match may have been cut within an escape
             if _LONE.match(data, at) is not None:
                 raise BadRequest("lone surrogate, which is no character; leave it out or send the pair")
             self.malformed("" if at < len(data) else f"the end of the text that begins at byte {start}")
@@ -199,8 +203,8 @@ class Walk:
 
     def value(self, rule: Rule) -> Work[None]:
         """Pass a value and the white space before it."""
-        # Steps that texts of many small lists consist of are written out: a call of a generator for each
-        # would double their cost.
+        # The steps that are taken for each of many small lists are written out here: a call of a generator
+        # for each would double their cost.
         data = self.data
         opened = bytearray()
         while True:
@@ -239,7 +243,7 @@ class Walk:
                 del opened[-count:]
                 if count == len(closing):
                     self.at = found.end()
-                else:  # the others close what holds this value: find the end of ours
+                else:  # the other brackets close what holds this value: find the end of the value
                     for _ in range(count):
                         yield from self.peek()
                         self.at += 1
@@ -262,11 +266,12 @@ class Walk:
                 yield from self.name()
 
     def _rare(self, rule: Rule, opened: bytearray) -> Work[bool]:
-        """Pass a value that is long or unusual; or open an object, and say that no value has ended."""
+        """Pass a value that the expressions do not match, and return true. False: no value has ended, since
+        an object was opened, or only white space was passed."""
         at = self.at
         first = yield from self.peek()
         if first == _OPEN_OBJECT:
-            # It is empty, or its name is a long or an unusual one.
+            # The object is empty, or its first name is long or unusual.
             self.at += 1
             opened.append(first)
             if len(opened) > rule.depth:
@@ -288,13 +293,14 @@ class Walk:
             self.at = found.end()
         elif self.at == at or first != _OPEN_LIST:
             self.malformed()
-        else:  # white space kept it from the expressions
+        else:  # a list, which the expressions did not match for the white space before it
             return False
         return True
 
 
 def check_number(text: bytes) -> None:
-    """Refuse a number that could not come back as the same: no finite double, or a very long integer."""
+    """Raise `BadRequest` for a number that could not come back as the same: one that is no finite double, or
+    a very long integer."""
     if text.isdigit() or text[1:].isdigit():
         if len(text) - (text[0] == ord("-")) > MAX_DIGITS:
             _out_of_range(f"more than {MAX_DIGITS} digits")

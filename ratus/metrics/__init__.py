@@ -1,7 +1,7 @@
 """The metrics that a server publishes for Prometheus.
 
 One :class:`Metrics` belongs to one server; nothing here is global, so two servers in one process share
-nothing but the figures of the process itself.
+nothing but the metrics of the process itself.
 """
 
 from ratus.metrics.exposition import CONTENT_TYPE

@@ -21,7 +21,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SLICE_CHARACTERS = 128 * 1024
 SLICE_SERIES = 500
 
-# From here on Go writes a number with an exponent.
+# From here on `format_value` writes a number with an exponent, as Go does.
 _EXPONENT_FROM = 1_000_000
 
 format_value: Callable[[float], str] = floatToGoString
@@ -39,13 +39,13 @@ def escape_label_value(value: str) -> str:
 
 
 def header(name: str, kind: str, help_text: str) -> str:
-    """The two lines that introduce a metric."""
+    """The HELP and the TYPE line of a metric."""
     escaped = help_text.replace("\\", r"\\").replace("\n", r"\n")
     return f"# HELP {name} {escaped}\n# TYPE {name} {kind}\n"
 
 
 def sample(name: str, labels: Mapping[str, str], value: float) -> str:
-    """One line. Labels stand in the order of their names."""
+    """The line of one sample. Labels are sorted by their names."""
     if not labels:
         return f"{name} {format_value(value)}\n"
     pairs = ",".join(f'{label}="{escape_label_value(labels[label])}"' for label in sorted(labels))
@@ -75,9 +75,9 @@ def histogram_samples(name: str, before_le: str, after_le: str, histogram: Histo
 async def in_slices(texts: Iterable[str]) -> AsyncIterator[bytes]:
     """Join many short texts into pieces of some size, and let the event loop run after each piece.
 
-    ``texts`` is asked for the next text only when it is due, so it may be a generator that reads what other
-    tasks change. An empty text stands for something that was looked at and has nothing to say. What is not
-    Unicode (a lone surrogate) becomes a question mark: one bad name must not cost the operator all metrics.
+    ``texts`` is asked for the next text only when it is needed, so it may be a generator that reads what
+    other tasks change. An empty text stands for a series that was looked at and has no sample. What is not
+    Unicode (a lone surrogate) becomes a question mark: one bad name must not make all metrics fail.
     """
     piece: list[str] = []
     size = 0

@@ -1,11 +1,11 @@
 """The metrics that every server counts: their names, their labels, and how they are written down.
 
-The first seven have the names, types and labels of Ratus, so that its dashboards and alerts work unchanged.
-What is ours by topic alone begins with ``ratus_topic_``.
+The first seven have the names, types and labels of the Ratus in Go, so that its dashboards and alerts work
+unchanged. The names of this server's own metrics by topic begin with ``ratus_topic_``.
 
 A scrape is a generator that stops between any two series while other tasks run and count. So nothing here
 iterates over a dictionary, only over lists made from it. A topic that is dropped meanwhile is still written,
-from its own object, which is not changed any more.
+from its `TopicSeries`, which is not changed any more.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CHORE_DONE = "ratus_chore_last_success_timestamp_seconds"
 ENGINE_DURATION = "ratus_engine_duration_seconds"
 ENGINE_ERRORS = "ratus_engine_errors_total"
 
-# What is asked for when the metrics are scraped: `ratus.metrics.topic_stats`.
+# Metrics whose values the engine is asked for at each scrape, see `ratus.metrics.topic_stats`.
 READY = "ratus_ready"
 TOPIC_TASKS = "ratus_topic_tasks"
 TOPIC_DUE = "ratus_topic_due_tasks"
@@ -189,7 +189,7 @@ def _topic_histogram_texts(
 
 
 def _event_texts(topics: Topics) -> Iterator[str]:
-    """Counters of a topic are there, as zeros, from its beginning, so that their first increase is seen."""
+    """A topic's counters are published from its beginning, as zeros: Prometheus sees their first increase."""
     for name, help_text, events in _EVENTS:
         yield header(name, "counter", help_text)
         for topic, kept in topics:

@@ -34,11 +34,12 @@ from ratus.metrics.series import (
 
 logger = logging.getLogger(__name__)
 
-# The method of a request is whatever the client sent; as a label it must not be.
+# The methods that become label values. A client may send any other text as a method; it counts as `OTHER`.
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"))
 
-# A thousand topics times a thousand producers times a thousand consumers keep to the bounds of each label and
-# would still fill any memory. A series of tasks takes about 300 bytes, so this bounds them all to some 30 MB.
+# A thousand topics times a thousand producers times a thousand consumers are within the limit of each label
+# and would still fill any memory. A series of tasks takes about 300 bytes, so with this limit all take some
+# 30 MB.
 MAX_TASK_SERIES = 100_000
 
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -63,11 +64,11 @@ class Metrics:
     has its own; nothing is global. Durations are float seconds, as Prometheus wants them.
 
     The labels ``topic``, ``producer`` and ``consumer`` have at most ``max_label_values`` values each, beside
-    ``""`` (there is none) and ``other``, which stands for all that come later. A topic takes its place by
-    having tasks (``produced``, ``consumed``, ``committed``, ``admit_topic``), never by being asked for, and
-    gives it back by ``drop_topic``. A producer or consumer has a place while any topic uses it.
+    ``""`` (there is none) and ``other``, which stands for all that come later. A topic takes its place when
+    it has tasks (``produced``, ``consumed``, ``committed``, ``admit_topic``), never just because a request
+    names it, and loses it by ``drop_topic``. A producer or consumer has a place while any topic uses it.
 
-    ``engine`` is the name of the engine, a label of the metric of the build. Raises ValueError when
+    ``engine`` is the name of the engine, a label of ``ratus_build_info``. Raises ValueError when
     ``max_label_values`` is negative.
     """
 
@@ -123,13 +124,13 @@ class Metrics:
         kept.produced[producer] = before + count
 
     def consumed(self, topic: str, producer: str, consumer: str, delay_seconds: float | None) -> None:
-        """Count one claim; ``delay_seconds`` is the time since it was scheduled, None where unknown."""
+        """Count one claim; ``delay_seconds`` is the time since the task's ``scheduled``, None if unknown."""
         kept = self._topics.get(topic) or self._admit(topic)
         series = kept.tasks.get((producer, consumer)) or self._new_tasks(kept, producer, consumer)
         series.consumed += 1
         if delay_seconds is not None:
             series.schedule_delay_seconds = delay_seconds
-            # One that was claimed by its id before its time did not wait.
+            # A task that was claimed by its id before its scheduled time did not wait.
             kept.delays.observe(delay_seconds if delay_seconds > 0.0 else 0.0)
 
     def committed(self, topic: str, producer: str, consumer: str, execution_seconds: float | None) -> None:
@@ -141,7 +142,7 @@ class Metrics:
             series.execution_seconds = execution_seconds
             kept.executions.observe(execution_seconds if execution_seconds > 0.0 else 0.0)
 
-    # What happens now and then.
+    # What is called now and then.
 
     def record(self, topic: str, events: Sequence[Event]) -> None:
         """Count what the engine did to a task of the topic; see `ratus.engine.Observer`."""
@@ -154,12 +155,12 @@ class Metrics:
         self._rounds.observe(seconds)
 
     def chore(self, name: str) -> ChoreSeries:
-        """Where to count what becomes of a chore. It is published from now on, with zero failures at
-        first."""
+        """The series of a chore, in which its caller counts. It is published from the first call on, with
+        zero failures."""
         return self._chores.setdefault(name, ChoreSeries())
 
     def operation(self, name: str) -> OperationSeries:
-        """Where to measure an operation of the engine, of which there are few."""
+        """The series of an operation of the engine, made at the first call. Operations are few."""
         return self._operations.setdefault(name, OperationSeries())
 
     # Which topics there are.
@@ -183,9 +184,10 @@ class Metrics:
         return [topic for topic in self._topics if topic not in RESERVED]
 
     def drop_topic(self, topic: str) -> None:
-        """Forget everything that was counted under a topic; its place, and those only it needed, are free.
+        """Drop everything that was counted under a topic, and free its place.
 
-        Does nothing for a topic without a place. What was counted under ``other`` stays.
+        The places of producers and consumers that no other topic uses are free as well. Does nothing for a
+        topic without a place. What was counted under ``other`` stays.
         """
         if topic in RESERVED:
             return
@@ -195,7 +197,7 @@ class Metrics:
             self._consumers.release(dropped.consumers)
             self._task_series -= len(dropped.produced) + len(dropped.tasks)
 
-    # Values that are asked for.
+    # Metrics whose values are asked for at a scrape.
 
     def register(
         self, name: str, kind: Literal["counter", "gauge"], help: str, collect: Callable[[], Samples]
@@ -203,10 +205,11 @@ class Metrics:
         """Add a metric whose samples ``collect`` returns, as pairs of labels and value, at each scrape.
 
         ``collect`` is called and its iterable read to the end in one go, so it sees one instant and should be
-        done in a millisecond or two. Bounding its label values is its own affair. When it raises, that is
-        logged and this scrape is without the metric: when something is wrong, the others are needed most.
+        done in a millisecond or two. It has to bound its label values itself. When it raises, that is logged
+        and this scrape is without the metric: when something is wrong, the others are needed most.
 
-        Raises ValueError when the name is not one, is taken, or does not end in ``_total`` for a counter.
+        Raises ValueError when the name is not valid, is taken, or does not end in ``_total`` for a counter,
+        and for an unknown kind.
         """
         if _METRIC_NAME.fullmatch(name) is None:
             raise ValueError(
@@ -233,7 +236,7 @@ class Metrics:
         return b"".join([piece async for piece in self.stream()])
 
     def stream(self) -> AsyncIterator[bytes]:
-        """The same in pieces of some 130 KB, for an answer that is sent while it is made."""
+        """The same as ``render`` in pieces of some 130 KB, for an answer that is sent while it is made."""
         return in_slices(self._texts())
 
     def _texts(self) -> Iterator[str]:
@@ -246,20 +249,21 @@ class Metrics:
         )
         for family in self._registered:
             yield from _collected_texts(family)
-        # In the event loop, not in a thread: counting open files takes 3 ms when there are 10,000, but lets
-        # go of the interpreter for each of them, and a thread would wait for the busy loop as often.
+        # In the event loop, not in a thread: counting open files takes 3 ms when there are 10,000, but
+        # releases the interpreter's lock for each of them, and a thread would wait for the busy event loop
+        # each time.
         yield generate_latest(self._process).decode()
 
     # Labels that have not been seen before.
 
     def _admit(self, topic: str) -> TopicSeries:
-        """Where to count a topic that has no place yet: in its own, or under ``other`` when all are taken."""
+        """The series of a topic that has no place yet: a new one, or that of ``other`` if all are taken."""
         if self.free_places <= 0:
             return self._other
         return self._topics.setdefault(topic, TopicSeries())
 
     def _new_produced(self, kept: TopicSeries, producer: str) -> str:
-        """Return what to count a producer as in a topic; there is a count for it afterwards."""
+        """Return the label value of a producer in a topic; ``kept.produced`` has a count for it then."""
         producer = OTHER if self._is_full() else self._producers.use(producer, kept.producers)
         if producer not in kept.produced:
             kept.produced[producer] = 0
@@ -267,7 +271,8 @@ class Metrics:
         return producer
 
     def _new_tasks(self, kept: TopicSeries, producer: str, consumer: str) -> ConsumerSeries:
-        """The series to count a producer and a consumer in that have none of their own yet."""
+        """The series in a topic of a producer and a consumer that have not been seen there together; each
+        counts as ``other`` if it has no place."""
         if self._is_full():
             key = (OTHER, OTHER)
         else:

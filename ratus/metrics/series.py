@@ -1,8 +1,10 @@
 """The numbers behind the metrics, and the bound on how many label values there may be.
 
 prometheus_client keeps a lock and several objects for every number, and finds them again by building a tuple
-of strings: 2.7 us where a request has 30 us in all. The server counts from one thread only (its event loop),
-so plain dictionaries and integers do, without locks.
+of strings, which takes 2.7 us of the 30 us that a request takes in all. This server counts from one thread
+only (its event loop), so plain dictionaries and integers are enough, without locks.
+
+A label has a limited number of places. A new value takes one, or is counted as `OTHER` if all are taken.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from bisect import bisect_left
 from ratus.core.transitions import Event
 
 OTHER = "other"
-"""What a label value counts as when it came after all places were taken."""
+"""The label value under which all values are counted that have no place."""
 
 RESERVED = frozenset(("", OTHER))
-"""Values that are always there and take no place: "has none" and "has no place". A topic, producer or
-consumer that is itself called ``other`` is counted together with those that found no place."""
+"""Label values that take no place: the empty one, where there is no topic, producer or consumer, and `OTHER`.
+A topic, producer or consumer that is itself called ``other`` is counted with those without a place."""
 
 
 class Buckets:
@@ -29,13 +31,13 @@ class Buckets:
         self.bounds = tuple(float(label) for label in labels[:-1])
 
 
-# Each bound as Ratus writes it ("1", not "1.0"), so that queries made for Ratus find their buckets.
+# Each bound as the Ratus in Go writes it ("1", not "1.0"), so that queries made for that find their buckets.
 RATUS_BUCKETS = Buckets("0.01", "0.1", "0.5", "1", "2", "5", "+Inf")
-# From a waiting consumer, which has its task within milliseconds, to a backlog or a job of hours.
+# From a waiting consumer, which gets its task within milliseconds, to a backlog or a task of hours.
 TASK_BUCKETS = Buckets(
     "0.001", "0.01", "0.1", "0.5", "1", "5", "10", "30", "60", "300", "900", "3600", "14400", "+Inf"
 )
-# From a step in memory to a database that is about to give up.
+# From an operation in memory to one of a database that is about to time out.
 ENGINE_BUCKETS = Buckets(
     "0.0001", "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.1", "0.5", "1", "5", "+Inf"
 )
@@ -128,8 +130,8 @@ class TopicSeries:
         self.consumers: set[str] = set()
 
 
-# A producer or consumer may call itself whatever fits into a request; a thousand names of megabytes do not
-# fit into memory. Topics are bounded by the api.
+# Characters of a producer or consumer; a longer one is counted as `OTHER`. Requests may hold names of
+# megabytes, and a thousand of those do not fit into memory. The length of topics is bounded by the API.
 LONGEST_VALUE = 1024
 
 
@@ -160,7 +162,7 @@ class BoundedLabel:
         return value
 
     def release(self, used_by_topic: set[str]) -> None:
-        """Give back what a topic used; a value that no topic uses any more leaves its place to another."""
+        """Give back the values that a topic used. The place of one that no topic uses any more is free."""
         for value in used_by_topic:
             users = self._topics_using[value] - 1
             if users:

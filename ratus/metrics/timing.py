@@ -1,4 +1,4 @@
-"""Measuring the engine, in one place, so that no operation is forgotten and no engine has to think of it."""
+"""Measures all operations of an engine in one place: none is forgotten, and no engine needs code for it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from ratus.metrics.series import OperationSeries
 
 EngineT = TypeVar("EngineT", bound=Engine)
 
-# Opening and closing happen once.
+# Operations that are not measured, since they happen once.
 _ONCE = frozenset({"open", "close"})
 
 OPERATIONS = tuple(
     name for name, method in vars(Engine).items() if iscoroutinefunction(method) and name not in _ONCE
 )
-"""What is measured: every method of the contract that may have to wait."""
+"""The operations that are measured: every coroutine of the contract but those that run once."""
 
-# An answer below this status is one to the caller (there is no such task, the nonce is wrong).
+# An error with a lower status is the caller's (no such task, a wrong nonce), and not counted as the engine's.
 _OWN_FAULT = 500
 
 
 def measure(engine: EngineT, metrics: Metrics) -> EngineT:
-    """Have every operation of the engine measured from now on, those that it calls itself included.
+    """Measure every operation of the engine from now on, including those that the engine itself calls.
 
-    The methods of this one object are replaced. An object in front of it would have to repeat the contract,
-    and cost each operation one more look-up.
+    Replaces the methods of this one object and returns it. A wrapper object would have to repeat the
+    contract, and cost each operation one more look-up.
     """
     for name in OPERATIONS:
         setattr(engine, name, _measured(getattr(engine, name), metrics.operation(name)))

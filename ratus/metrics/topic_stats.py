@@ -1,8 +1,8 @@
 """What only the engine knows, asked for when the metrics are scraped: how many tasks each topic has, how long
 the oldest has been due, whether the engine serves.
 
-An engine may be slow or away just when the metrics are needed most. So it is asked in the background, a
-scrape waits for it for a moment only, and its last answer is published for a while, with its age.
+An engine may be slow or unreachable just when the metrics are needed most. So it is asked in the background,
+a scrape waits for it for a moment only, and its last answer is published for a while, with its age.
 """
 
 from __future__ import annotations
@@ -32,23 +32,26 @@ from ratus.metrics.series import OTHER
 
 logger = logging.getLogger(__name__)
 
-# Seconds that a scrape waits for the engine, from its beginning. Prometheus gives up after ten by default.
+# Seconds that a scrape waits for the engine, at the most. Prometheus gives up a scrape after ten by default.
 PATIENCE = 1.0
 
-# A survey that took longer than `_QUICK` seconds is not made again before so many times as long have passed.
+# After a survey that took longer than `_QUICK` seconds, none is made for `_SHARE` times as long.
 _QUICK = 0.05
 _SHARE = 20
 
-# Seconds after which figures are too old to be published, or twice the time between two surveys if that is
-# more.
+# Seconds after which the results of a survey are too old to be published; or twice the pause between two
+# surveys, if that is more.
 _LONGEST = 60.0
 
 _STATES = ("pending", "active", "completed", "archived")
 
 
 class TopicStats:
-    """Asks the engine. ``draining`` says whether the server is stopping: it is not ready then, whatever the
-    engine says. Belongs to the thread of the event loop."""
+    """Asks the engine for its health and for the tasks of each topic, and makes metrics of the answers.
+
+    ``draining`` returns whether the server is stopping: it is not ready then, whatever the engine says.
+    Belongs to the thread of the event loop.
+    """
 
     def __init__(
         self, engine: Engine, clock: Clock, metrics: Metrics, *, draining: Callable[[], bool]
@@ -62,12 +65,13 @@ class TopicStats:
         self._rest = 0.0
         self._asking: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[Health] | None = None
-        self._works = True
+        self._works = True  # whether the last survey succeeded; only the first of several failures is logged
 
     def begin(self) -> None:
-        """Ask the engine, unless that is under way or was done a moment ago.
+        """Start asking the engine for its health and its topics, unless that is under way. A slow survey of
+        the topics is not repeated at once.
 
-        What is asked is shared by several requests and runs in the context of none.
+        The answers are for several requests, so the tasks do not inherit the context variables of one.
         """
         loop = asyncio.get_running_loop()
         if _is_over(self._probing):
@@ -76,13 +80,13 @@ class TopicStats:
             self._asking = loop.create_task(self._ask(), context=Context())
 
     async def wait(self) -> None:
-        """Wait until the engine has answered, or for `PATIENCE`."""
+        """Wait until the engine has answered, `PATIENCE` seconds at the most."""
         under_way = [task for task in (self._asking, self._probing) if task is not None and not task.done()]
         if under_way:
             await asyncio.wait(under_way, timeout=PATIENCE)
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel what the engine is being asked, and wait `PATIENCE` seconds at the most for each task."""
         for task in (self._asking, self._probing):
             if task is not None and not task.done():
                 task.cancel()
@@ -106,7 +110,7 @@ class TopicStats:
             self._next_at = monotonic() + self._rest
 
     def texts(self) -> Iterator[str]:
-        """What the engine has said so far, one topic at a time."""
+        """The metrics of the engine's last answers as texts, one topic at a time."""
         age = monotonic() - self._made_at
         yield header(READY, "gauge", "Whether the server can serve, as /readyz says it: 1 or 0.")
         yield f"{READY} {format_count(int(self._is_ready()))}\n"
@@ -117,7 +121,7 @@ class TopicStats:
             shown = [
                 (escape_label_value(topic), info)
                 for topic, info in self._figures.items()
-                if self._metrics.has_place(topic)  # it may have gone meanwhile
+                if self._metrics.has_place(topic)  # it may have been dropped meanwhile
             ]
         yield header(TOPIC_TASKS, "gauge", "Number of tasks by state.")
         for label, info in shown:
@@ -145,10 +149,10 @@ class TopicStats:
 
 
 class _Count:
-    """Takes in what is known of each topic, and keeps it for as many as have a place.
+    """Collects the topics of a survey: each that has a place by itself, all others summed up as ``other``.
 
-    Topics that no request has used so far get places, too, so that a backlog is seen after a restart; but not
-    where there are more topics than places: those are for topics in use.
+    Topics that no request has used so far get places, too, so that a backlog is seen after a restart. If they
+    are more than the free places, they get none: the places are for topics in use.
     """
 
     def __init__(self, metrics: Metrics) -> None:
@@ -169,7 +173,7 @@ class _Count:
                 self._place_all_as_other()
 
     def result(self) -> dict[str, TopicInfo]:
-        """By topic, all that have no place as ``other``."""
+        """The topics by label; those without a place are one, ``other``."""
         for topic in self._unused:
             self._metrics.admit_topic(topic)
         for topic in [topic for topic in self._unused if self._metrics.has_place(topic)]:
@@ -188,7 +192,8 @@ class _Count:
 
 
 async def scrape(metrics: Metrics, survey: TopicStats) -> AsyncIterator[bytes]:
-    """Everything that a scrape gets, in pieces of some 130 KB: first what this server counted by itself."""
+    """Everything that a scrape gets, in pieces of some 130 KB: what this server counted, then what the engine
+    answered."""
     survey.begin()
     async for piece in metrics.stream():
         yield piece

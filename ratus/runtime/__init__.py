@@ -1,1 +1,1 @@
-"""A server put together: settings, the engine, requests that wait, chores, the log."""
+"""The parts of a running server, and what puts them together: settings, long polls, chores, the log."""

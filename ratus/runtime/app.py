@@ -26,13 +26,15 @@ from ratus.server.connection_limits import ConnectionLimits
 
 logger = logging.getLogger("ratus")
 
-# Files that clients cannot use up: for snapshots, databases and their pools of connections, the log, probes.
+# Open files that are kept free of clients' connections: for snapshots, databases and their connection pools,
+# the log, probes.
 SPARE_FILES = 128
 
 PROBES = frozenset(prefix + path for prefix in (b"", b"/v1") for path in (b"/livez", b"/readyz", b"/healthz"))
 
-# A list of 12 MB takes 20 ms to be written down. Where the engine answers at once, one such list is made
-# between two turns of the event loop. A database takes its time, and others should not wait for a slow one.
+# How many lists are made at the same time. Serializing one of 12 MB takes 20 ms, so where the engine answers
+# at once, one list is made between two turns of the event loop. With a database several are under way, so
+# that they do not all wait for a slow one.
 _LISTS_AT_ONCE = 1
 _LISTS_AT_ONCE_IN_A_DATABASE = 8
 
@@ -46,11 +48,12 @@ def build(
 ) -> tuple[Api, Service]:
     """The application and its service; nothing is opened yet.
 
-    ``trim`` is called once everything is loaded, and with every round of chores. `ratus.runtime.gc_tuning`
-    has one for the command, which owns its process; another program's memory is not ours to keep in order.
+    ``trim`` is called once everything is loaded, and with every round of chores. The command, which owns its
+    process, passes `ratus.runtime.gc_tuning.Trim`. By default nothing is done: a server within another
+    program must not change how that program's garbage is collected.
 
-    Raises `discovery.PluginError` for an engine that cannot be had, and `ValueError` or `OSError` for tokens
-    that cannot be read.
+    Raises `discovery.PluginError` for an engine that cannot be loaded, and `ValueError` or `OSError` for
+    tokens that cannot be read.
     """
     clock = clock or SystemClock()
     engine = engine or create_engine(settings)
@@ -158,7 +161,8 @@ def limits(settings: Settings) -> ConnectionLimits:
 
 
 def _connections(wanted: int) -> int:
-    """So many connections as are wanted (0: any number) and leave some of the files that may be open."""
+    """How many connections to allow (0: any number): ``wanted`` of them, or fewer, so that some of the files
+    that the process may open are left."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return wanted
@@ -173,7 +177,11 @@ def create_engine(settings: Settings) -> Engine:
 
 
 def read_tokens(settings: Settings) -> Tokens:
-    """The tokens of the setting and of the file together. Raises `OSError` and `ValueError`."""
+    """The tokens of the setting and of the file together.
+
+    Raises `OSError` if the file cannot be read, and `ValueError` for a token that is not valid, or if there
+    is none although one of the two was given.
+    """
     tokens = Tokens.parse(settings.auth_tokens, "--auth-tokens")
     if settings.auth_tokens_file:
         try:

@@ -1,8 +1,8 @@
 """Background chores: take back lapsed claims, archive expired tasks, delete old completed ones, snapshot.
 
-One loop, one interval. A chore that fails is logged and tried again with the next round; the others still
-run. Nothing here is needed for correctness of a claim (a poll takes lapsed claims back itself); without
-chores nothing is purged and no snapshot is written while the server runs.
+One loop runs all chores, once each interval. If a chore fails, that is logged and it is tried again with the
+next round; the others still run. Correct claims do not depend on chores (a poll takes lapsed claims back
+itself); without chores nothing is purged and no snapshot is written while the server runs.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from ratus.metrics import Metrics
 
 logger = logging.getLogger("ratus.runtime.chores")
 
-# How often a process without chores does what concerns only itself.
+# Microseconds between two rounds in a process that does not run the engine's chores, only its own.
 OWN_INTERVAL = 10 * SECOND
 
-# Seconds after which a round that does not stop is asked again.
+# Seconds after which the loop is cancelled again if it has not ended.
 _PATIENCE = 5
 
 
@@ -32,7 +32,11 @@ Chore = Callable[[int], Awaitable[object]]
 
 
 class Chores:
-    """Runs every chore once an interval, first after a delay. Times are microseconds."""
+    """Runs every chore once an interval. Times are in microseconds.
+
+    The first round comes after ``initial_delay``, or with ``initial_random`` after a random part of it. With
+    an ``interval`` of 0 the engine's chores are left to other processes.
+    """
 
     def __init__(
         self,
@@ -59,21 +63,21 @@ class Chores:
             "purge": lambda now: engine.purge(now - retention),
             "maintain": engine.maintain,
         }
-        # What every process does for itself, also one that leaves the engine's chores to others.
+        # What every process does for itself, even if it leaves the engine's chores to others.
         self._own: dict[str, Chore] = {"metrics": self._drop_metrics, "memory": self._trim_memory}
         for name in (*self._chores, *self._own) if interval else self._own:
             metrics.chore(name)  # published from the beginning, before the chore is done or fails
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin. With an interval of 0 this instance does no chores but those of its own process."""
+        """Start the loop of rounds, in the running event loop."""
         self._task = asyncio.get_running_loop().create_task(self._loop())
 
     async def stop(self) -> None:
-        """Stop, in the middle of a round if need be."""
+        """Stop the loop, in the middle of a round if need be, and wait until it has ended."""
         task, self._task = self._task, None
         while task is not None and not task.done():
-            # Before Python 3.12 a library's `wait_for` may swallow a cancellation: ask again.
+            # Before Python 3.12 a library's `wait_for` may swallow a cancellation: cancel again.
             task.cancel()
             await asyncio.wait([task], timeout=_PATIENCE)
 
@@ -86,7 +90,7 @@ class Chores:
             await asyncio.sleep((self._interval or OWN_INTERVAL) / SECOND)
 
     async def run(self) -> None:
-        """One round of the engine's chores."""
+        """Run one round of the engine's chores, and measure how long it takes."""
         started = time.perf_counter()
         await self._do(self._chores)
         self._metrics.observe_chore(time.perf_counter() - started)
@@ -108,11 +112,11 @@ class Chores:
                     logger.debug("chore %s done", name, extra=fields(tasks=done))
 
     async def _drop_metrics(self, now: int) -> None:
-        """Forget the metrics of topics that are gone."""
+        """Drop the metrics of topics that do not exist any more."""
         topics = self._metrics.topics()
         missing = set(topics).difference(await self._engine.known_topics(topics) if topics else ())
         for topic in missing:
-            # One that moved in the list while it was read may be there all the same.
+            # `known_topics` may miss a topic that moved in the list while the list was read.
             if await self._engine.get_topic(topic, now) is None:
                 self._metrics.drop_topic(topic)
 

@@ -1,8 +1,8 @@
 """Notices when the wall clock is set.
 
 The wall clock and the monotonic clock advance together. When the difference between them changes, the wall
-clock was set (by NTP, by an operator), or the machine was suspended. That is logged, counted, and whatever
-waits for a time of the wall clock is notified.
+clock was set (by NTP, by an operator), or the machine was suspended. `ClockWatch` logs and counts such a
+step, and calls back, so that requests waiting for a time of the wall clock set their timers anew.
 """
 
 from __future__ import annotations
@@ -16,21 +16,26 @@ from ratus.core.durations import format_duration
 
 logger = logging.getLogger("ratus")
 
-# Seconds between two looks: so late a task is handed out, at the most, that is due because the clock was set.
+# Seconds between two comparisons of the clocks. A task that became due because the clock was set is handed
+# out at most this much later.
 INTERVAL = 1.0
 
-# A smaller step matters to nothing here. NTP corrects the pace of a clock by at most half a millisecond a
-# second, which is no step.
+# Microseconds; a smaller difference is not taken for a step. NTP changes the pace of a clock by at most half
+# a millisecond a second.
 SMALLEST = SECOND // 5
 
-# Both clocks have to be read at the same moment. Another process may run between the two readings: then they
-# are read again.
+# The wall clock is read between two readings of the monotonic clock. If these are more than `_SAME_MOMENT`
+# microseconds apart (another process ran in between), the clocks are read again, `_READINGS` times at the
+# most.
 _SAME_MOMENT = SECOND // 1000
 _READINGS = 5
 
 
 class ClockWatch:
-    """Compares the two clocks, once a second from `start` to `stop`. ``stepped`` is called for each step."""
+    """Compares the wall clock with the monotonic one every `INTERVAL` seconds, from `start` to `stop`.
+
+    ``stepped`` is called after each step of the wall clock, from the event loop.
+    """
 
     def __init__(self, clock: Clock, stepped: Callable[[], None]) -> None:
         self._clock = clock
@@ -43,18 +48,18 @@ class ClockWatch:
         """How often the wall clock was set back."""
 
     def start(self) -> None:
-        """Begin; what comes from now on is a step."""
+        """Read the clocks, so that later changes of their difference are steps, and start the timer."""
         self._difference = self._read()
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._look_again)
 
     def stop(self) -> None:
-        """End. Without effect before `start`."""
+        """Stop the timer. Without effect before `start`."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def look(self) -> None:
-        """Compare the clocks now."""
+        """Compare the clocks now. If the wall clock was set, log and count that, and call ``stepped``."""
         before, self._difference = self._difference, self._read()
         step = self._difference - before
         if abs(step) < SMALLEST:
@@ -77,7 +82,7 @@ class ClockWatch:
         self.look()
 
     def _read(self) -> int:
-        """By how much the wall clock is ahead of the monotonic one."""
+        """By how many microseconds the wall clock is ahead of the monotonic one."""
         best = None
         for _ in range(_READINGS):
             before = self._clock.monotonic()

@@ -16,20 +16,20 @@ from ratus.core.quoting import quoted
 from ratus.engine import discovery
 from ratus.engine.discovery import Plugin
 
-# Housekeeping more often than a thousand times a second would do nothing else.
+# Microseconds. With chores more often than a thousand times a second, a server would do nothing else.
 _MIN_CHORE_INTERVAL: Final = 1_000
 
 # What a browser sends as `Origin`: scheme, host and perhaps a port, never a path.
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+")
 
-# A path is named whole; longer ones no system has.
+# How many characters of a path an error message shows: all, since no system has longer paths.
 _LONGEST_PATH: Final = 4096
 
 _URL: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>.*@)?(?P<place>[^?#]*)(?P<rest>.*)", re.S)
 
 
 class UsageError(Exception):
-    """A flag or an environment variable is wrong; the text names it, in one line, with what is allowed."""
+    """A flag or an environment variable is wrong. The message, one line, names it and what is allowed."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Origin(IntEnum):
 
 @dataclass(frozen=True)
 class _Setting:
-    """A value and where it came from; `source` is that in the words of an error message."""
+    """A value and where it came from; `source` names the flag or the variable for an error message."""
 
     value: Any
     source: str
@@ -94,7 +94,10 @@ class _Setting:
 
 
 def catalogue() -> discovery.Catalogue:
-    """Every engine that can be used beside the server's own options, and why each of the others cannot."""
+    """Every engine that can be used, and for each of the others the reason why not.
+
+    An engine with an option that has the name of one of the server's cannot be used.
+    """
     return discovery.load_all(reserved=[option.name for option in _options(SERVER_GROUPS)])
 
 
@@ -161,7 +164,7 @@ def flag_parser(table: Iterable[Group], **arguments: Any) -> argparse.ArgumentPa
         for option in group.options:
             names = [option.short, option.flag] if option.short else [option.flag]
             note = f"[{option.environment}; default {option.default_text or 'none'}]"
-            # A switch may stand alone.
+            # A switch without a value is true.
             arity: dict[str, Any] = {"nargs": "?", "const": "true"} if option.kind == "switch" else {}
             section.add_argument(
                 *names,
@@ -195,11 +198,12 @@ def _engine_options(plugin: Plugin) -> tuple[Option, ...]:
 
 
 def _read_flags(argv: Sequence[str], table: Sequence[Group]) -> dict[str, str]:
-    """The text of each flag that is there, by the option's name."""
+    """The text of each flag in `argv`, by the option's name."""
     arguments: list[str] = []
     for argument in argv:
         previous = arguments[-1] if arguments else ""
-        # argparse takes a value such as -5s for a flag unless it is joined to its own; no flag begins so.
+        # argparse takes a value such as -5s for a flag unless it is joined to its own flag with "=". No flag
+        # begins with a hyphen and a digit or point.
         if re.match(r"-[0-9.]", argument) and previous.startswith("-") and "=" not in previous:
             arguments[-1] = f"{previous}={argument}"
         else:
@@ -211,7 +215,7 @@ def _read_flags(argv: Sequence[str], table: Sequence[Group]) -> dict[str, str]:
 
 
 def _unexpected(argument: str, arguments: Sequence[str], known: Sequence[str]) -> str:
-    """The error message for an argument that is not known. It may be half of a secret, so it is not shown."""
+    """The error message for an unknown argument. Only a flag is shown: another may be half of a secret."""
     if argument.startswith("-") and argument.strip("-"):
         flag = argument.partition("=")[0]
         alike = difflib.get_close_matches(flag, known, n=1)
@@ -279,7 +283,10 @@ def _address(bind: _Setting) -> str:
 
 
 def _origins(setting: _Setting, *, secured: bool) -> tuple[str, ...]:
-    """The origins whose pages may call the API. Without tokens none may unless that is asked for."""
+    """The origins whose pages may call the API.
+
+    ``auto`` means all of them on a server with tokens (`secured`), and none on a server without.
+    """
     if setting.value == "auto":
         return ("*",) if secured else ()
     origins = tuple(dict.fromkeys(re.split(r"[\s,]+", setting.value.strip(" \t\r\n,"))))

@@ -1,4 +1,4 @@
-"""Keeping the interpreter's memory in order: no long collections, nothing held for no use."""
+"""Tuning of the garbage collector: short collections, and free memory given back to the system."""
 
 from __future__ import annotations
 
@@ -6,49 +6,56 @@ import ctypes
 import gc
 from collections.abc import Callable
 
-# The interpreter collects what is young when there are so many objects more than the last time. A memory
-# engine makes one for about forty tasks, and a collection looks at those as well: 8,000 tasks, 0.4 ms.
+# The three thresholds of `gc.set_threshold`. The young generation is collected when there are this many
+# tracked objects more than after the last collection. A memory engine makes one for about forty tasks, and a
+# collection looks at those tasks as well: 8,000 tasks, 0.4 ms.
 _YOUNG = 200
-# So many times in a row what is young is collected, and not what is of middle age: it is every other time.
+# How many collections of the young generation go by without one of the middle generation; with 0, every other
+# collection is of both.
 _ONCE = 0
-# So many times in a row what is of middle age is collected, and not what is old.
+# How many collections of the middle generation go by without one of the old generation: it is left to `Trim`.
 _ALWAYS = 2**31 - 1
 
-# So many objects may be looked at with every round: some 6 ms. Tasks in memory are not among them, but 2,000
-# connections are, or the polls of 1,000.
+# How many objects of the old generation every round may look at: some 6 ms. Tasks in memory are not among
+# them. About 2,000 connections make so many objects, or 1,000 connections with polls.
 _AT_ONCE = 30_000
-# After so many rounds everything is looked at: once an hour, at ten seconds a round. With more objects it
-# takes longer and happens more rarely, a round for each so many: a million takes 0.2 s, every 28 hours.
+# Rounds after which frozen objects are looked at, too: once an hour, at ten seconds a round. With many
+# objects that takes longer and is done more rarely, after one round for each `_A_ROUND_EACH` frozen objects:
+# a million takes 0.2 s, every 28 hours.
 _EVERYTHING = 360
 _A_ROUND_EACH = 100
 
 
 def tune_collector() -> None:
-    """To be called once, at the start, where tasks are kept in memory: they are looked at in small portions.
+    """Set the collector's thresholds for a process that keeps tasks in memory. To be called once, at start.
 
-    By default a hundred thousand would be at once, which takes 10 ms, and now and then all of them. From now
-    on what is old is collected by `Trim` alone.
+    Each collection then looks at few tasks. With Python's defaults it would look at a hundred thousand at
+    once, which takes 10 ms, and now and then at all of them. From now on the old generation is collected by
+    `Trim` alone.
     """
     gc.set_threshold(_YOUNG, _ONCE, _ALWAYS)
 
 
 class Trim:
-    """To be called at the start and then now and then, from the event loop; takes a few milliseconds.
+    """Collects garbage and gives free memory back to the system, once a call.
 
-    What was loaded for the start is put out of the collector's sight for good. Afterwards every call collects
-    garbage of every age. Where much lives, what has just been looked at is put out of sight as well, so that
-    the next calls do not look at it again, and every now and then it is all brought back: nothing that became
-    garbage since is kept for ever. Memory that is free is given back to the system, which the C library does
-    not do by itself for what lies between things still in use.
+    To be called after loading and then with every round of chores, from the event loop; a call takes a few
+    milliseconds. The first call freezes what was loaded (`gc.freeze`): later collections do not look at it.
+    Each later call collects garbage of every generation. If it has looked at many objects, it freezes those
+    as well, so that the next calls do not look at them again. After a number of such rounds all objects are
+    unfrozen and looked at once, so that none that became garbage is kept for ever.
+
+    The C library does not give back by itself the free memory between blocks that are still in use, so each
+    call ends with ``malloc_trim``.
     """
 
     def __init__(self) -> None:
         self._started = False
-        self._more_than_loaded = False
+        self._more_than_loaded = False  # whether more is frozen than what was loaded
         self._rounds = 0  # since everything was looked at
 
     def __call__(self) -> None:
-        """Collect, see above."""
+        """Run one round."""
         self._rounds += 1
         if self._more_than_loaded and self._rounds >= max(
             _EVERYTHING, gc.get_freeze_count() // _A_ROUND_EACH
@@ -67,7 +74,7 @@ class Trim:
 
 
 def _find_trim() -> Callable[[int], int]:
-    """The C library's ``malloc_trim``; where it has none (musl, macOS), nothing is done."""
+    """The C library's ``malloc_trim``, or where it has none (musl, macOS) a function that does nothing."""
     try:
         trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError):

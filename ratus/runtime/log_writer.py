@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 from weakref import WeakMethod
 
-# What may wait for a reader that is behind: some 20,000 lines.
+# Bytes of lines that may wait for a slow reader: some 20,000 lines.
 QUEUE_BYTES: Final = 4 * 1024 * 1024
 
 # Lines are joined up to what a pipe takes in one piece, so that other processes that write to the same pipe
@@ -27,7 +27,7 @@ FLUSH_SECONDS: Final = 5.0
 
 
 class LogWriter:
-    """A bounded queue of lines and the thread that writes them, in order.
+    """A bounded queue of lines (``capacity`` is in bytes) and the thread that writes them, in order.
 
     Once the queue is full, lines are dropped and counted until half of it is written. The line that
     ``report`` makes of their number takes their place. A line that the system refuses to write (a closed
@@ -36,7 +36,7 @@ class LogWriter:
 
     def __init__(self, descriptor: int, report: Callable[[int], bytes], capacity: int = QUEUE_BYTES) -> None:
         self.dropped = 0
-        """Lines dropped so far, since the queue was full."""
+        """How many lines were dropped so far because the queue was full."""
         self._descriptor = descriptor
         self._report = report
         self._capacity = capacity
@@ -68,8 +68,8 @@ class LogWriter:
                 self._changed.notify_all()
 
     def flush(self) -> None:
-        """Return once everything queued is written, or nothing could be for ``STANDSTILL_SECONDS``, or after
-        ``FLUSH_SECONDS``. Does not wait a second time for a reader that still reads nothing."""
+        """Return once all queued lines are written, or nothing could be written for ``STANDSTILL_SECONDS``,
+        or after ``FLUSH_SECONDS``. Does not wait a second time for a reader that still reads nothing."""
         with self._changed:
             began = moved = time.monotonic()
             writes = self._writes
@@ -101,7 +101,8 @@ class LogWriter:
             self._append(self._report(count))
 
     def _after_fork(self) -> None:
-        """In a forked process: the queued lines and the thread are the parent's, and so may be the lock."""
+        """Start afresh in a forked process: the queued lines and the thread are the parent's, and the lock
+        may have been held at the fork."""
         self._changed = threading.Condition(threading.RLock())
         self._lines.clear()
         self._size = self._unreported = 0
@@ -119,7 +120,7 @@ class LogWriter:
         return True
 
     def _run(self) -> None:
-        # Signals are the main thread's: one that arrived here would not wake it.
+        # The main thread handles signals: one that is delivered to this thread would not wake it.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         batch = b""
         while True:
@@ -164,7 +165,7 @@ class LogWriter:
             pass
 
     def _write_now(self, line: bytes) -> None:
-        """Write a line where nothing else can, if the reader has room for it."""
+        """Write a line without the thread, which has ended or cannot be started, if that takes no waiting."""
         try:
             poll = select.poll()
             poll.register(self._descriptor, select.POLLOUT)

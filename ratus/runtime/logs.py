@@ -1,4 +1,4 @@
-"""The log: one line a record on standard error, for people or as JSON, that no client can forge."""
+"""The log on standard error: one line a record, as plain text or JSON. Clients' text cannot forge a line."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def configure(format: Format, level: Level) -> None:
     """Send every log record of the process to standard error, in this form and from this level up.
 
     Ratus's own loggers follow `level`; all others, uvicorn's included, say nothing below a warning. Python's
-    warnings become log records. May be called again: the last call counts. A standard error that cannot be
-    written to, is not there or is not read costs the lines and nothing else.
+    warnings become log records. May be called again: the last call counts. If standard error is closed,
+    cannot be written to or is not read, lines are lost, but nothing fails or waits.
     """
     own_level = logging.getLevelNamesMapping()[level.upper()]
     others_level = max(own_level, logging.WARNING)
@@ -62,7 +62,7 @@ class DescriptorHandler(logging.Handler):
     """Writes records to a file descriptor, past all buffers of the interpreter; never waits for a reader.
 
     A buffered stream keeps what it could not write and fails again when the interpreter flushes it at exit,
-    which turns a clean stop into exit code 120. Here a line that cannot be written is gone, and that is all.
+    which turns a clean stop into exit code 120. Here a line that cannot be written is lost, without an error.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -74,7 +74,7 @@ class DescriptorHandler(logging.Handler):
         try:
             line = self.format(record)
         except Exception as error:
-            # A wrong call of the logger must not take down what it reports on, nor vanish.
+            # A wrong call of the logger must not raise in the code that logs, and must not go unnoticed.
             line = f"a log record of {record.pathname}:{record.lineno} cannot be written: {error!r}"
             line = self.format(logging.makeLogRecord({"msg": line, "levelname": "ERROR", "name": __name__}))
         self.writer.put((line + "\n").encode("utf-8", "backslashreplace"))
@@ -95,14 +95,14 @@ class DescriptorHandler(logging.Handler):
 
 
 def dropped() -> int:
-    """How many lines of this process were dropped since standard error was read too slowly."""
+    """How many lines of this process were dropped because standard error was read too slowly."""
     handlers = logging.getLogger().handlers
     return sum(each.writer.dropped for each in handlers if isinstance(each, DescriptorHandler))
 
 
 def catch_stray_errors() -> None:
-    """Log the errors of finalizers and threads, which have no caller. Python itself would write them to
-    standard error, and wait there for a reader."""
+    """Log errors in finalizers and threads, which have no caller to raise to. By default Python writes them
+    to standard error itself, and would wait there for a reader."""
 
     def in_finalizer(stray: sys.UnraisableHookArgs) -> None:
         logger.error(
@@ -138,7 +138,7 @@ class PlainFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time` (RFC 3339, UTC), `level`, `logger`, `message`, the details, `exception`.
 
-    A detail that has the name of one of these gets an underscore behind it.
+    An underscore is appended to the name of a detail that is one of these.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -155,12 +155,13 @@ class JsonFormatter(logging.Formatter):
         try:
             return json.dumps(line | details, default=str, allow_nan=False)
         except (ValueError, TypeError, RecursionError):
-            # Not a finite number, a key that is no text, a structure that contains itself.
+            # A number that is not finite, a key that is no text, or a structure that contains itself.
             return json.dumps(line | {name: str(value) for name, value in details.items()})
 
 
 def _handler() -> logging.Handler:
-    """The handler for standard error; it may be closed, and then its number may belong to another file."""
+    """The handler for standard error. If that is closed, one that drops all records: the number of its
+    descriptor may belong to another file by now."""
     try:
         return DescriptorHandler(sys.stderr.fileno()) if sys.stderr is not None else logging.NullHandler()
     except (OSError, ValueError):

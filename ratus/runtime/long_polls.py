@@ -1,8 +1,9 @@
 """Requests that wait: for a task to claim, or for a task to be done.
 
 `LongPollQueue` keeps the waiting polls of each topic in order of arrival. It claims for the first one when
-the engine signals that a task of the topic became available, or when the time comes at which the engine said
-that one falls due. The engine is not polled: a thousand idle polls cost nothing.
+the engine signals that a task of the topic became available, or at the time at which the next task of the
+topic falls due (`Engine.next_due`). Unless other servers may change the data without a signal, the engine is
+not asked in between: a thousand idle polls cost nothing.
 
 How long a request waits is measured by the monotonic clock: setting the machine's clock makes no wait longer
 or shorter. When a task falls due is a matter of the wall clock; `LongPollQueue.clock_stepped` is called when
@@ -27,18 +28,20 @@ from ratus.engine import Engine
 
 logger = logging.getLogger("ratus")
 
-# Where a claim came back empty although its time had come (tasks had expired, or the clock was set), the
-# next try is not made at once.
+# Microseconds until the next try where a claim came back empty although the engine said that a task was due
+# (tasks had expired, or the clock was set).
 _PAUSE = SECOND // 20
-# Other servers on the same data may change it unseen: then waiting is looking now and then.
+# Microseconds between two tries where other servers may change the data without a signal.
 _SHARED_PAUSE = SECOND // 2
-# Topics in which a claim is tried for a request that has just arrived, before other tasks of the loop run.
+# Topics that are looked at in a row before other tasks of the event loop run.
 _TOPICS_AT_ONCE = 64
-# Waiters of a topic that are served at the same time, at the most.
+# Waiters of a topic that are served, or claims that are released, at the same time, at the most.
 _WAITERS_AT_ONCE = 64
 
 
 class _Waiter:
+    """A request that waits for a task to claim. ``busy``: a claim for it is under way."""
+
     __slots__ = ("busy", "future", "missed", "rank", "selection")
 
     def __init__(self, selection: Selection) -> None:
@@ -46,16 +49,16 @@ class _Waiter:
         self.rank = {topic: rank for rank, topic in enumerate(selection.topics)}
         self.future: asyncio.Future[list[TaskRecord]] = asyncio.get_running_loop().create_future()
         self.busy = False
-        self.missed: set[str] = set()  # topics that could not be served because it was busy
+        self.missed: set[str] = set()  # topics to serve after the claim that kept it busy
 
     def end(self) -> None:
-        """Stop waiting, empty-handed."""
+        """End the wait without a task."""
         if not self.future.done():
             self.future.set_result([])
 
 
 class LongPollQueue:
-    """Where requests wait. It is the engine's `Listener`."""
+    """The requests that wait, and the claims that are made for them. It is the engine's `Listener`."""
 
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
@@ -64,13 +67,14 @@ class LongPollQueue:
         # Topics for which `_serve` is running; true when tasks became available again meanwhile.
         self._serving: dict[str, bool] = {}
         self._timers: dict[str, Timer] = {}
-        # Ends of waits at a time of the wall clock.
+        # Alarms that end a wait before the deadline of its selection, a time of the wall clock.
         self._deadlines: set[_Alarm] = set()
+        # By task id, the futures of the requests that wait for the task to be done.
         self._settling: dict[str, set[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._follows = False  # whether the engine notifies us of what other servers make available
-        # In memory one claim after the other is as quick, and costs less.
+        # Where the engine answers without waiting, one claim after the other is as quick, and costs less.
         self._at_once = 1 if engine.traits.immediate else _WAITERS_AT_ONCE
         self.polls = 0
         """How many requests wait for a task to claim."""
@@ -113,7 +117,8 @@ class LongPollQueue:
             await asyncio.wait(self._tasks)
 
     def clock_stepped(self) -> None:
-        """The wall clock was set: look again at what falls due by it, and set the timers anew."""
+        """The wall clock was set: end the waits whose deadline has come, and look again at the topics that
+        have a timer, so that each gets a new one."""
         for alarm in list(self._deadlines):
             alarm.look()
         if self._timers:
@@ -125,21 +130,22 @@ class LongPollQueue:
             if count % _TOPICS_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    # ---- what the engine says ----------------------------------------------------------------------
+    # ---- notifications from the engine -------------------------------------------------------------
 
     def available(self, topic: str) -> None:
-        """A task of the topic is pending that was not before."""
+        """A claim in the topic may succeed now (`Listener.available`): try it for the requests that wait."""
         if topic in self._queues and not self._closed:
             self._wake(topic)
 
     def settled(self, task_id: str) -> None:
-        """A task was completed, archived or deleted."""
+        """A task was completed, archived or deleted: wake the requests that wait for it."""
         for future in self._settling.get(task_id, ()):
             if not future.done():
                 future.set_result(None)
 
     def missed(self) -> None:
-        """Other servers may have changed anything without notice: look at all that is waited for."""
+        """Other servers may have changed anything without a signal: look again at every task and topic that
+        requests wait for."""
         for futures in list(self._settling.values()):
             for future in futures:
                 _finish(future)
@@ -151,12 +157,13 @@ class LongPollQueue:
     async def wait(
         self, selection: Selection, until: int, watch: Callable[[Callable[[], None] | None], None]
     ) -> list[TaskRecord]:
-        """Claim as soon as something is due; empty when the time is over or the watched peer is gone.
+        """Claim as soon as something is due. Empty when the time is over, or ``watch`` has called back.
 
-        ``until`` is a time of the monotonic clock (`Clock.monotonic`). A deadline that is wanted is one of
-        the wall clock; the wait ends before it, too: a claim must not lapse before it is made. ``watch``
-        takes a callback that is called when the wait is of no use any more. Raises `ServiceUnavailable` when
-        the server stops.
+        ``until`` is a time of the monotonic clock, in microseconds (`Clock.monotonic`). If the selection has
+        a deadline, which is a time of the wall clock, the wait ends before it, too: a claim must not lapse
+        before it is made. ``watch`` is the `Connection.watch` of the request: it calls back when the client
+        has disconnected or pipelined another request. Raises `ServiceUnavailable` when the server stops, and
+        a `RatusError` that the claim raises.
         """
         if self._closed:
             raise _stopping()
@@ -194,10 +201,11 @@ class LongPollQueue:
             self._leave(waiter)
 
     async def give_back(self, tasks: Iterable[TaskRecord]) -> None:
-        """Release claims that never reached their consumer, unless they are another consumer's by now.
+        """Release claims that never reached their consumer. A task that was claimed again is left alone.
 
-        Each is released by itself: one that fails leaves the others alone, and is tried once more at the end.
-        What fails then is logged, and lapses at its deadline.
+        Each claim is released by itself, so a failure does not keep the others from being released. Those
+        that fail are tried once more at the end. If that fails, too, it is logged, and they lapse at their
+        deadline.
         """
         claims = [(task.id, task.nonce) for task in tasks]
         for last in (False, True):
@@ -213,7 +221,7 @@ class LongPollQueue:
             claims = failed
 
     async def _release(self, claim: tuple[str, str]) -> Exception | None:
-        """Release the claim of a task under a nonce; the error where that fails."""
+        """Release the claim of a task under a nonce; return the error if that fails."""
         task_id, nonce = claim
         try:
             await self._engine.release(task_id, self._clock.now(), nonce)
@@ -233,14 +241,14 @@ class LongPollQueue:
                         self._engine.watch(False)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        # It works for every request that waits, so it has the context of none.
+        # The work is for all requests that wait, so it must not inherit the context variables of one of them.
         task = asyncio.get_running_loop().create_task(work, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _receive(self, waiter: _Waiter, topics: list[str]) -> None:
-        """Claim once for a request that has just arrived, in topics where no other waits; then set the
-        timers."""
+        """Claim once for a request that has just arrived, in the topics where no other request waits; then
+        set the timers of these topics."""
         looked = self._clock.now()
         try:
             done = bool(topics) and await self._claim_for(waiter, tuple(topics))
@@ -266,9 +274,9 @@ class LongPollQueue:
     async def _serve(self, topic: str) -> None:
         """Claim for the waiters of a topic in their order, until nothing is due.
 
-        Mostly a single task has come, and only the first waiter is served. As long as there is more, twice as
-        many are served at the same time: an engine that asks a database takes little longer for many claims
-        than for one.
+        Mostly a single task has come, and only the first waiter is served. As long as claims succeed, each
+        step serves twice as many waiters at the same time as the one before (`_at_once` at the most): an
+        engine that asks a database takes little longer for many claims than for one.
         """
         found = 0
         try:
@@ -290,7 +298,10 @@ class LongPollQueue:
                 self.available(topic)
 
     async def _look_again(self, topic: str, looked: int) -> bool:
-        """Set the timer for when the next task falls due; true when that was since we last looked."""
+        """Set the timer for when the next task falls due.
+
+        True, without a timer, if a task fell due since the time ``looked``: the topic is to be served again.
+        """
         due, pause = await self._next_due(topic)
         now = self._clock.now()
         if topic not in self._queues or self._closed:
@@ -307,7 +318,8 @@ class LongPollQueue:
         return False
 
     async def _serve_first(self, topic: str, count: int) -> bool:
-        """Claim for so many waiters that came first; whether it is worth going on."""
+        """Claim for the first ``count`` waiters of a topic; whether all of them are done with, so that it is
+        worth going on."""
         first = list(itertools.islice(self._queues.get(topic, ()), count))
         if first and first[0].busy:
             # Another topic of this waiter is being served. No other waiter may overtake it meanwhile.
@@ -322,8 +334,8 @@ class LongPollQueue:
         return await claims[0] if claims else False
 
     def _topics_of(self, waiter: _Waiter, topic: str) -> tuple[str, ...]:
-        """The topic that is being served, and what became available at the same time in others: that is taken
-        by preference, but not where another waiter came first."""
+        """Where to claim for a waiter when a topic is served, in the waiter's order of preference: in that
+        topic, and in others that are being served at the same time and in which the waiter is the first."""
         topics = [
             other
             for other in self._serving
@@ -335,7 +347,8 @@ class LongPollQueue:
         return next(iter(self._queues.get(topic, ())), None)
 
     def _claim_for(self, waiter: _Waiter, topics: tuple[str, ...]) -> Coroutine[Any, Any, bool]:
-        """Claim in these topics; whether the waiter is done with. From now on it is busy."""
+        """Mark the waiter as busy, and return the claim to be awaited: in these topics. Its result is whether
+        the waiter is done with."""
         waiter.busy = True
         return self._claim(waiter, topics)
 
@@ -359,7 +372,7 @@ class LongPollQueue:
                 self.available(topic)
         if tasks or waiter.future.done():
             self._leave(waiter)
-        if waiter.future.done():  # gone while the engine was at work
+        if waiter.future.done():  # the wait ended while the engine was at work
             await self.give_back(tasks)
             return True
         if tasks:
@@ -367,8 +380,8 @@ class LongPollQueue:
         return bool(tasks)
 
     async def _next_due(self, topic: str) -> tuple[int | None, int | None]:
-        """When to look again, unless the engine says that something changed: at a time of the wall clock, or
-        after so many microseconds, whichever comes first."""
+        """When to look again if no notification comes first: at a time of the wall clock, and after a pause
+        in microseconds, whichever comes first. Either may be ``None``."""
         try:
             due = await self._engine.next_due(topic)
         except ServiceUnavailable:
@@ -381,7 +394,7 @@ class LongPollQueue:
         self._timers[topic] = self._clock.call_at(when, partial(self._ring, topic))
 
     def _arm_after(self, topic: str, pause: int) -> None:
-        """Look again after so many microseconds, however the wall clock is set meanwhile."""
+        """Look again after a pause in microseconds, even if the wall clock is set meanwhile."""
         self._cancel_timer(topic)
         if not self._closed:
             when = self._clock.monotonic() + pause
@@ -403,7 +416,7 @@ class LongPollQueue:
     ) -> TaskRecord | None:
         """The task once it is completed or archived, or as it is when the time is over.
 
-        ``until`` is a time of the monotonic clock. ``None`` when there is no such task (any more). Raises
+        ``until`` and ``watch`` are as in `wait`. ``None`` when there is no such task (any more). Raises
         `ServiceUnavailable` when the server stops.
         """
         over = False
@@ -428,7 +441,8 @@ class LongPollQueue:
                 task = await self._engine.get(task_id)
                 if task is None or task.state in (COMPLETED, ARCHIVED) or over:
                     return task
-                # A task that is not done although a notification came was read from a copy that lags behind.
+                # Without notifications the task is read again after a pause. So is a task that is not done
+                # although a notification came: it was read from a copy of the data that lags behind.
                 if self._engine.traits.shared and (looked or not self._engine.follows()):
                     if timer is not None:
                         timer.cancel()
@@ -460,9 +474,9 @@ class LongPollQueue:
 
 
 class _Alarm:
-    """Calls back once, at a time or after it, of the clock that ``read`` reads and ``call_at`` waits for.
+    """Calls ``callback`` once, when the clock that ``read`` reads has reached ``when``.
 
-    A timer may come early: then the alarm looks at the clock and sets another one.
+    ``call_at`` sets a timer by that clock. A timer may come early: then the alarm sets another one.
     """
 
     __slots__ = ("_call_at", "_callback", "_read", "_timer", "_when")
@@ -484,7 +498,7 @@ class _Alarm:
             self._callback()
 
     def look(self) -> None:
-        """Compare with the clock now, which may have been set."""
+        """The clock may have been set: call back if the time has come, else set a new timer."""
         self._timer.cancel()
         self._ring()
 

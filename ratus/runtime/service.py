@@ -1,8 +1,9 @@
 """What lives as long as the server: the engine, the requests that wait, the chores, the tokens.
 
-It stops in the order of what needs what: first the claims that are under way for requests that waited, then
-the chores and the topics' figures, and at last the engine, which all of these use. A part that hangs is left
-behind after a while, with a line in the log, so that the engine gets the time to keep what has to be kept.
+`Service.close` ends the parts in the order of their dependencies: first the claims that are under way for
+requests that waited, then the chores and the statistics of topics, and at last the engine, which all of these
+use. A part that does not end within its share of the shutdown timeout is left behind, with a line in the log,
+so that the engine has time left to write its data.
 """
 
 from __future__ import annotations
@@ -28,18 +29,21 @@ logger = logging.getLogger("ratus")
 
 _CHANGING = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
-# The part of the shutdown timeout after which each part is left behind, counted from the end of the shutdown
-# delay. What comes before them is in ``ratus.server.lifecycle``; the engine has what is left, without a bound
-# here.
+# The shares of the shutdown timeout, counted from the end of the shutdown delay, after which each part is
+# left behind. Requests in flight end before: ``ratus.server.lifecycle`` has their share. It also cuts off a
+# stop at the end of the timeout, so closing the engine has no bound here.
 _WAITS, _CHORES, _SURVEY = 9 / 12, 10 / 12, 11 / 12
 
 
 class StopIncomplete(Exception):
-    """Something was left behind when the server stopped; the engine is closed."""
+    """A part failed or did not end in time when the server stopped. The engine was closed all the same."""
 
 
 class Service:
-    """Started before requests are served, closed after the last one; see ``ratus.server.lifecycle``."""
+    """The parts that are started before requests are served and closed after the last one.
+
+    It is the `LifecycleHooks` of ``ratus.server.lifecycle``, which calls its methods.
+    """
 
     def __init__(
         self,
@@ -77,23 +81,23 @@ class Service:
 
     @property
     def eager(self) -> frozenset[str]:
-        """See `ratus.server.lifecycle.Service`. With GET come lists, metrics and documents, which may do
-        anything and are in no hurry."""
+        """See `ratus.server.lifecycle.LifecycleHooks`. GET is not among them: its lists, metrics and
+        documents may have to wait, and are not urgent."""
         return _CHANGING if self.engine.traits.immediate else frozenset()
 
     def refused(self, status: int, client: str) -> None:
-        """Count and log a request that the server could not read."""
+        """Count a request that the server could not read, and log it if requests are logged."""
         self._api.note_refused(status, client)
 
     async def start(self) -> None:
-        """Open the engine, then begin the chores. Raises `StartupError`."""
+        """Open the engine, then start the chores. Raises `StartupError`."""
         self._clock_watch.start()
         try:
             await self.engine.open(self.clock.now())
         except BaseException:
             self._clock_watch.stop()
             raise
-        self._trim()  # what was loaded
+        self._trim()  # after loading, so that the garbage collector need not visit that data again
         self.chores.start()
 
     def begin_shutdown(self) -> None:
@@ -106,7 +110,8 @@ class Service:
     async def close(self) -> None:
         """Join the claims under way, stop the chores, close the engine.
 
-        Raises if something could not be persisted, and `StopIncomplete` where a part was left behind.
+        Raises the engine's error if it could not write its data, and `StopIncomplete` if a part was left
+        behind.
         """
         self.begin_shutdown()
         self._clock_watch.stop()
@@ -126,7 +131,10 @@ class Service:
             raise StopIncomplete(f"left behind: {', '.join(left)}")
 
     async def _end(self, part: str, work: Coroutine[Any, Any, None], share: float) -> bool:
-        """Do what ends a part. False, and a line in the log, if it takes too long or fails."""
+        """Run ``work``, which ends a part, until its ``share`` of the timeout is over.
+
+        False, after a line in the log, if it takes longer or fails.
+        """
         self.closing = part
         assert self._stop_begins is not None, "the shutdown has begun"
         until = self._stop_begins + share * self._shutdown_timeout_seconds
@@ -143,13 +151,13 @@ class Service:
         return error is None
 
     def watch_connections(self, count: Callable[[], int]) -> None:
-        """Tell the number of open connections, which ``count`` gives, as a metric."""
+        """Publish the number of open connections, which ``count`` returns, as a metric."""
         self._metrics.register(
             "ratus_connections", "gauge", "Number of connections that are open.", lambda: [({}, count())]
         )
 
     def watch_load(self, load: Load) -> None:
-        """Tell what clients make the server hold, and what it refused to hold, as metrics."""
+        """Publish as metrics what the server holds in memory for clients, and what it refused to hold."""
         self._metrics.register(
             "ratus_held_bytes",
             "gauge",
@@ -164,7 +172,7 @@ class Service:
         )
 
     def reload(self) -> None:
-        """Read the tokens again. What cannot be read leaves the old ones in force."""
+        """Read the tokens again. If they cannot be read, that is logged and the old ones stay in force."""
         try:
             tokens = self._read_tokens()
         except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What each route does: read, one engine call, write. A file for each resource.
+"""What each route does: read the request, call the engine, write the answer. A file for each resource.
 
 Handlers do not call handlers.
 """

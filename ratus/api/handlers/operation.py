@@ -1,4 +1,4 @@
-"""Handlers for who operates the server: probes and metrics."""
+"""Handlers for the operation of the server: probes and metrics."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class PromiseHandlers:
         return Response(200, serializing.deleted(released))
 
     async def _claim_due(self, call: Call, poll: Poll) -> Response:
-        """Claim what is due, or wait for it. Who waits stands behind those who waited before."""
+        """Claim what is due, or wait for it. A request that may wait queues behind those that wait."""
         if call.connection.disconnected:
             raise ClientDisconnected()
         selection = poll.selection

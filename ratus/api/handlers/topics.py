@@ -38,7 +38,7 @@ class TopicHandlers:
     async def _topic(self, call: Call, *, known: bool = False) -> Response:
         info = await self._engine.get_topic(call.topic, call.now)
         if info is None:
-            if known:  # it was resumed and has no task: what was asked for is done
+            if known:  # the topic was resumed and has no task: the setting is made
                 return Response(200, serializing.topic(TopicInfo(call.topic)))
             raise NotFound()
         self._metrics.admit_topic(info.name)
