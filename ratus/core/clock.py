@@ -25,7 +25,7 @@ LONGEST_SLEEP = 60.0
 
 
 class Timer(Protocol):
-    """A wake-up call that can be called off."""
+    """A pending callback that can be cancelled."""
 
     def cancel(self) -> None: ...
 
@@ -42,17 +42,23 @@ class Clock(Protocol):
         ...
 
     def call_at(self, when: int, callback: Callable[[], None]) -> Timer:
-        """Call back when the wall clock, if it is not set meanwhile, says ``when``, or earlier: the
-        callback reads the clock, and sets another timer if it came early."""
+        """Call ``callback`` once, when the wall clock reaches ``when``, or earlier.
+
+        The callback reads the clock, and sets another timer if it came early. It may come late where the
+        clock was set meanwhile.
+        """
         ...
 
     def call_at_monotonic(self, when: int, callback: Callable[[], None]) -> Timer:
-        """Call back when the monotonic clock says ``when``, or earlier, as with `call_at`."""
+        """Call ``callback`` once, when the monotonic clock reaches ``when`` or earlier, as with `call_at`."""
         ...
 
 
 class SystemClock:
-    """The machine's clocks. Timers call back in an empty context: the request that set one may be over."""
+    """The machine's clocks. A timer runs its callback in an empty context (`contextvars`).
+
+    The context of the request that set the timer is not used, as that request may be over by then.
+    """
 
     def now(self) -> int:
         return time.time_ns() // 1000

@@ -33,7 +33,7 @@ class Kind(Generic[Members]):
         return f"Kind({self.name!r})"
 
     def to_json(self, members: Members) -> bytes:
-        """The members as one JSON object, for engines that keep a text; without those at their default."""
+        """The members as one JSON object, without those at their default; for engines that keep text."""
         values: dict[str, Any] = {}
         for member in self.table:
             value = getattr(members, member.name)
@@ -43,7 +43,7 @@ class Kind(Generic[Members]):
         return _encode(values)
 
     def from_json(self, text: bytes | str) -> Members:
-        """What `to_json` was given. What a newer version wrote beside is passed over."""
+        """The members from a text that `to_json` made. Unknown members, of a newer version, are ignored."""
         found = _decode(text)
         return self.struct(
             **{name: read(found[name]) for name, read in self._readers.items() if name in found}

@@ -8,11 +8,11 @@ MAX_NAME_BYTES: Final = 1_024
 """The longest id or topic, in bytes of UTF-8; long enough for any URL that is worth queueing."""
 
 MAX_TOPICS: Final = 1_000
-"""Topics in one claim at most; each may cost a look."""
+"""The most topics in one claim: an engine may have to look into each."""
 
 MIN_PRIORITY: Final = -9
 MAX_PRIORITY: Final = 9
-"""Few enough levels for a claim to look at the head of each."""
+"""The lowest and the highest priority: few enough levels for a claim to look at the head of each."""
 
 MAX_ATTEMPTS: Final = 2**31 - 1
-"""More attempts than anybody makes, and few enough for every database's integer."""
+"""The largest number of attempts: it fits the 32-bit integers that every database has."""

@@ -3,7 +3,7 @@
 A `Member` says a member's name, type and default, and where it occurs: in requests, in answers, in records.
 Its type says which values there are, how they are described (`schema`) and how an engine keeps them
 (`Stored`).
-Everything else asks this table:
+Everything else is derived from this table:
 
 | what | where |
 | --- | --- |
@@ -13,7 +13,7 @@ Everything else asks this table:
 | filters of lists | `ratus.api.parsing`, the engines, `scripts.openapi.parameters` |
 
 Records (`ratus.core.records`) and public models (`ratus.core.models`) are typed by hand, so that type
-checkers know them; `tests/core/test_members.py` holds them to the table. How to add a member is in
+checkers know them; `tests/core/test_members.py` compares them with the table. How to add a member is in
 CONTRIBUTING.md.
 """
 
@@ -37,7 +37,7 @@ Schema = dict[str, Any]
 
 
 class Stored(Enum):
-    """The ways in which an engine keeps a value; what it is in a record stands behind each."""
+    """The ways in which an engine keeps a value. Below each is the type that the value has in a record."""
 
     TEXT = "text"
     """``str``."""
@@ -65,13 +65,16 @@ class Type:
         return None
 
     def schema(self) -> Schema:
-        """The JSON schema of a value, bounds that every server has included."""
+        """The JSON schema of a value, with those bounds that are the same for every server."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Text(Type):
-    """Any text; with a ``pattern``, one that it matches as a whole. ``form`` says in words what to give."""
+    """Any text; with a ``pattern`` (a regular expression), a text that it matches as a whole.
+
+    ``form`` describes the pattern in words, for error messages.
+    """
 
     pattern: str = ""
     form: str = ""
@@ -127,7 +130,7 @@ class Names(Type):
 
 @dataclass(frozen=True)
 class Integer(Type):
-    """An integer from ``low`` to ``high``, both included; ``None``: the server's settings bound it."""
+    """An integer from ``low`` to ``high``, both included; ``None``: no bound but the server's settings."""
 
     low: int | None = None
     high: int | None = None
@@ -211,7 +214,7 @@ class Json(Type):
 
 @dataclass(frozen=True)
 class Object(Type):
-    """An object with members of its own, kept as ``record``; members that it does not know mean nothing."""
+    """An object with members of its own, kept as ``record``; unknown members are ignored."""
 
     model: str
     """The name of its public model."""
@@ -228,9 +231,9 @@ class Object(Type):
 
 @dataclass(frozen=True)
 class Texts(Type):
-    """An object of a few texts and of nothing else, given back with those that it has.
+    """An object whose members are all texts: any may be left out, and others are refused.
 
-    Its JSON text takes at most ``most_bytes``. `check` is the one rule, for servers and clients.
+    Its JSON text takes at most ``most_bytes``. Both servers and clients validate it with `check`.
     """
 
     members: tuple[Member, ...]
@@ -248,7 +251,7 @@ class Texts(Type):
         }
 
     def check(self, texts: Mapping[str, str]) -> None:
-        """Raise `ValueError` naming a member that the object does not have, or whose text it refuses."""
+        """Raise `ValueError` for an unknown member or a malformed text, and for too large an object."""
         known = {member.wire: member.type for member in self.members if isinstance(member.type, Text)}
         for name, text in texts.items():
             if name not in known:
@@ -266,8 +269,9 @@ class Texts(Type):
 
 @dataclass(frozen=True)
 class Member:
-    """One member.
+    """One member of a task, a commit, a promise, a topic or another record.
 
+    ``wire`` is its name in JSON, which is ``name`` unless given.
     ``default`` is what a record holds where the member was not given. Answers leave it out then, unless it is
     ``always`` there; ``hidden_by`` names a member of the record that hides this one where it is true.
     ``given`` and ``shown``: it occurs in requests and in answers. ``kept``: records and engines have it.
@@ -339,10 +343,10 @@ TASK: Final = (
     Member("payload", Json()),
     Member("result", Json()),
     Member("trace", TRACE, rare=True),
-    # What becomes another member as it is read.
+    # Members of requests that are converted into ``scheduled`` and ``expires`` when the request is read.
     Member("defer", Duration(), shown=False, kept=False),
     Member("ttl", Duration(least=1), shown=False, kept=False),
-    # What the service itself needs to know.
+    # Internal members, which occur in records only.
     Member("implied", Boolean(), default=False, given=False, shown=False),
     Member("sequence", Integer(), default=0, given=False, shown=False),
 )
@@ -366,14 +370,14 @@ PROMISE: Final = (
     Member("consumer", Text(), default=""),
     Member("deadline", Time(), hidden_by="implied"),
     Member("timeout", Duration(least=1), shown=False),
-    # Only where tasks are claimed that may not be there yet.
+    # Only in polls, which claim whatever task is due next.
     Member("wait", Duration(least=0), shown=False),
     Member("limit", Integer(1), shown=False),
     Member("topics", Names(MAX_TOPICS), shown=False),
     # Only where a claim is extended or released.
     Member("nonce", Text(), default="", shown=False),
 )
-"""Members of claims and of what they are asked for with. Answers have those of a claim."""
+"""Members of claims and of the requests that make, extend or release one. Answers have those of a claim."""
 
 TOPIC: Final = (
     Member("name", Text(), given=False, always=True),
@@ -383,10 +387,10 @@ TOPIC: Final = (
     Member("oldest", Time(), given=False),
     Member("paused", Boolean(), default=False),
 )
-"""Members of a topic; those that are given are its settings."""
+"""Members of a topic; those that requests may have (``given``) are its settings."""
 
 
-# ---- what is asked of the table -------------------------------------------------------------------
+# ---- parts of the table ---------------------------------------------------------------------------
 
 KEPT: Final = {member.name: member for member in TASK if member.kept and not member.rare}
 """The members of a task's record by name, beside ``rare``."""
@@ -395,7 +399,7 @@ RARE: Final = {member.name: member for member in TASK if member.rare}
 """The members of `ratus.core.records.Rare` by name."""
 
 FILTERS: Final = tuple(member for member in TASK if member.is_filter)
-"""By what lists of tasks can be narrowed."""
+"""The members by which lists of tasks can be filtered."""
 
 
 def wire_names(members: tuple[Member, ...]) -> frozenset[str]:

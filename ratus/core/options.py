@@ -1,4 +1,4 @@
-"""What can be set: an option and the kinds of values that options have, and the table of the server's own."""
+"""Settings: what an option is, which kinds of values options have, and the table of the server's options."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _PLACEHOLDERS: Final = {
     "switch": "true|false",
 }
 
-# Counts travel as JSON numbers and are kept by databases; every one of them holds 32 bits.
+# Counts travel as JSON numbers and are kept by databases; all of these hold 32 bits.
 _MAX_COUNT: Final = 2**31 - 1
 
-# A body is held in memory while it is read: room for a small task at the least, and no more than a gibibyte.
+# Bytes. A body is held in memory while it is read: room for a small task at least, a gibibyte at most.
 _MIN_BODY: Final = 2**10
 _MAX_BODY: Final = 2**30
 
-# What all clients together may have the server hold: a tebibyte is more than machines have.
+# Bytes that the server may hold for all clients together: a tebibyte is more than machines have.
 _MAX_HELD: Final = 2**40
 
-# A request that is held open for longer than a day is a connection that was forgotten.
+# Microseconds. A request that is held open for longer than a day is a connection that was forgotten.
 _MAX_WAIT: Final = 24 * 3600 * 1_000_000
 
 
@@ -98,7 +98,7 @@ class Option:
 
     @property
     def metavar(self) -> str:
-        """What stands for the value in the help."""
+        """The placeholder of the value in the help."""
         return self.placeholder or "|".join(self.choices) or _PLACEHOLDERS[self.kind]
 
     @property
@@ -444,7 +444,7 @@ def _format_size(size: int) -> str:
 
 
 def _short_duration(microseconds: int) -> str:
-    """Go's notation without the zeros that people leave out: `72h`, not `72h0m0s`."""
+    """Go's notation without the zeros that are usually left out: `72h`, not `72h0m0s`."""
     text = format_duration(microseconds)
     if text.endswith("m0s"):
         text = text.removesuffix("0s")

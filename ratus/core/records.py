@@ -1,8 +1,9 @@
 """What engines store and what callers hand them: compact records, not wire models.
 
 Times are integers of microseconds since 1970-01-01 UTC, payloads and results are JSON text as bytes. The
-records are msgspec structs that the garbage collector does not track: a million tasks in memory must not
-make it stop the world. So no record may ever be part of a reference cycle.
+records are msgspec structs that the garbage collector does not track, since its pauses would otherwise grow
+with the number of tasks in memory. A reference cycle through a record would never be freed, so no record may
+be part of one.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import Any, Generic, TypeVar, overload
 import msgspec
 from msgspec import Struct, structs
 
-# Lists and batches of claims end early at this size, and a batch of commits shows no more tasks from there
-# on, so that one answer cannot fill the memory.
+# A page of a list and the answer to a claim end early at this size, and the answer to a batch of commits
+# leaves out the tasks from there on, so that one answer cannot fill the memory.
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 
-# A claim that names neither a timeout nor a deadline lapses after ten minutes.
+# Microseconds: a claim that names neither a timeout nor a deadline lapses after ten minutes.
 DEFAULT_TIMEOUT = 600 * 1_000_000
 
 
@@ -42,26 +43,27 @@ class RetryPolicy(Struct, frozen=True, gc=False):
     jitter: float | None = None
 
 
-# What a task takes in an answer beside its texts, payload and result: names of members, times, numbers.
+# Estimates of the bytes that a task takes in an answer beside its texts, payload and result: for the names of
+# members, times and numbers; for a retry policy; for the name of a rare member.
 _FIXED_BYTES = 400
 _RETRY_BYTES = 150
 _MEMBER_BYTES = 50
-# Texts of so many characters are worth being measured in bytes.
+# Characters: where the texts of a task are longer than this together, their bytes are counted exactly.
 _LONG_TEXTS = 1000
 
 _encode = msgspec.json.Encoder().encode
 
 
 def written_bytes(text: str) -> int:
-    """The bytes that a text takes in an answer, where a character may take six."""
+    """The number of bytes that a text takes as a JSON string, in which a character takes up to six."""
     return len(_encode(text))
 
 
 class Rare(Struct, frozen=True, gc=False, omit_defaults=True):
     """Members that few tasks have; ``None`` where a task does not have one.
 
-    They are read and set on the task (`RareMember`), as any other member. Kept apart they cost a task that
-    has none of them one pointer, however many there are.
+    They are read and set as attributes of the task (`RareMember`), like any other member. They are kept apart
+    so that a task without any of them pays for one pointer, however many such members there are.
     """
 
     trace: bytes | None = None
@@ -92,7 +94,7 @@ class RareMember(Generic[Value]):
         return value
 
     def __set__(self, task: TaskRecord, value: Value | None) -> None:
-        # A new one each time: copies of the task share the old one.
+        # A new `Rare` each time: copies of the task share the old one.
         changed: dict[str, Any] = {self._name: value}
         rare = structs.replace(_NO_RARE if task.rare is None else task.rare, **changed)
         task.rare = None if rare == _NO_RARE else rare
@@ -124,8 +126,8 @@ class TaskRecord(Struct, gc=False):
     outcome: str = ""
     expires: int | None = None
     rare: Rare | None = None
-    # The deadline was set by the server because an active task was handed in without one. It lapses like
-    # any other but is not shown, since the owner never gave it.
+    # The deadline was set by the server because a client made the task active without one. The claim lapses
+    # like any other, but the deadline is not shown, since the client never gave it.
     implied: bool = False
     # Place in the order of creation; given by the engine, kept until the task is deleted.
     sequence: int = 0
@@ -133,8 +135,8 @@ class TaskRecord(Struct, gc=False):
     trace = RareMember[bytes]()
 
     def weight(self) -> int:
-        """About how many bytes the task takes in an answer; hardly less than it does."""
-        # Written out, not in a loop, as this is asked for each task of a list or a batch: 0.2 us.
+        """About how many bytes the task takes in an answer; rarely an underestimate."""
+        # Written out, since a loop is slower and this runs for each task of a list or a batch: 0.2 us.
         size = (
             len(self.id)
             + len(self.topic)
@@ -143,7 +145,7 @@ class TaskRecord(Struct, gc=False):
             + len(self.consumer)
             + len(self.error)
         )
-        if size > _LONG_TEXTS:  # written down, a character takes up to six bytes
+        if size > _LONG_TEXTS:  # in JSON, a character takes up to six bytes
             texts = (self.id, self.topic, self.nonce, self.producer, self.consumer, self.error)
             size = sum(map(written_bytes, texts))
         size += _FIXED_BYTES if self.retry is None else _FIXED_BYTES + _RETRY_BYTES
@@ -157,7 +159,10 @@ class TaskRecord(Struct, gc=False):
 
 
 class CommitRecord(Struct, gc=False):
-    """A commit to one task, made absolute. ``None`` leaves a member as it is; an empty nonce forces."""
+    """A commit to one task, with times relative to now made absolute (``defer`` is in ``scheduled``).
+
+    ``None`` leaves a member as it is. An empty nonce forces the commit, whatever the task's nonce and state.
+    """
 
     id: str
     nonce: str = ""
@@ -172,8 +177,8 @@ class CommitRecord(Struct, gc=False):
 class TaskQuery(Struct, frozen=True, gc=False):
     """Which tasks of a topic to list. A filter that is ``None`` lets everything through.
 
-    ``limit`` is the number of tasks at most; ``offset`` tasks are skipped first; ``after`` is a position
-    that an earlier page gave.
+    ``limit`` is the number of tasks at most; ``offset`` tasks are skipped first; ``after`` is the
+    `TaskPage.next` of an earlier page.
     """
 
     topic: str
@@ -214,7 +219,7 @@ Members = TypeVar("Members", bound=Struct)
 class Record(Struct, Generic[Members], frozen=True, gc=False):
     """A record of some kind (`ratus.core.kinds`): its id, its version and its members.
 
-    Every time a record is put it gets another version, which its id never has again, even after a deletion.
+    Each put gives the record a new version. No version is used twice for one id, even after a deletion.
     """
 
     id: str

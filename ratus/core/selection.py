@@ -11,7 +11,7 @@ class Selection(Struct, frozen=True, gc=False):
     """Up to ``limit`` due tasks of these topics, in order of preference, and how long they are claimed.
 
     Times are microseconds. A claim lasts until ``deadline``, or where that is ``None`` for ``timeout`` from
-    the moment at which it is made: a poll that waits gets the whole of it.
+    the moment at which it is made: a poll that has waited for a task still gets the whole timeout.
     """
 
     topics: tuple[str, ...]
@@ -25,5 +25,5 @@ class Selection(Struct, frozen=True, gc=False):
         return now + self.timeout if self.deadline is None else self.deadline
 
     def among(self, topics: tuple[str, ...]) -> Selection:
-        """The same, in some of the topics."""
+        """The same selection, restricted to these topics."""
         return Selection(topics, self.deadline, self.consumer, self.limit, self.timeout)

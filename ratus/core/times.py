@@ -14,24 +14,24 @@ MIN_TIME: Final = -62_167_219_200_000_000
 MAX_TIME: Final = 253_402_300_799_999_999
 """9999-12-31T23:59:59.999999Z, the last one, to the microsecond."""
 
-# Possessive, so that a million digits without an end are refused in one pass.
+# The fraction is possessive (`++`), so that a million digits without a zone are refused in one pass.
 _RFC_3339: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})"
     r"(?:\.([0-9]++))?"
     r"(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
 )
 
-# Python's calendar begins with year 1. Year 0 is reckoned as year 400, whose days fall
-# alike, and shifted back.
+# Python's calendar begins with year 1. Year 0 is computed as year 400, which has the same calendar, and
+# shifted back by 400 years.
 _DAYS_OF_400_YEARS: Final = 146_097
 _ORDINAL_OF_EPOCH: Final = date(1970, 1, 1).toordinal()
 
-# Half the digits of a fraction: looking two of them up takes half the time of formatting the whole.
+# Every half of a six-digit fraction: looking up two halves takes half the time of formatting the fraction.
 _THREE_DIGITS: Final = tuple(f"{number:03d}" for number in range(1_000))
 
-# The texts of seconds written lately, without fraction and zone. Nearly all times a server writes lie around
-# now or one timeout from it, so a few hundred seconds serve them; when full it starts afresh, which costs
-# less than keeping an order.
+# The texts of seconds that were written lately, without fraction and zone. Nearly all times a server writes
+# lie around now or one timeout from it, so a few hundred seconds suffice. A full cache is emptied, which
+# costs less than keeping an order of eviction.
 _CACHED_SECONDS: Final = 1_024
 _seconds: dict[int, str] = {}
 

@@ -21,7 +21,8 @@ clock. An engine finds tasks, asks, and carries out; it makes no change and chec
   extension or a replacement that was acknowledged between reading and writing is never overridden.
 
 What the server does by itself, it does to tasks that an engine finds by `lapsed`, `expired` and `purgeable`.
-A task that is inserted, or takes another's place, is made whole first (`complete_on_insert`).
+A task that is inserted, or replaces another, first gets the times that its state needs
+(`complete_on_insert`).
 
 The nonce is the fencing token: made by `claim`, checked and cleared by `commit`, cleared by `release` and
 `lapse`, kept by `extend`.
@@ -123,7 +124,7 @@ class Change(Struct, frozen=True, gc=False):
 
 
 def apply(task: TaskRecord, change: Change) -> None:
-    """Carry a change out on a record. That its guard holds is the caller's to know."""
+    """Apply a change to a record. The caller has made sure that the guard holds."""
     for name, value in change.set.items():
         setattr(task, name, value)
     if change.attempts:
@@ -144,10 +145,10 @@ def meets(task: TaskRecord, require: Require) -> bool:
 
 
 def refusal(task: TaskRecord | None, change: Change) -> RatusError:
-    """Why a database that looked for a task by its id and the guard of this change found none.
+    """The error for a change that a database did not apply: no task had the id and met the guard.
 
-    ``task`` is the task as it is now, ``None`` where there is none: `NotFound`. Where the guard holds by now
-    as well, the task has changed meanwhile.
+    ``task`` is the task as it is now, ``None`` where there is none: `NotFound`. Otherwise it is a `Conflict`;
+    where the guard holds again by now, it says that the task may have been modified.
     """
     return NotFound() if task is None else _conflict(_unmet(task, change.require), change.require)
 
@@ -174,7 +175,7 @@ def _unmet(task: TaskRecord, require: Require) -> str | None:
 
 
 def _conflict(member: str | None, require: Require) -> Conflict:
-    """Why a change is refused for this member."""
+    """The error for a change that is refused because of this member; ``None``: it is not known which."""
     if member == "state":
         return Conflict(f"the target task is not in {_STATES[require[member]]} state")
     if member == "expires" and isinstance(require[member], NotBy):
@@ -228,15 +229,16 @@ def claim(*, consumer: str, nonce: str, deadline: int, now: int) -> Change:
             "deadline": deadline,
             "implied": False,
         },
-        1,  # by its place, as this is made for every poll
+        1,  # attempts: a positional argument is faster, and every poll makes this change
     )
 
 
 def claim_by_id(task: TaskRecord, command: ClaimById, now: int) -> Change:
     """Hand this task to a consumer. Raises `Conflict` unless it may be claimed, or the claim is forced.
 
-    Forced over an active task, the old claim counts as a lapse. A completed or archived one starts afresh,
-    and so does a pending one that has expired: it is archived and revived in one step.
+    Forced over an active task, the old claim counts as a lapse. A completed or archived task starts afresh
+    (attempts, error and outcome are reset), and so does a pending one that has expired: it is archived and
+    revived in one step.
     """
     change = claim(consumer=command.consumer, nonce=command.nonce, deadline=command.deadline, now=now)
     if not command.force:
@@ -284,8 +286,9 @@ def depends_on_task(commit: CommitRecord) -> bool:
 def commit(
     task: TaskRecord | None, commit: CommitRecord, now: int, defaults: RetryDefaults, random: Random
 ) -> Change:
-    """Apply a commit and clear the nonce. Without a nonce it is forced, in any state. Raises `Conflict` where
-    its nonce is not the task's.
+    """Apply a commit and clear the nonce. Raises `Conflict` where the commit's nonce is not the task's.
+
+    A commit without a nonce is forced: it applies to a task in any state.
 
     - Without ``state`` and ``error``: completed.
     - ``error`` without ``state`` is a failure: `_fail` decides between another attempt and the dead letters.
@@ -352,7 +355,7 @@ def commit(
 
 
 def only_completes(task: TaskRecord, commit: CommitRecord) -> bool:
-    """Whether the change that this commit makes to the task is `complete`, but for the nonce in its guard."""
+    """Whether this commit makes the change that `complete` returns, apart from the nonce in the guard."""
     return (
         commit.state is None
         and commit.error is None
@@ -365,7 +368,7 @@ def only_completes(task: TaskRecord, commit: CommitRecord) -> bool:
 
 
 def complete(now: int) -> Change:
-    """What a commit does that says nothing, by force."""
+    """The change of an empty commit without a nonce: the task is completed, whatever its state."""
     return commit(None, _SAYS_NOTHING, now, _DEFAULTS, lambda: 0.0)
 
 
@@ -390,7 +393,7 @@ def lapsed(now: int) -> Require:
 
 
 def has_lapsed(task: TaskRecord, now: int) -> bool:
-    """Whether `lapsed` is true of a task, in a quarter of the time: it is asked for each of very many."""
+    """Whether `lapsed` is true of a task, four times as fast as `meets`: called for very many tasks."""
     return task.state == ACTIVE and task.deadline is not None and task.deadline <= now
 
 
@@ -400,12 +403,12 @@ def expired(now: int) -> Require:
 
 
 def has_expired(task: TaskRecord, now: int) -> bool:
-    """Whether `expired` is true of a task; like `has_lapsed`."""
+    """Whether `expired` is true of a task, as fast as `has_lapsed`."""
     return task.state == PENDING and task.expires is not None and task.expires <= now
 
 
 def purgeable(before: int) -> Require:
-    """What is true of a completed task that is not kept any longer."""
+    """What is true of a completed task that may be deleted: it was committed at or before ``before``."""
     return {"state": COMPLETED, "committed": By(before)}
 
 
@@ -440,13 +443,15 @@ def expire(task: TaskRecord, now: int) -> Change:
     return Change(guard, {"state": ARCHIVED, "outcome": EXPIRED}, events=(Event.DEAD_EXPIRED,))
 
 
-# ---- what is handed in ---------------------------------------------------------------------------
+# ---- inserting -----------------------------------------------------------------------------------
 
 
 def completions(now: int) -> tuple[Change, Change]:
-    """What makes tasks whole that were handed in without an end, so that every state can be left again.
+    """The changes that set a missing ``deadline`` or ``committed`` of a task that is inserted.
 
-    An active one without a deadline lapses ten minutes from now; a completed one is kept from now on.
+    Without these an active task would never lapse, and a completed one would never be purged. An active task
+    without a deadline lapses ten minutes from now; a completed one without a time of commit counts as
+    committed now.
     """
     return (
         Change({"state": ACTIVE, "deadline": None}, _implied_deadline(now)),
@@ -455,9 +460,9 @@ def completions(now: int) -> tuple[Change, Change]:
 
 
 def complete_on_insert(task: TaskRecord, now: int) -> None:
-    """Make a task whole that is handed in, as `completions` says."""
+    """Set a missing ``deadline`` or ``committed`` of a task that is inserted, as `completions` says."""
     state = task.state
-    # Nearly all are whole, and are looked at without making the changes.
+    # Nearly all tasks need neither, so this is checked before the changes are made.
     if (state == ACTIVE and task.deadline is None) or (state == COMPLETED and task.committed is None):
         for change in completions(now):
             if holds(task, change):
@@ -500,8 +505,9 @@ def decide(task: TaskRecord, command: Command, now: int, defaults: RetryDefaults
 def was_due(task: TaskRecord, latest: int) -> bool:
     """Whether a task was due when it was accepted, claimed or committed, as far as its times say.
 
-    Where the clock was set back, a task that becomes pending again and keeps its ``scheduled`` is due then,
-    although that is after now. ``latest`` is the latest time that the engine has seen.
+    For the case that the clock was set back: a task that becomes pending again and keeps its ``scheduled`` is
+    still due, although its ``scheduled`` is after now. ``latest`` is the latest time that the engine has
+    seen; it bounds the times of the task, which a client may have set.
     """
     return task.scheduled <= min(latest, max(task.produced, task.consumed or 0, task.committed or 0))
 
@@ -524,7 +530,7 @@ def _fail(
 
 
 def _after_error(members: dict[str, Any]) -> tuple[Event, ...]:
-    """What is counted of a failure or a lapse that sets these members, beside itself."""
+    """The event that follows a failure or lapse that sets these members: a retry, a dead letter, or none."""
     if members["state"] == PENDING:
         return (Event.RETRY,)
     return (Event.DEAD_FAILED,) if members.get("outcome") == FAILED else ()
@@ -534,7 +540,7 @@ def backoff(policy: RetryPolicy, failures: int, defaults: RetryDefaults, random:
     """Microseconds to wait after failure number ``failures`` (1 is the first).
 
     d (constant), d·n (linear) or d·2^(n-1) (exponential), at most ``max_delay``, then changed by up to
-    ± ``jitter`` of itself.
+    ± ``jitter`` of itself. Raises `BadRequest` for an unknown ``policy.backoff``.
     """
     failures = max(1, failures)
     delay = policy.delay if policy.delay is not None else defaults.delay

@@ -1,7 +1,7 @@
 """What an engine promises: `ratus.engine.contract`. How one is found by its name: `ratus.engine.discovery`.
 
 The modules that hold the engines' plugins are loaded with every start of the command and have to be quick, so
-each name is loaded when it is first asked for.
+each name of this package is imported when it is first used.
 """
 
 from __future__ import annotations

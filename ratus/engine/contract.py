@@ -1,18 +1,18 @@
 """The engine contract, on one page.
 
 An engine stores tasks, and beside them small records of a few kinds (topic settings are one), and makes each
-operation one atomic step. Every method says what it promises; how is the engine's business. What the suite
-`ratus.engine.testkit` does not hold does not exist, and that suite runs unchanged against every engine.
+operation one atomic step. Every method says what it promises, not how an engine does it. A promise counts
+only if the suite `ratus.engine.testkit` tests it, and that suite runs unchanged against every engine.
 
 For all methods:
 
 - Times are microseconds since 1970-01-01 UTC. ``now`` is an argument: engines never read the clock.
 - Ids are one namespace over all topics. Batches are the primitive, a single task is a batch of one.
 - What a command does to a task, and whether it may, is decided by `ratus.core.transitions` (`decide`, and the
-  functions that it calls). The engine finds tasks, asks, and carries out.
+  functions that it calls). The engine finds tasks, asks `decide`, and carries out the change.
 - Records handed in belong to the engine from then on. Records handed out may be the engine's own: the caller
   reads them before its next ``await`` and never changes them. Those of a `LARGE_BATCH` are the caller's.
-- An answered write is as durable as `Traits.durable` says. One that raised changed nothing.
+- A write that has returned is as durable as `Traits.durable` says. A write that raised changed nothing.
 - `ServiceUnavailable` may be raised by every method: the database is away or not open yet; try again.
 """
 
@@ -43,8 +43,8 @@ from ratus.core.records import (
 from ratus.core.selection import Selection
 from ratus.core.transitions import Event, RetryDefaults
 
-# How many lapsed or expired tasks a claim takes care of in one step: so that one poll never pays for a
-# million others, and others have their turn. The chore takes care of the rest.
+# How many lapsed claims a claim takes back, or expired tasks it archives, in one step: so that no poll waits
+# for a million of them, and other operations get their turn. The chore does the rest.
 CLAIM_CHORES = 1000
 
 
@@ -58,8 +58,8 @@ class Traits:
     """What an engine is, as data. The server asks for these, never for the engine's name.
 
     ``durable``: an answered write survives ``kill -9``. ``shared``: several servers may work on the same
-    data. ``precision``: times are kept to this many microseconds. ``immediate``: what concerns single tasks
-    is done without waiting for anything, so a server need not make a task of asyncio's for each request.
+    data. ``precision``: times are kept to this many microseconds. ``immediate``: operations on single tasks
+    never wait for anything, so a server need not make an asyncio task for each request.
     """
 
     name: str
@@ -91,8 +91,10 @@ class Listener(Protocol):
     """Notified by an engine of what waiting requests wait for. Calls are synchronous and cheap."""
 
     def available(self, topic: str) -> None:
-        """A claim in the topic may succeed that could not before, or sooner than `Engine.next_due` said: a
-        task became pending, a deadline was set, the topic was resumed."""
+        """A claim in the topic may succeed that could not before, or sooner than `Engine.next_due` said.
+
+        That is so where a task became pending, a deadline was set, or the topic was resumed.
+        """
         ...
 
     def settled(self, task_id: str) -> None:
@@ -100,7 +102,7 @@ class Listener(Protocol):
         ...
 
     def missed(self) -> None:
-        """What other servers did may have been missed, or will be from now on (`Engine.follows`)."""
+        """Changes by other servers may have been missed, or may be from now on (`Engine.follows`)."""
         ...
 
 
@@ -112,10 +114,10 @@ class Observer(Protocol):
         ...
 
 
-# Names of topics that are asked for together: a question to a database, and little to remember.
+# Names of topics that `Engine.known_topics` reads at once: one query to a database, and little memory.
 _NAMES_AT_ONCE = 1000
 
-# Topics that are asked for together by `Engine.survey`: few enough for any pool of connections.
+# Topics that `Engine.survey` reads concurrently: few enough for any pool of connections.
 _SURVEYED_TOGETHER = 32
 
 
@@ -136,42 +138,47 @@ class Engine(ABC):
         self.nonces = nonces or Nonces()
         self.listener: Listener | None = None
         self.observer: Observer | None = None
-        """Notified of the events of each `transitions.Change` that this engine made, once and after it is
-        made, be it for a commit, within a claim or by a chore. A change whose answer got lost on the way from
-        a database may be missing."""
+        """Notified once of the events of each `transitions.Change`, after this engine has made it.
+
+        That is so for a change by a commit, within a claim and by a chore. A change whose answer got lost on
+        the way from a database may be missing.
+        """
 
     # ---- life ------------------------------------------------------------------------------------
 
     @abstractmethod
     async def open(self, now: int) -> None:
-        """Make ready to serve. Raises `StartupError` where that can never succeed (a damaged file)."""
+        """Get ready to serve. Raises `StartupError` where that can never succeed (a damaged file)."""
 
     @abstractmethod
     async def close(self, now: int) -> None:
-        """Persist what is to be persisted and let go of everything. Raises if something would be lost."""
+        """Persist what is to be persisted and release all resources. Raises if something would be lost."""
 
     @abstractmethod
     async def health(self) -> Health:
         """Whether the engine can serve; answers within a second and never raises."""
 
     def metrics(self, now: int) -> Sequence[EngineMetric]:
-        """Numbers of this engine's own. Without I/O and never raises; the names are always the same."""
+        """This engine's own metrics, the same names in every call. Does no I/O and never raises."""
         return ()
 
     # ---- tasks -----------------------------------------------------------------------------------
 
     @abstractmethod
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
-        """Store those whose id is new (also within the batch: the first wins); true for each stored.
+        """Store the tasks whose id is new; of equal ids in the batch the first. True for each stored.
 
-        The order of creation is the order in which ids come in. Tasks handed in incomplete are made whole
-        (`transitions.complete_on_insert`).
+        The order of creation is the order in which ids come in. Active tasks without a deadline and completed
+        ones without a time of commit get one (`transitions.complete_on_insert`).
         """
 
     @abstractmethod
     async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
-        """Store all; one whose id exists replaces the old one whole and keeps its place in the order of
-        creation. True for each that was new. Twice in a batch: the last stays."""
+        """Store all tasks; of equal ids in the batch the last stays. True for each that was new.
+
+        A task whose id exists replaces the old one whole and keeps its place in the order of creation.
+        Missing times are set as by `insert`.
+        """
 
     @abstractmethod
     async def get(self, task_id: str) -> TaskRecord | None:
@@ -179,9 +186,11 @@ class Engine(ABC):
 
     @abstractmethod
     async def list_tasks(self, query: TaskQuery) -> TaskPage:
-        """Tasks of a topic in a fixed order, filtered. Ends early, after at least one task, at
-        `MAX_PAGE_BYTES`. Following `TaskPage.next` never skips or repeats a task that stays.
-        Raises `BadRequest` for an ``after`` that the engine never gave."""
+        """A page of the tasks of a topic in a fixed order, filtered.
+
+        Ends early, after at least one task, at `MAX_PAGE_BYTES`. Following `TaskPage.next` never skips or
+        repeats a task that stays. Raises `BadRequest` for an ``after`` that the engine never gave.
+        """
 
     @abstractmethod
     async def delete_task(self, task_id: str) -> bool:
@@ -189,64 +198,78 @@ class Engine(ABC):
 
     @abstractmethod
     async def delete_tasks(self, topic: str) -> int:
-        """Delete the tasks that the topic has at this moment; settings stay. How many there were."""
+        """Delete the tasks that the topic has at this moment; settings stay. Returns how many there were."""
 
     @abstractmethod
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[TaskRecord | RatusError]:
-        """Apply each commit by itself, in order. For each the task as it then is, or `NotFound` or
-        `Conflict` (the nonce given is not the task's) and nothing changed."""
+        """Apply each commit by itself, in order.
+
+        Returns for each the task as it then is, or an error where nothing was changed: `NotFound`, or
+        `Conflict` where the nonce given is not the task's.
+        """
 
     # ---- claims ----------------------------------------------------------------------------------
 
     @abstractmethod
     async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
-        """Claim up to ``selection.limit`` due tasks of its topics and never of another. What was due when it
-        came, or when a claim of it was made that has ended, is due although ``now`` has stepped back behind
-        its ``scheduled``.
+        """Claim up to ``selection.limit`` due tasks of its topics and never of another.
+
+        A task that was due when it was stored, or when a claim of it was made that has ended, stays due where
+        ``now`` has stepped back behind its ``scheduled``.
 
         Topics in the order given; within one by priority (larger first), then ``scheduled``, then creation.
         Paused topics give nothing. Two callers never get the same claim. Lapsed claims of these topics
         are taken back first, up to about `CLAIM_CHORES`; expired tasks that stand before a due one are
-        archived, however many. Ends early, after at least one task, at `MAX_PAGE_BYTES` or when much had to
-        be taken care of. Empty when nothing is due.
+        archived, however many. Ends early, after at least one task, at `MAX_PAGE_BYTES` or when many lapsed
+        or expired tasks had to be handled. Empty when nothing is due.
         """
 
     @abstractmethod
     async def claim_task(self, task_id: str, selection: Selection, now: int, *, force: bool) -> TaskRecord:
-        """Claim this task, due or not. Raises `NotFound`, or `Conflict` unless it is pending and has not
-        expired; with ``force``, whatever its state, and one that has expired starts afresh."""
+        """Claim this task, due or not.
+
+        Raises `NotFound`, and `Conflict` unless the task is pending and has not expired. With ``force`` it is
+        claimed whatever its state; one that has ended or expired starts afresh (`transitions.claim_by_id`).
+        """
 
     @abstractmethod
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
-        """Move the deadline of a claim. Raises `NotFound`; `Conflict` unless active under this nonce (an
-        empty one forces)."""
+        """Move the deadline of a claim.
+
+        Raises `NotFound`, and `Conflict` unless the task is active under this nonce; an empty nonce is not
+        checked.
+        """
 
     @abstractmethod
     async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
-        """Give an active task back; with a nonce only that very claim. True when that was done."""
+        """Give an active task back; with a nonce, only if it is claimed under it. True when that was done."""
 
     @abstractmethod
     async def release_topic(self, topic: str, now: int) -> int:
-        """Give back all active tasks that the topic has at this moment. How many there were."""
+        """Give back all active tasks that the topic has at this moment. Returns how many there were."""
 
     @abstractmethod
     async def next_due(self, topic: str) -> int | None:
-        """When next a claim in this topic may succeed: the earliest ``scheduled`` of its pending tasks
-        (possibly past) or deadline of its active ones; ``None`` when it is paused or has neither."""
+        """When a claim in this topic may succeed next.
+
+        That is the earliest ``scheduled`` of its pending tasks (possibly past) or deadline of its active
+        ones; ``None`` when the topic is paused or has neither.
+        """
 
     def watch(self, waiting: bool) -> bool:
-        """Requests wait for tasks from now on, or none does any more; called on each change.
+        """Called when a first request waits for tasks (true), and when none waits any more (false).
 
         An engine on shared data that can find out what *other* servers make available notifies its listener
-        of it while requests wait, within 250 ms, and returns true. Otherwise the server tries claims for
-        waiting requests now and then.
+        of it while requests wait, within 250 ms, and returns true. Otherwise the server periodically tries
+        claims for waiting requests.
         """
         return False
 
     def follows(self) -> bool:
-        """Whether the listener is notified at this moment, and without being asked to `watch`, of every task
-        that another server completes, archives or deletes. Where that changes, `Listener.missed` is called.
-        Where it is not so, a request that waits for a result looks now and then.
+        """Whether the listener is notified at this moment of every task that another server settles.
+
+        To settle is to complete, archive or delete; `watch` plays no part in it. When the answer changes,
+        `Listener.missed` is called. While it is false, a request that waits for a result polls for it.
         """
         return not self.traits.shared
 
@@ -257,8 +280,10 @@ class Engine(ABC):
         """Names of topics that have a task or a setting, in a fixed order."""
 
     async def known_topics(self, names: Collection[str]) -> set[str]:
-        """Those of these topics that have a task or a setting. One that comes or goes meanwhile, or moves in
-        the list of topics, may be missing."""
+        """Those of these topics that have a task or a setting.
+
+        A topic that comes or goes meanwhile, or moves in the list of topics, may be missing.
+        """
         missing = set(names)
         offset = 0
         while missing and (page := await self.list_topics(_NAMES_AT_ONCE, offset)):
@@ -268,12 +293,18 @@ class Engine(ABC):
 
     @abstractmethod
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
-        """What is known of a topic, or ``None`` without task and setting. Counts are kept, not counted."""
+        """The counts and settings of a topic, or ``None`` without task and setting.
+
+        Counts are kept up to date with every change, not made by counting tasks.
+        """
 
     async def survey(self, now: int, visit: Callable[[TopicInfo], None]) -> None:
-        """Call ``visit`` with what is known of every topic, once for each. One that comes or goes meanwhile
-        may be missing. Other tasks of the event loop run in between, but it may be work for a database in
-        proportion to the tasks: the longer it took, the longer a caller waits before it asks again."""
+        """Call ``visit`` once for each topic, with what `get_topic` returns for it.
+
+        A topic that comes or goes meanwhile may be missing. Other work of the event loop runs in between, but
+        the work for a database may grow with the number of tasks: the longer a survey took, the longer the
+        caller waits before the next one.
+        """
         offset = 0
         while names := await self.list_topics(_SURVEYED_TOGETHER, offset):
             for info in await asyncio.gather(*(self.get_topic(name, now) for name in names)):
@@ -283,7 +314,7 @@ class Engine(ABC):
             await asyncio.sleep(0)
 
     async def set_paused(self, topic: str, paused: bool) -> None:
-        """Pause or resume a topic. Survives a restart; false is the default and leaves no trace."""
+        """Pause or resume a topic. Survives a restart; false is the default, and no record is kept of it."""
         while True:
             found = await self.get_record(TOPIC_SETTINGS, topic)
             old = TopicSettings() if found is None else found.members
@@ -299,11 +330,11 @@ class Engine(ABC):
 
     @abstractmethod
     async def delete_topic(self, topic: str) -> int:
-        """Delete the topic's tasks and settings. How many tasks there were."""
+        """Delete the topic's tasks and settings. Returns how many tasks there were."""
 
     @abstractmethod
     async def delete_topics(self) -> int:
-        """Delete everything. How many tasks there were."""
+        """Delete everything. Returns how many tasks there were."""
 
     # ---- records ---------------------------------------------------------------------------------
 
@@ -315,35 +346,37 @@ class Engine(ABC):
     async def put_record(
         self, kind: Kind[Members], record_id: str, members: Members | None, expected: int | None = None
     ) -> int:
-        """Store the record whole; ``None`` deletes it. Its version from now on, 0 when there is none.
+        """Store the record whole; ``None`` deletes it. Returns its new version, 0 when there is none now.
 
-        ``expected`` is the version that it must have, 0 where there must be none; otherwise raises `Conflict`
-        and changes nothing. ``None``: whatever there is. Of several callers who expect the same version, one
-        succeeds. A version is never given twice to an id, even after a deletion or a restart.
+        ``expected`` is the version that the stored record must have, 0 where there must be none; otherwise
+        raises `Conflict` and changes nothing. ``None``: no check. Of several callers that expect the same
+        version, one succeeds. A version is never given twice to an id, even after a deletion or a restart.
 
-        What is put as `TOPIC_SETTINGS` is in force, for every claim, when this returns. Settings that are all
-        at their default are not to be put but deleted: a topic exists while it has a record.
+        `TOPIC_SETTINGS` are in force, for every claim, when this returns. The caller deletes settings that
+        are all at their default instead of putting them: a topic exists while it has a record.
         """
 
     @abstractmethod
     async def list_records(self, kind: Kind[Members], after: str, limit: int) -> list[Record[Members]]:
-        """Up to so many records of this kind whose ids come after this one, in the order of their ids (by
-        code point). An empty ``after`` begins at the first; fewer than ``limit`` are the last."""
+        """Up to ``limit`` records of this kind with ids after ``after``, in the order of ids (by code point).
+
+        An empty ``after`` begins at the first. Fewer records than ``limit`` are the last ones.
+        """
 
     # ---- chores ----------------------------------------------------------------------------------
 
     @abstractmethod
     async def recover(self, now: int) -> int:
-        """Take back every claim whose deadline is not after ``now``. How many."""
+        """Take back every claim whose deadline is not after ``now``. Returns how many."""
 
     @abstractmethod
     async def expire(self, now: int) -> int:
-        """Archive every pending task whose ``expires`` is not after ``now``. How many."""
+        """Archive every pending task whose ``expires`` is not after ``now``. Returns how many."""
 
     @abstractmethod
     async def purge(self, before: int) -> int:
-        """Delete the completed tasks that were committed at or before ``before``. How many."""
+        """Delete the completed tasks that were committed at or before ``before``. Returns how many."""
 
     @abstractmethod
     async def maintain(self, now: int) -> None:
-        """Whatever else the engine wants done now and then (a snapshot, say)."""
+        """Do other periodic work of the engine's own, such as a snapshot."""

@@ -50,7 +50,7 @@ _BUILT_IN: Final = {
 
 
 class PluginError(Exception):
-    """The chosen engine cannot be had; the text is one line fit for the person who starts the server."""
+    """The chosen engine cannot be used; the text is one line for the operator."""
 
 
 class UnknownEngine(PluginError):
@@ -84,13 +84,14 @@ class Plugin:
     The names of its options begin with its own name and a hyphen. `create` receives the value of each of them
     by its full name, and beside them what the server sets for every engine: `retention-period` in
     microseconds (every engine has `--NAME-retention-period` without declaring it) and `retry`, the
-    `RetryDefaults`. It connects to nothing; it raises `MissingDriver` when its library is not installed and
-    `ValueError` for settings that do not go together.
+    `RetryDefaults`. `create` connects to nothing; it raises `MissingDriver` when its library is not installed
+    and `ValueError` for settings that do not go together.
 
-    `backup`, where an engine has it, writes a consistent copy of the data that these values (of its options)
-    name to a path at which nothing is, also while servers use it. It calls the function it is given now and
-    then with how much is done and how much there is, and raises `StartupError` when it cannot be done; then
-    nothing is left at the path.
+    `backup`, where an engine has it, writes a consistent copy of the engine's data to a path at which there
+    is nothing yet, also while servers use the data. Its arguments are the values of the engine's options,
+    which say where the data is; the path; and a function that it calls now and then with how much is done and
+    how much there is in all. When the copy cannot be made it raises `StartupError` and leaves nothing at the
+    path.
     """
 
     name: str
@@ -117,8 +118,10 @@ class Catalogue:
 
 
 def discover() -> dict[str, EntryPoint]:
-    """The entry point of every engine, by name; imports none. No package can take a built-in engine's
-    name."""
+    """The entry point of every engine, by name; imports none.
+
+    No package can take a built-in engine's name.
+    """
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     built_in = {name: EntryPoint(name, value, GROUP) for name, value in _BUILT_IN.items()}
     others = {name: found[name] for name in sorted(found) if name not in built_in}
@@ -134,7 +137,7 @@ def load(name: str) -> Plugin:
 
 
 def load_all(reserved: Collection[str] = ()) -> Catalogue:
-    """Every engine there is. One that cannot be used becomes a problem in the catalogue and harms no other.
+    """Load every engine. One that cannot be used becomes a problem in the catalogue; the others still load.
 
     `reserved` are the names of options that belong to the server.
     """

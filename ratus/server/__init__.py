@@ -1,4 +1,4 @@
-"""The network door: HTTP/1.1 with limits against slow, silent and oversized clients, and an orderly life.
+"""The HTTP/1.1 server: limits against slow, silent and oversized clients, and an orderly start and stop.
 
 ``run`` serves an ASGI application and its service until a signal ends it; ``ConnectionLimits`` holds every
 limit of a connection; ``Connection`` is what the application may learn about its peer.

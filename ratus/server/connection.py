@@ -10,11 +10,11 @@ from typing import Protocol
 
 
 class Connection(Protocol):
-    """The peer of the request in work.
+    """The connection of the request in work, and what is known of its peer.
 
-    A request that waits registers a callback, and looks at ``disconnected`` once more right before it sends
-    its answer: ``send`` hands the answer to the network without a pause in between, so what was true then is
-    still true.
+    The handler of a request that waits registers a callback, and checks ``disconnected`` once more right
+    before it sends its answer: ``send`` hands the answer to the network without a pause in between, so the
+    value cannot change meanwhile.
     """
 
     @property
@@ -29,20 +29,25 @@ class Connection(Protocol):
         """
 
     def whole_body(self) -> bytes | None:
-        """The whole body of the request in work, where all of it has come and none was received: without a
-        message and a pause. None: ``receive`` it."""
+        """The whole body of the request in work, without the messages and pauses of ``receive``.
+
+        To be called before any ``receive``. None where a part of the body has not arrived yet, or the client
+        has disconnected: then call ``receive``.
+        """
 
     def answer(self, status: int, content_type: bytes, body: bytes) -> bool:
-        """Write the whole answer to the request in work, without other headers, and without a pause: what
-        ``send`` does in two messages.
+        """Write the whole answer to the request in work at once, where ``send`` takes two messages.
 
-        False: nothing was written, since the socket would have to be waited for, or the client is gone, or
-        the body is not wanted (HEAD); ``send`` it then. Not to be used where middleware adds headers in
-        ``send``.
+        False: nothing was written, since the socket is not ready, or the client has disconnected, or the
+        request is a HEAD; then call ``send``. The answer has no headers of the application but
+        ``content-type``. Not to be used where middleware adds headers in ``send``.
         """
 
     def check_answers(self) -> None:
-        """To be called before a large answer is made. Raises `Overloaded` while too much is not read."""
+        """Raise `Overloaded` while clients leave too many bytes of answers unread.
+
+        To be called before a large answer is made.
+        """
 
     def watch(self, callback: Callable[[], None] | None) -> None:
         """Call ``callback`` once, from the event loop, as soon as ``disconnected`` or ``pipelined`` is true.

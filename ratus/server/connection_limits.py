@@ -18,14 +18,14 @@ class ConnectionLimits:
     body_seconds: float = 30.0
     # Between requests. Go's HTTP client keeps an idle connection for 90 s and must not find it closed.
     idle_seconds: float = 120.0
-    # The target, the names and the values. An id of 1,024 bytes, all of them escaped, is 3 KiB.
+    # Of the target and of the headers' names and values. An id of 1,024 bytes, all of them escaped, is 3 KiB.
     header_bytes: int = 65_536
     header_count: int = 100
     # After an answer to an unfinished request: how long its rest is read and dropped, so that the client gets
     # to see the answer and not a reset. 8 MiB is twice the default limit of a body.
     linger_seconds: float = 2.0
     linger_bytes: int = 8_388_608
-    # What all clients together may have the server hold; 0: any number.
+    # Open connections, of all clients together and of one address. Here and below, 0 is no limit.
     connections: int = 0
     connections_per_address: int = 0
     # Paths that are answered on a few connections beyond these limits: probes, so that a full server is not
@@ -35,11 +35,11 @@ class ConnectionLimits:
     body_bytes: int = 0
     # The bytes of answers that their clients do not read.
     unread_bytes: int = 0
-    # Bytes a second of a body, on the average since its first ``body_seconds`` have passed.
+    # Bytes a second that a body has to come at on the average, checked once it has taken ``body_seconds``.
     body_rate: int = 0
 
     @property
     def sweep_seconds(self) -> float:
-        """How often connections are looked at: once a second, or four times in the shortest limit."""
+        """Seconds between two sweeps of the connections: 1, or a quarter of the shortest limit if less."""
         limits = (self.header_seconds, self.body_seconds, self.idle_seconds, self.linger_seconds)
         return min(1.0, min(limits) / 4)

@@ -23,7 +23,7 @@ def error_headers(body: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def retry_after(error: RatusError) -> tuple[tuple[bytes, bytes], ...]:
-    """The header that says when to try again, where the error goes away by itself."""
+    """The header ``Retry-After`` of an `Overloaded`, which passes by itself; empty for other errors."""
     return ((b"retry-after", b"%d" % error.retry_after),) if isinstance(error, Overloaded) else ()
 
 

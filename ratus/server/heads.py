@@ -44,7 +44,7 @@ def ambiguity(version: str, headers: Headers) -> RatusError | None:
 
 
 def _wrong_coding(version: str, headers: Headers) -> RatusError | None:
-    """What is wrong with how the body is coded for its way."""
+    """The error for a ``Transfer-Encoding`` that this server does not take, or None."""
     values = [value for name, value in headers if name == b"transfer-encoding"]
     if not values:
         return None

@@ -61,16 +61,21 @@ class LifecycleHooks(Protocol):
 
     @property
     def eager(self) -> frozenset[str]:
-        """The HTTP methods whose requests are mostly answered without waiting for anything. The application
-        is called for them as soon as they are read, without an asyncio task. Until its first pause there is
-        no `asyncio.current_task`, so it must not use what needs one, such as `asyncio.timeout`."""
+        """The HTTP methods whose requests are mostly answered without waiting for anything.
+
+        The application is called for such a request as soon as it is read, without an asyncio task. Until the
+        application's first pause there is no `asyncio.current_task`, so it must not use what needs one, such
+        as `asyncio.timeout`.
+        """
 
     def refused(self, status: int, client: str) -> None:
         """A request of this client (its address) could not be read and was answered with this status."""
 
     def watch_connections(self, count: Callable[[], int]) -> None:
-        """Publish as a metric the number of open connections, which ``count`` returns. Called once, before
-        ``start``."""
+        """Publish as a metric the number of open connections, which ``count`` returns.
+
+        Called once, before ``start``.
+        """
 
     def watch_load(self, load: Load) -> None:
         """Publish as metrics what the server holds in memory for clients. Called once, before ``start``."""
@@ -87,15 +92,19 @@ class LifecycleHooks(Protocol):
         """
 
     def begin_shutdown(self) -> None:
-        """Stop being ready, and answer requests that wait for tasks. May be called before ``start`` has
-        returned, and more than once."""
+        """Stop being ready, and answer requests that wait for tasks.
+
+        May be called before ``start`` has returned, and more than once.
+        """
 
     async def close(self) -> None:
-        """Stop the chores and close the engine. Called once, only after a ``start`` that succeeded. An
-        exception is logged, and makes the exit code 1."""
+        """Stop the chores and close the engine. Called once, only after a ``start`` that succeeded.
+
+        An exception is logged, and makes the exit code 1.
+        """
 
     def reload(self) -> None:
-        """Read again those files that may change while the server runs. An exception is logged."""
+        """Read again the files that may change while the server runs. An exception is logged."""
 
 
 class Lifecycle:
@@ -161,8 +170,10 @@ class Lifecycle:
             logger.exception("reloading failed, what was read before stays in force")
 
     async def serve(self) -> int:
-        """Start, listen, and serve until ``stop``. Returns the exit code of the process: 0, or 1 after an
-        error, which was logged."""
+        """Start, listen, and serve until ``stop``.
+
+        Returns the exit code of the process: 0, or 1 after an error, which was logged.
+        """
         starting = asyncio.ensure_future(self._service.start())
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -224,8 +235,10 @@ class Lifecycle:
             self._ready(address)
 
     async def _drain(self) -> bool:
-        """Wait for the shutdown delay, close the listener, and finish the requests in flight. Returns false
-        when their time was over and they were cut off."""
+        """Wait for the shutdown delay, close the listener, and finish the requests in flight.
+
+        Returns false when their time was over and they were cut off.
+        """
         self._stage = "the shutdown delay"
         if self._servers and self._shutdown_delay_seconds > 0:
             await asyncio.sleep(self._shutdown_delay_seconds)
@@ -316,7 +329,7 @@ def run(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(main())
     finally:
-        # Only now: closing the loop waits for its threads, one of which may hang.
+        # Not before the loop is closed: closing it waits for its threads, one of which may hang.
         deadline.cancel()
 
 
@@ -324,8 +337,8 @@ def run(
 def _signals(lifecycle: Lifecycle, deadline: StopDeadline) -> Iterator[None]:
     """Stop on the first SIGTERM or SIGINT, quit on the second; reload on SIGHUP.
 
-    Handlers of the interpreter, not of the loop: they run even while the loop is busy, so that the second
-    signal always ends the process.
+    The handlers are set by `signal.signal`, not by the loop: they run even while the loop is busy, so that
+    the second signal always ends the process.
     """
     loop = asyncio.get_running_loop()
     stopping = False
@@ -355,8 +368,11 @@ def _failed(task: asyncio.Future[None]) -> bool:
 
 
 def _log_failure(what: str, error: BaseException | None) -> None:
-    """Log the error in one line. The traceback follows on level DEBUG, and always for an error that is
-    neither a `StartupError` nor an `OSError`, as it may be a bug."""
+    """Log the error in one line.
+
+    The traceback follows on level DEBUG, and always for an error that is neither a `StartupError` nor an
+    `OSError`, as it may be a bug.
+    """
     expected = isinstance(error, StartupError | OSError)
     trace = error if not expected or logger.isEnabledFor(logging.DEBUG) else None
     logger.error("%s: %s", what, str(error) or type(error).__name__, exc_info=trace)

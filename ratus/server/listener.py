@@ -9,7 +9,7 @@ import ssl
 
 from ratus.core.errors import StartupError
 
-# What the operator can do about the usual reasons why an address cannot be had.
+# What the operator can do about the usual reasons why an address cannot be bound.
 REMEDIES = {
     errno.EADDRINUSE: "stop the program that holds it, or choose another --port (PORT)",
     errno.EACCES: "ports below 1024 need privileges; choose another --port (PORT)",
@@ -50,8 +50,10 @@ def bind_sockets(bind: str, port: int) -> list[socket.socket]:
 
 
 def is_loopback(bind: str) -> bool:
-    """Whether this address can be reached from this machine alone. A name is taken to be reachable, but for
-    ``localhost``."""
+    """Whether this address can be reached from this machine alone.
+
+    A name other than ``localhost`` is assumed to be reachable from others.
+    """
     try:
         return ipaddress.ip_address(bind).is_loopback
     except ValueError:
@@ -79,7 +81,7 @@ def _close(sockets: list[socket.socket]) -> None:
 
 
 def cannot_listen(where: str, error: OSError) -> StartupError:
-    """The line for an address that cannot be had."""
+    """The error for an address that cannot be bound, with one line for the operator."""
     reason = errno_text(error)
     remedy = REMEDIES.get(error.errno or 0, "choose another --bind (BIND) or --port (PORT)")
     return StartupError(f"cannot listen on {where}: {reason}; {remedy}")

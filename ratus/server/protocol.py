@@ -1,8 +1,8 @@
 """The HTTP/1.1 protocol of a connection: uvicorn's on httptools, with limits.
 
 What uvicorn leaves out and this adds: limits of time and size on everything a client sends, JSON errors,
-targets split by our own rules, answers to clients that pipeline or half-close, and word to the application
-when its peer is gone.
+targets split by our own rules, answers to clients that pipeline or half-close, and a notification to the
+application when its peer disconnects.
 
 A connection *reads* one request at a time (``_receiving``, until its body is complete) and *answers* one at a
 time (``_current``). Requests pipelined behind the current one wait in ``_waiting``, what follows them waits
@@ -35,9 +35,9 @@ logger = logging.getLogger("ratus")
 
 NEVER = math.inf
 
-# One read of 250 KiB can hold 14,000 minimal requests, which would become 35 MiB of objects. It is parsed in
-# pieces, and no further than to a request that has to wait for the one before it: a piece can hold 57 at the
-# most. Most requests are shorter than this.
+# Bytes. One read of 250 KiB can hold 14,000 minimal requests, which would become 35 MiB of objects. It is
+# parsed in pieces, and no further than to a request that has to wait for the one before it: a piece can hold
+# 57 requests at the most. Most requests are shorter than this.
 PIECE = 1024
 
 # ``_head_size`` of a head that began in the chunk being parsed: its size is not known before the chunk ends.
@@ -45,8 +45,11 @@ FRESH = -1
 
 
 class _Refused(Exception):
-    """Leaves the parser; what will be answered is kept by the connection, which must not keep this one: its
-    traceback holds the frames that it passed, and they hold the connection."""
+    """Raised in a callback of the parser, to leave the parser; the error to be answered is in ``_fault``.
+
+    The connection must not keep this exception: its traceback refers to the frames that it passed, and these
+    refer to the connection.
+    """
 
 
 class HTTPProtocol(ParsingProtocol):
@@ -61,17 +64,17 @@ class HTTPProtocol(ParsingProtocol):
         self._limits = state.limits
         self._watcher: Callable[[], None] | None = None
         self._current: RequestResponseCycle | None = None
-        # The current one, as long as it has not begun: that is done when what was read has been parsed.
+        # The current request until it is begun, which is done when what was read has been parsed.
         self._fresh: RequestResponseCycle | None = None
         self._waiting: deque[RequestResponseCycle] = deque()
-        # What was read behind them. There is such only while a request waits.
+        # What was read behind the waiting requests. After a read there is such only while a request waits.
         self._unparsed: bytes | memoryview = b""
-        # What the parser callbacks found wrong, and the error to be answered once the requests before it are.
+        # The error that a parser callback found, and the one to be answered once the requests before it are.
         self._fault: RatusError | None = None
         self._refusal: RatusError | None = None
         # Of a connection beyond the limits: the answer to its first request if that is no probe.
         self._unless_probe: RatusError | None = None
-        # The head that is being read, or in a body the bytes that are not content.
+        # Bytes of the head that is being read, or within a body those since its last content.
         self._head_size = FRESH
         self._progress = False
         self._expects_continue = False
@@ -93,7 +96,7 @@ class HTTPProtocol(ParsingProtocol):
     # The transport calls
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base
-        """Start the clock: the headers of the first request are due."""
+        """Called by asyncio: set the deadline of the first request's headers, or refuse the connection."""
         super().connection_made(transport)
         self._new_parser()
         self.deadline = self.loop.time() + self._limits.header_seconds
@@ -123,22 +126,25 @@ class HTTPProtocol(ParsingProtocol):
             self._current.disconnect()
             self._alert()
         self.flow.resume_writing()
-        # The parser and its callbacks hold each other.
+        # The parser and its callbacks refer to each other.
         self.parser = None  # type: ignore[assignment]  # as in the base
         if self._current is None:
             self._let_go()
         self.state.settled()
 
     def _let_go(self) -> None:
-        """The connection is lost and nothing is in work: what it holds must not hold it.
+        """Break the reference cycles of a connection that is lost and has no request in work.
 
-        Such circles would wait for the garbage collector, which looks at what is old only rarely.
+        They would wait for the garbage collector, which looks at old objects only rarely.
         """
         self.transport = None  # type: ignore[assignment]  # nothing is written any more
         self.flow = None  # type: ignore[assignment]  # and no request waits to write
 
     def eof_received(self) -> bool:  # type: ignore[override]  # the base only says None, asyncio takes both
-        """The peer closed or half-closed. It counts as disconnected; what is in work may be answered yet."""
+        """Called by asyncio when the peer has closed or half-closed the connection.
+
+        It counts as disconnected; the request in work may still be answered.
+        """
         self.disconnected = self._half_closed = True
         if self._closing or self._current is None:
             self.close()
@@ -149,7 +155,7 @@ class HTTPProtocol(ParsingProtocol):
         return self.scheme == "http"
 
     def data_received(self, data: bytes) -> None:
-        """Read, then begin the request that was read, if it is not in line."""
+        """Called by asyncio: parse ``data``, then begin the request that was read unless it has to wait."""
         if self._closing or self._refusal is not None:
             self._discard(len(data))
             return
@@ -167,11 +173,11 @@ class HTTPProtocol(ParsingProtocol):
             fresh.begin(self.app)
 
     def _parse_on(self) -> None:
-        """Parse what has not been, up to a request that has to wait for the one before it."""
+        """Parse ``_unparsed``, up to a request that has to wait for the one before it."""
         rest, position = memoryview(self._unparsed), 0
         self._unparsed = b""
         while position < len(rest) and not (self._waiting or self._closing or self._refusal is not None):
-            # No other request can be within what is missing of a body.
+            # The missing bytes of a body cannot hold another request, so they may be parsed as one piece.
             end = position + max(PIECE, self.missing())
             self._parse(rest[position:end])
             position = end
@@ -179,7 +185,7 @@ class HTTPProtocol(ParsingProtocol):
             self._unparsed = rest[position:]
 
     def _parse(self, data: bytes | memoryview) -> None:
-        """Parse a part of what came, then see how long the client may take for what is missing."""
+        """Parse a part of what was read, then check the limits of a head or a body that is not complete."""
         try:
             self._feed_part(data)
         except httptools.HttpParserError as error:
@@ -191,19 +197,22 @@ class HTTPProtocol(ParsingProtocol):
             self._measure_body()
 
     def pause_writing(self) -> None:
-        """The peer is slow to read; from now on it has to make progress."""
+        """Called by asyncio: the peer is slow to read. It has ``body_seconds`` to make progress."""
         super().pause_writing()
         self._unsent = self.transport.get_write_buffer_size()
         self._count_unsent(self._unsent)
         self.deadline = self.loop.time() + self._limits.body_seconds
 
     def _count_unsent(self, size: int) -> None:
-        """So much of what was written is not read; what is little, or is just being read, is not counted."""
+        """Count ``size`` bytes as not read by the peer, in place of what this connection counted before.
+
+        Called only where writing is paused, or a connection is slow to close: small buffers are not counted.
+        """
         self.state.load.unread_bytes += size - self._counted_unsent
         self._counted_unsent = size
 
     def resume_writing(self) -> None:
-        """The peer has read most of what was written."""
+        """Called by asyncio: the peer has read most of what was written."""
         super().resume_writing()
         self._count_unsent(0)
         if not self._closing:
@@ -212,7 +221,7 @@ class HTTPProtocol(ParsingProtocol):
     # The parser calls
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
+        """Called by the parser at the first byte of a request."""
         self._expects_continue = False
         self._head_open = True
         self._head_size = FRESH
@@ -229,7 +238,7 @@ class HTTPProtocol(ParsingProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """The head is complete: put the request to work, or in line."""
+        """Called by the parser: the head is complete. Make the request the current one, or queue it."""
         method = self.parser.get_method().decode("ascii")
         if method == "CONNECT":
             self._fail(BadRequest("CONNECT opens tunnels, which this server does not"))
@@ -238,7 +247,8 @@ class HTTPProtocol(ParsingProtocol):
         if counted and head_size(self.url, self.headers) > limit:
             self._fail(too_large(self._limits))
         if self.parser.should_upgrade():
-            # Not spoken here. HttpParserUpgrade follows, and the request is read again as plain HTTP/1.1.
+            # No other protocol is supported. The parser raises HttpParserUpgrade next, and `feed` parses the
+            # request again as plain HTTP/1.1.
             return
         version = self.parser.get_http_version()
         if version not in ("1.1", "1.0"):
@@ -278,7 +288,7 @@ class HTTPProtocol(ParsingProtocol):
             keep_alive=version == "1.1" and self.parser.should_keep_alive() and self._unless_probe is None,
             expects_continue=self._expects_continue and version == "1.1",
         )
-        # An idle connection holds nothing of its last request.
+        # An idle connection must not keep the head of its last request in memory.
         self.url, self.headers = b"", []
         self._head_open = False
         self._head_size = 0
@@ -293,14 +303,14 @@ class HTTPProtocol(ParsingProtocol):
         self._receiving = cycle
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """Called by the parser with a part of the body."""
         if self._receiving is not None:
             self._progress = True
             if self._receiving.feed(body):
                 self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
-        """The request is complete."""
+        """Called by the parser: the request is complete."""
         receiving = self._receiving
         if receiving is not None:
             receiving.more_body = False
@@ -327,7 +337,10 @@ class HTTPProtocol(ParsingProtocol):
     # Sizes and times of what comes in
 
     def _measure_head(self) -> None:
-        """A chunk has ended within a head. A part of it may be inside the parser: the chunks are counted."""
+        """Check the size of a head that is not complete at the end of a chunk.
+
+        The parser may hold a part of it that no callback has seen yet, so further chunks are counted whole.
+        """
         if self._head_size != FRESH:
             self._head_size += self._chunk_size
         else:
@@ -338,7 +351,10 @@ class HTTPProtocol(ParsingProtocol):
             self._refuse(too_large(self._limits))
 
     def _measure_body(self) -> None:
-        """A chunk has ended within a body. Trailers and extensions are no progress, and bounded as heads."""
+        """Check the size and the pace of a body that is not complete at the end of a chunk.
+
+        Trailers and chunk extensions are no progress; together they are bounded like a head.
+        """
         if not self._progress:
             self._head_size += self._chunk_size
             if self._head_size > self._limits.header_bytes:
@@ -360,9 +376,9 @@ class HTTPProtocol(ParsingProtocol):
                 self._set_deadline()
 
     def _set_deadline(self) -> None:
-        """What the client has to do next, from now on."""
+        """Set the deadline of what the client has to do next, counted from now."""
         if self.flow.write_paused:
-            # First of all it has to read, whatever it sends: see pause_writing.
+            # The client has to read first, whatever it sends: `pause_writing` has set the deadline of that.
             return
         now = self.loop.time()
         if self._current is None:
@@ -377,7 +393,7 @@ class HTTPProtocol(ParsingProtocol):
             self.deadline = now + self._limits.body_seconds
 
     def expire(self, now: float) -> None:
-        """The deadline has passed."""
+        """Called by the sweep when the deadline has passed: end what is too slow, or set a new deadline."""
         limits = self._limits
         if self._lingering:
             self.close()
@@ -403,7 +419,7 @@ class HTTPProtocol(ParsingProtocol):
     # Requests in work
 
     def _take(self, cycle: RequestResponseCycle) -> None:
-        """Make this the current one; it has to begin before anything else happens."""
+        """Make ``cycle`` the current request. The caller has to begin it before anything else happens."""
         self._first = False
         self._current = cycle
         if not self.flow.write_paused:
@@ -411,13 +427,13 @@ class HTTPProtocol(ParsingProtocol):
         self.state.cycles.add(cycle)
 
     def resume_body(self) -> None:
-        """The application waits for more of the body."""
+        """Resume reading, since the application waits for more of the body."""
         if self.flow.read_paused and not self.pipelined:
             self.flow.resume_reading()
             self._set_deadline()
 
     def answered(self, cycle: RequestResponseCycle) -> None:
-        """The answer of ``cycle`` has been written."""
+        """The answer of ``cycle`` has been written: go on with the next request, or end the connection."""
         self._current = None
         self._watcher = None
         if self._closing:
@@ -537,14 +553,14 @@ class HTTPProtocol(ParsingProtocol):
                 self._answer_last(error)
 
     def _answer_last(self, error: RatusError) -> None:
-        """Answer what never reached the application."""
+        """Answer a request that never reached the application, and end the connection."""
         self.state.refused(error.status, self.client[0] if self.client else "")
         self.flush()
         self.transport.write(last_answer(error, self.state.date_line))
         self._linger()
 
     def _finish(self) -> None:
-        """The last answer has been written."""
+        """End the connection after its last answer; linger where the client may still be sending."""
         if self._receiving is not None or self._waiting or self._refusal is not None:
             self._linger()
         else:
@@ -568,7 +584,7 @@ class HTTPProtocol(ParsingProtocol):
         self.deadline = self.loop.time() + self._limits.linger_seconds
 
     def _drop_unread(self) -> None:
-        """Let go of what was read of requests that will not be answered any more."""
+        """Drop what was read of requests that will not be answered any more."""
         self._receiving = None
         self._waiting.clear()
         self._unparsed = b""
@@ -598,7 +614,10 @@ class HTTPProtocol(ParsingProtocol):
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """The server stops: close, or where a request is in flight answer it, with little patience."""
+        """The server stops: close the connection, or where a request is in flight, answer that first.
+
+        From then on the client's progress, in sending a body or reading an answer, extends no deadline.
+        """
         self._draining = True
         if self._closing:
             return

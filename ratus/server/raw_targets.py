@@ -45,9 +45,9 @@ def feed_raw(reader: Reader, data: bytes, begun: bool) -> bytes:
     not fed: the caller puts them before what it receives next. Raises httptools.HttpParserError for what the
     parser refuses.
 
-    The parser alone decides where a message begins, or a body could be taken for a request. So a pattern
-    finds what looks like a raw target, then the parser says whether it is one. That is done at most once in
-    each message, so that the cost is linear.
+    The parser alone decides where a message begins; otherwise a body could be taken for a request. So a
+    pattern finds what looks like a raw target, then the parser says whether it is one. That is done at most
+    once in each message, so that the cost is linear.
     """
     fed = 0
     found = (_OUTSIDE_ASCII if begun else _RAW_TARGET).search(data)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ratus")
 
-# Up to here head and body are joined and written at once; a larger body is not worth a copy.
+# Bytes. A body of up to this size is joined with its head, and both are written at once; a larger one is not
+# worth the copy.
 JOIN_LIMIT = 16_384
 
 # What has been done of the answer. The head is held back until the first part of the body, so that both
@@ -93,7 +94,7 @@ class RequestResponseCycle:
         self._connection = connection
         self._scope = scope
         self._expects_continue = expects_continue
-        # As it came; a bytearray where it came in several parts.
+        # The part that the application has not received; a bytearray where it came in several pieces.
         self._body: bytes | bytearray = b""
         self._received = 0
         self._since: float | None = None
@@ -112,13 +113,13 @@ class RequestResponseCycle:
         self.more_body = True
         # The client does not read the answer any more; what the application sends is dropped.
         self.disconnected = False
-        # The loop itself holds tasks only weakly.
+        # Kept here because the loop itself holds tasks only weakly.
         self._task: asyncio.Task[None] | None = None
 
     # What the connection reports
 
     def feed(self, data: bytes) -> bool:
-        """Take a part of the body. True: there is more now than should be held, stop reading."""
+        """Take a part of the body. True: more is held now than should be, so the caller stops reading."""
         body = self._body
         if not body:
             body = data
@@ -141,14 +142,14 @@ class RequestResponseCycle:
         return bytes(body)
 
     def missing(self) -> int:
-        """So many bytes of the body are still to come; 0 where the request did not say how many it has."""
+        """How many bytes of the body are still to come; 0 for a request without ``Content-Length``."""
         for name, value in self._scope["headers"]:
             if name == b"content-length":
                 return int(value) - self._received
         return 0
 
     def hold(self, now: float) -> int:
-        """A part of the body has come, and there will be more: how many bytes are to be counted as held."""
+        """Count what has come of a body that is not complete. Returns how many bytes are new."""
         if self._since is None:
             self._since = now
         more = self._received - self.held
@@ -156,17 +157,17 @@ class RequestResponseCycle:
         return more
 
     def too_slow(self, now: float, limits: ConnectionLimits) -> bool:
-        """Whether the body comes at less than the least rate."""
+        """Whether the body comes at less than ``body_rate``; judged once ``body_seconds`` have passed."""
         seconds = 0.0 if self._since is None else now - self._since
         return seconds > limits.body_seconds and self._received < limits.body_rate * seconds
 
     def wake(self) -> None:
-        """Something has changed that ``receive`` may be waiting for."""
+        """Wake ``receive``, since something has changed that it may be waiting for."""
         if self._arrived is not None:
             self._arrived.set()
 
     def disconnect(self) -> None:
-        """The connection is lost to this cycle."""
+        """The connection is lost to this request: from now on what the application sends is dropped."""
         self.disconnected = True
         self.wake()
 
@@ -212,7 +213,7 @@ class RequestResponseCycle:
             if self._stage != COMPLETE and not self.disconnected and not connection.disconnected:
                 logger.error("the application did not complete its answer to %s", self._describe())
         except Exception:
-            # A body cut off by its sender is no defect; a stranger must not be able to fill the log with it.
+            # A body cut off by its sender is no defect, and clients must not be able to fill the log with it.
             level = logging.DEBUG if self.disconnected or connection.disconnected else logging.ERROR
             logger.log(level, "the application failed on %s", self._describe(), exc_info=True)
         finally:
@@ -227,7 +228,7 @@ class RequestResponseCycle:
             connection.ended(self)
 
     def _describe(self) -> str:
-        # The query is left out: it is none of the log's business.
+        # The query is left out: what clients put there does not belong in the log.
         return f"{self._scope['method']} {self._scope['raw_path'].decode('ascii')}"
 
     def _answer_error(self, error: RatusError) -> None:
@@ -238,7 +239,7 @@ class RequestResponseCycle:
     # The ASGI interface
 
     async def receive(self) -> Message:
-        """The next part of the body; ``http.disconnect`` once the answer is complete or the peer gone."""
+        """The next part of the body; ``http.disconnect`` after the answer or once the peer disconnected."""
         connection = self._connection
         if self._expects_continue:
             self._expects_continue = False
@@ -263,7 +264,7 @@ class RequestResponseCycle:
             await self._arrived.wait()
 
     async def send(self, message: Message) -> None:
-        """Write a part of the answer; silently nothing once the connection is lost.
+        """Write a part of the answer; does nothing once the connection is lost.
 
         Raises RuntimeError for messages out of order, for headers with line breaks, and for a body that is
         not as long as its ``content-length``.
@@ -332,7 +333,7 @@ class RequestResponseCycle:
                 length = int(value)
             parts += (name, b": ", value, b"\r\n")
             lines += 1
-        # With its body still on the way the connection is not at the start of a further request.
+        # While the request's body is still arriving, the next bytes are not the start of another request.
         if self.more_body:
             keep_alive = False
         chunked = length is None and not self._bodyless and status not in (204, 304)
@@ -389,13 +390,13 @@ class RequestResponseCycle:
 
 
 async def _finish(running: Coroutine[Any, Any, None], awaited: Any) -> None:
-    """What is left of a coroutine, as a task takes it: since Python 3.12 no generator is one."""
+    """The rest of a coroutine, as a coroutine: since Python 3.12 a task takes no generator."""
     await _rest(running, awaited)
 
 
 @coroutine
 def _rest(running: Coroutine[Any, Any, None], awaited: Any) -> Generator[Any, None, None]:
-    """What is left of a coroutine that runs already and now waits for ``awaited``."""
+    """Run the rest of a coroutine that has begun and now waits for ``awaited``."""
     while True:
         try:
             yield awaited

@@ -18,8 +18,8 @@ from ratus.server.connection_limits import ConnectionLimits
 from ratus.server.load import Load
 
 # Answers of several connections are written together at the end of a turn of the event loop. After a turn
-# that had a single answer, so many of the next ones are written at once; then one is held back again, to see
-# whether others come in the same turn.
+# that had a single answer, this many of the next ones are written at once; then one is held back again, to
+# see whether others come in the same turn.
 UNBATCHED = 4
 
 
@@ -66,7 +66,7 @@ class ServingState(ServerState):
         """The requests in work."""
         self.load = Load(limits)
         self.context = copy_context()
-        """What every request starts with; it runs in a copy."""
+        """The context (`contextvars`) of the server; every request runs in a copy of it."""
         self.draining = False
         """The server is stopping: every answer is the last of its connection."""
         self.date_line = b""
@@ -112,8 +112,7 @@ class ServingState(ServerState):
         self.date_line = b"date: " + formatdate(usegmt=True).encode("ascii") + b"\r\n"
 
     def flush_soon(self, connection: OpenConnection) -> None:
-        """Have ``connection.flush`` called once the loop has read from every socket that it could in this
-        turn."""
+        """Call ``connection.flush`` once the loop has read from every socket readable in this turn."""
         if not self._unflushed:
             connection.loop.call_soon(self._flush)
         self._unflushed.append(connection)

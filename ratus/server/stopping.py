@@ -18,8 +18,8 @@ from queue import Empty, SimpleQueue
 
 logger = logging.getLogger("ratus")
 
-# Seconds that the last words of a process may take, whatever its log is written by: a little longer than our
-# own log waits for its reader.
+# Seconds that a process may take to write its last log lines, whatever its log handler: a little longer than
+# Ratus's own log handler waits for its reader.
 _LAST_WORDS_SECONDS = 6.0
 
 
@@ -35,21 +35,21 @@ class StopDeadline:
         self._seconds = seconds
         self._describe = describe
         self._end = end or quit_process
-        # A signal handler may interrupt anything, so it may only do what can be interrupted by itself.
+        # A signal handler may interrupt any code, itself included, so it may only call what is reentrant.
         self._orders: SimpleQueue[bool] = SimpleQueue()
         if seconds > 0:
             threading.Thread(target=self._watch, name="ratus-stop-deadline", daemon=True).start()
 
     def begin(self) -> None:
-        """The stop begins. Without effect when it has begun."""
+        """Start the countdown, because the stop begins. Has no effect when it runs already."""
         self._orders.put(True)
 
     def cancel(self) -> None:
-        """Everything has stopped, or nothing will be: the process may live on."""
+        """End the countdown, because everything has stopped or no stop will come: the process may live on."""
         self._orders.put(False)
 
     def _watch(self) -> None:
-        """In the thread."""
+        """Wait for ``begin``, then for ``cancel`` or the end of the time. Runs in the thread."""
         if not self._orders.get():
             return
         until = time.monotonic() + self._seconds
@@ -73,8 +73,8 @@ class StopDeadline:
 
 
 def quit_process(code: int) -> None:
-    """End the process here and now, but not its last words, for which it has a few seconds."""
-    # Not by `threading`, whose locks the code that a signal interrupted may hold.
+    """End the process at once, after flushing its log and output, for which it has a few seconds."""
+    # Not a `threading.Thread`: the code that a signal interrupted may hold the locks of `threading`.
     _thread.start_new_thread(_exit_later, (code,))
     for flush in (logging.shutdown, sys.stdout.flush, sys.stderr.flush):
         # The signal may have come in the middle of a write to the same stream.

@@ -1,4 +1,4 @@
-"""What became of claimed tasks."""
+"""The public models of commits, which say what became of claimed tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Commit(WireModel):
     """What became of a claimed task. Every member may be left out; an empty commit completes the task."""
 
-    if TYPE_CHECKING:  # what may be given is more than what is kept
+    if TYPE_CHECKING:  # arguments may be of more types than attributes are
 
         def __init__(
             self,
@@ -83,7 +83,7 @@ class Commit(WireModel):
 class CommitItem(Commit):
     """One commit of a batch."""
 
-    if TYPE_CHECKING:  # what may be given is more than what is kept
+    if TYPE_CHECKING:  # arguments may be of more types than attributes are
 
         def __init__(
             self,

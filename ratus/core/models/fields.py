@@ -27,10 +27,10 @@ from ratus.core.models.json_values import convert, to_json
 from ratus.core.times import format_time, parse_time
 
 DURATION_PATTERN: Final = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$"
-"""A Go duration as a regular expression, for the document; `parse_duration` is what decides."""
+"""A Go duration as a regular expression, for `openapi.yaml`; values are checked by `parse_duration`."""
 
 INPUT_ONLY: JsonDict = {"writeOnly": True}
-"""Marks a member that only travels towards the server; the document leaves it out of answers."""
+"""Marks a member that occurs in requests only; `openapi.yaml` leaves it out of answers."""
 
 DurationLike: TypeAlias = str | int | float | timedelta
 """A length of time: text such as `"30s"` or `"1h30m"`, a number of seconds, or a `timedelta`."""
@@ -39,16 +39,17 @@ TimeLike: TypeAlias = datetime | str
 """An instant: an aware `datetime`, or RFC 3339 text such as `"2026-01-31T12:00:00Z"`."""
 
 _MADE: Final = {"made": True}
-"""The context in which a model is made by a program, and not read."""
+"""The validation context of a model that a program constructs, as opposed to one that is read."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def is_made(info: ValidationInfo) -> bool:
-    """Whether a program makes the model, rather than reads what a server or a file says.
+    """Whether a program constructs the model, rather than reads it from a server's answer or a file.
 
-    What is made is checked as strictly as the server checks it; what is read may come from a newer server.
+    A constructed model is checked as strictly as the server checks it; one that is read may come from a newer
+    server.
     """
     return info.context is _MADE
 
@@ -73,7 +74,7 @@ class WireModel(BaseModel):
         def __init__(self, /, **members: Any) -> None:
             self.__pydantic_validator__.validate_python(members, self_instance=self, context=_MADE)
 
-        # As pydantic marks its own: reading, which has another context, does not go through here.
+        # As pydantic marks its own `__init__`: `model_validate`, which has another context, must not call it.
         __init__.__pydantic_base_init__ = True
 
     @model_validator(mode="before")
@@ -90,7 +91,7 @@ class WireModel(BaseModel):
         try:
             return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         except UnicodeEncodeError:
-            convert(self.model_dump(by_alias=True, exclude_defaults=True))  # says where it is
+            convert(self.model_dump(by_alias=True, exclude_defaults=True))  # raises, and says where
             raise
 
 

@@ -1,4 +1,4 @@
-"""What programs have, as JSON: plain values as they are, models as objects, times and the like as text."""
+"""Converts values of programs to JSON: plain values stay, models become objects, times and the like text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_DEPTH: Final = 170
 _PLAIN: Final = TypeAdapter[Any](JsonValue, config=ConfigDict(allow_inf_nan=False, strict=True))
 
 _TEXTS: Final = (UUID, datetime, date, time, timedelta, Decimal)
-"""What is written as its text, from which `Delivery.decode` makes the same again."""
+"""Types whose values are written as text; from the text `Delivery.decode` makes the same value again."""
 
 _LARGEST: Final = 10**4_300 - 1
 """The largest integer that the server takes: one of 4,300 digits."""
@@ -39,12 +39,12 @@ def to_json(value: object) -> Any:
     try:
         return _PLAIN.validate_python(value)
     except ValidationError:
-        # Something in it is not plain; where, and what can be done about it, is found out one by one.
+        # Something in it is not plain JSON: go through it member by member, to convert it or say where it is.
         return convert(value)
 
 
 def convert(value: object) -> Any:
-    """As `to_json`, member by member: also finds what is rare, such as texts that UTF-8 cannot write."""
+    """As `to_json`, but always member by member; also refuses texts that UTF-8 cannot write."""
     return _convert(value, "", 0)
 
 
@@ -106,7 +106,7 @@ def _dump(model: BaseModel, place: str) -> Any:
 
 
 def _find_lost_number(plain: object, written: object, place: str) -> None:
-    """Raises for a number that is not finite, in whose place pydantic has written null."""
+    """Raise `ValueError` for a number that is not finite, in whose place pydantic has written null."""
     if isinstance(plain, float):
         if written is None:
             raise _refusal(f"is {plain}; JSON takes finite numbers", place)

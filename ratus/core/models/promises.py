@@ -1,4 +1,4 @@
-"""How tasks are claimed, and what a claim is."""
+"""The public models of claims: what a consumer asks for, what a claim is, and how one is extended."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class _Claim(WireModel):
 class Promise(_Claim):
     """A claim on a task: that this consumer will finish it before the deadline."""
 
-    if TYPE_CHECKING:  # what may be given is more than what is kept
+    if TYPE_CHECKING:  # arguments may be of more types than attributes are
 
         def __init__(
             self,
@@ -86,7 +86,7 @@ class _Waiting(_Claim):
         description="Claim up to so many tasks; the answer is then a list, even of one. At most the "
         "server's `--promise-max-limit` (1000). Left out: one task, answered as a task.",
         examples=[50],
-        # Only in the document: a server may have been given another bound, and it is the one to refuse.
+        # Only in `openapi.yaml`: a server may be configured with another bound, so the server checks it.
         json_schema_extra={"maximum": 1_000},
     )
 

@@ -1,4 +1,4 @@
-"""What a task is."""
+"""The public models of a task, its state and its retry policy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Retry(WireModel):
     or minus `jitter` of itself.
     """
 
-    if TYPE_CHECKING:  # what may be given is more than what is kept
+    if TYPE_CHECKING:  # arguments may be of more types than attributes are
 
         def __init__(
             self,
@@ -113,7 +113,7 @@ class Retry(WireModel):
 class Task(WireModel):
     """A unit of work in a topic."""
 
-    if TYPE_CHECKING:  # what may be given is more than what is kept
+    if TYPE_CHECKING:  # arguments may be of more types than attributes are
 
         def __init__(
             self,

@@ -11,7 +11,7 @@ A test file of an engine's package says how the engine is made, and runs all of 
 
 - `EngineContract`: the suite, to be derived from.
 - `MakeEngine`: a function that constructs an engine; all engines of one such function share their data.
-- `Harness`: an open engine with a clock that the test sets, for tests of an engine's own.
+- `Harness`: an open engine with a clock that the test sets, for an engine's own tests.
 - `RecordingListener`, `CountingObserver`: what an engine notifies, for the same tests.
 - `RandomMachine`, `Model`: random steps on an engine, compared with the queue written as simply as possible.
 

@@ -12,13 +12,13 @@ from ratus.engine.testkit.harness import Harness, MakeEngine
 
 
 class EngineTests:
-    """Tests that run on one engine. A subclass says how that is made."""
+    """Tests that run on one engine. A subclass says how the engine is made."""
 
     # The tests are coroutines, which the plugin of anyio runs.
     pytestmark = pytest.mark.anyio
 
     def engines(self, folder: Path) -> AbstractAsyncContextManager[MakeEngine]:
-        """Yields what makes engines. To be overridden.
+        """A context that yields a function that makes engines. To be overridden.
 
         All engines that are made for one folder work on the same data, those of another process included.
         The data is fresh when the folder is empty, and no longer needed when the context ends. Where the

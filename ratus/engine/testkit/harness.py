@@ -28,8 +28,10 @@ TIMES = ("produced", "scheduled", "consumed", "deadline", "committed", "expires"
 
 
 class Harness:
-    """An engine and a clock. ``engine`` is set by the fixture; ``now`` is the time of the next operation, in
-    microseconds since 1970, and only the test moves it.
+    """An engine and a clock.
+
+    ``engine`` is set by the fixture; ``now`` is the time of the next operation, in microseconds since 1970,
+    and only the test moves it.
 
     Records that come from the engine are copied at once, so a test may keep them: the engine's own may change
     with its next step.
@@ -45,7 +47,7 @@ class Harness:
     # ---- life ------------------------------------------------------------------------------------
 
     async def start(self, **options: Any) -> Engine:
-        """One more engine on the same data, open. Jitter changes nothing, unless ``random`` is given."""
+        """Open one more engine on the same data. Jitter changes no delay, unless ``random`` is given."""
         engine = self.make(**{"random": fixed(0.5), **options})
         await engine.open(self.now)
         self._open.append(engine)
@@ -76,7 +78,7 @@ class Harness:
         return await self.engine.upsert([copy.copy(task) for task in tasks], self.now)
 
     async def add(self, *ids: str, topic: str = "t", **members: Any) -> None:
-        """Insert new tasks that have nothing but their id of their own."""
+        """Insert new tasks that differ only in their ids."""
         assert all(await self.insert(*(self.task(task_id, topic, **members) for task_id in ids)))
 
     async def get(self, task_id: str) -> TaskRecord:
@@ -147,8 +149,11 @@ class Harness:
 
 
 class RecordingListener:
-    """An `engine.listener` that records its notifications: the topics in which a task became available, the
-    ids of tasks that were settled, and how often notifications may have been missed."""
+    """An `engine.listener` that records its notifications.
+
+    ``topics``: those in which a task became available. ``tasks``: the ids of tasks that were settled.
+    ``gaps``: how often notifications may have been missed.
+    """
 
     def __init__(self) -> None:
         self.topics: list[str] = []
@@ -176,15 +181,15 @@ class CountingObserver:
 
 
 def members(task: TaskRecord) -> dict[str, Any]:
-    """What a task is, without its engine's bookkeeping; payload and result as values."""
+    """A task's members without ``sequence``, which is the engine's own; payload and result by `value`."""
     found = {name: getattr(task, name) for name in TaskRecord.__struct_fields__ if name != "sequence"}
     return {**found, "payload": value(task.payload), "result": value(task.result)}
 
 
 def value(text: bytes | None) -> Any:
-    """A JSON text as a value that is equal only to what means exactly the same.
+    """A JSON text in a form that is equal only to that of a text that means exactly the same.
 
-    Members keep their order; an integer is no float; nothing is not ``null``.
+    The order of members counts, an integer differs from a float, and no text differs from ``null``.
     """
     if text is None:
         return "nothing"

@@ -82,7 +82,10 @@ WEIGHTS = {
 
 
 class RandomMachine:
-    """``draw`` decides everything. ``trace`` holds the steps made, for the message of a failure."""
+    """Makes random steps on an engine and on the model, and compares the two.
+
+    ``draw`` is the only source of randomness. ``trace`` holds the last steps, for the message of a failure.
+    """
 
     engine: Engine
 
@@ -101,16 +104,16 @@ class RandomMachine:
         }
 
     async def open(self) -> None:
-        """Open an engine. The machine closes none but to open another on the same data."""
+        """Open an engine. The caller closes ``engine`` in the end."""
         self.engine = self._make(retry=DEFAULTS, random=fixed(RANDOM))
         self.engine.observer = self.observer
         await self.engine.open(self.now)
 
     async def run(self, steps: int, compare_every: int = 1) -> None:
-        """So many random steps. Raises `AssertionError`, with the steps as a note, at a difference.
+        """Make this many random steps. Raises `AssertionError`, with the steps as a note, at a difference.
 
-        What a step answers is always compared with the model; everything that can be seen of the engine
-        only after every ``compare_every`` steps, and at the end.
+        The answer of a step is always compared with the model; everything else that can be read from the
+        engine only after every ``compare_every`` steps, and at the end.
         """
         names, weights = list(WEIGHTS), list(WEIGHTS.values())
         try:
@@ -201,8 +204,8 @@ class RandomMachine:
         assert [task.id for task in tasks] == expected
         for task in tasks:
             self._took(task, selection)
-        # How much a claim does beside its task (which topics it reaches, how many expired tasks it meets)
-        # is the engine's business.
+        # How many other tasks a claim recovers or archives (which topics it reaches, how many expired tasks
+        # it meets) is left to the engine, so the rest is done here before the engine is compared.
         await self.engine.recover(self.now)
         await self.engine.expire(self.now)
         self.model.recover(self.now)
@@ -220,7 +223,7 @@ class RandomMachine:
         assert members(task) == seen(expected)
 
     async def _claim_task(self) -> None:
-        # An expired one now and then: others of its kind are rarely met before a claim or a chore met them.
+        # An expired task now and then: a random pick rarely finds one before a claim or a chore archives it.
         expired = [name for name, task in self.model.tasks.items() if self.model.expired(task, self.now)]
         task_id = self._one(expired if expired and self._rarely() else IDS)
         force = self._one((False, True))
@@ -265,7 +268,7 @@ class RandomMachine:
             for commit in commits
         ]
         answers = await self.engine.commit(commits, self.now)
-        # Several for one task: what the first of them answered may be the record that the last one changed.
+        # Several commits to one task: the answer to the first may be the record that the last one changed.
         last = {commit.id: number for number, commit in enumerate(commits)}
         assert len(answers) == len(expected)
         for number, (commit, answer, right) in enumerate(zip(commits, answers, expected, strict=True)):
@@ -341,7 +344,7 @@ class RandomMachine:
         await self.engine.set_paused(topic, paused)
 
     async def _put_settings(self) -> None:
-        """What `set_paused` does, by hand, where the caller has read what is there, or something older."""
+        """Put settings as `set_paused` does, but expect any version: the current one, an older one, none."""
         topic, paused = self._one(TOPICS), self._rarely()
         found = await self.engine.get_record(TOPIC_SETTINGS, topic)
         assert (found is not None and found.members.paused) == (topic in self.model.paused)
@@ -444,7 +447,7 @@ class RandomMachine:
     # ---- comparing -----------------------------------------------------------------------------------
 
     async def _compare(self) -> None:
-        """Everything that can be seen of the engine is what the model says."""
+        """Assert that everything that can be read from the engine is what the model says."""
         count = 0
         for topic in TOPICS:
             page = await self.engine.list_tasks(TaskQuery(topic, 1000))
@@ -484,7 +487,7 @@ class RandomMachine:
 
 
 async def attempt(step: Awaitable[Answer]) -> Answer | RatusError:
-    """What a step answers, be it an error."""
+    """What a step returns, or the `RatusError` that it raises."""
     try:
         return await step
     except RatusError as error:

@@ -1,7 +1,8 @@
-"""The queue once more, written as simply as possible: a dict of dicts, and a loop for everything.
+"""A model of the queue, written as simply as possible: a dict of dicts, and a loop for everything.
 
-It shares nothing with the program but the names of the members, so that a mistake there is not a mistake
-here. The order of creation is the order of the dict. It makes no nonces: a claim is given the engine's.
+It shares nothing with the program but the names of the members, so that a mistake in the program is not
+repeated here. The order of creation is the order of the dict. The model makes no nonces: `claim` is given the
+one that the engine made.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ TEN_MINUTES = 600_000_000
 
 
 class Model:
-    """``random`` is what every source of randomness gives; the rest are the server's defaults."""
+    """The state of the queue, and what each operation does to it.
+
+    ``random`` is what every source of randomness gives; the other arguments are the server's defaults, with
+    delays in microseconds.
+    """
 
     def __init__(self, max_attempts: int, delay: int, max_delay: int, random: float) -> None:
         self.tasks: dict[str, Task] = {}
@@ -87,7 +92,7 @@ class Model:
         return answer
 
     def count(self, what: str, task: Task) -> None:
-        """A failure or a lapse, and what became of the task by that."""
+        """Count the event ``what``, a failure or a lapse, and what became of the task by it."""
         self.events[task["topic"], what] += 1
         if task["state"] == 0:
             self.events[task["topic"], "RETRY"] += 1

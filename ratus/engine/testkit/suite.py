@@ -42,10 +42,10 @@ class EngineContract(
 ):
     """All that an engine has to keep, as tests. Derive a class from it and override `engines`.
 
-    The class is named ``Test…``, so that pytest collects it. Its file can be imported by itself: one test
-    starts a process that loads the file, makes an engine, writes to it and is killed. Tests of what the
-    engine's `Traits` do not promise are skipped.
+    The name of that class begins with ``Test``, so that pytest collects it. Its file has to be importable by
+    itself: one test starts a process that loads the file, makes an engine, writes to it and is killed. Tests
+    of what the engine's `Traits` do not promise are skipped.
 
-    ``machine_steps`` is how many random steps the long run makes, ``machine_seed`` where they begin. Their
-    defaults come from the environment: RATUS_MACHINE_STEPS (3000) and RATUS_MACHINE_SEED (1).
+    ``machine_steps`` is how many random steps the long run makes, ``machine_seed`` the seed of these steps.
+    Their defaults come from the environment: RATUS_MACHINE_STEPS (3000) and RATUS_MACHINE_SEED (1).
     """

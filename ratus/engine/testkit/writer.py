@@ -3,7 +3,8 @@
     python -m ratus.engine.testkit.writer FILE MODULE CLASS FOLDER
 
 The class is derived from `EngineContract` and is in that file, which is loaded under the name of the module.
-A line of output is what was answered, an id and a nonce, separated by bars.
+Each line of output reports one answer: what was done, an id, and a nonce or a record's version (or nothing),
+separated by bars.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ratus.testing import START
 
 
 def load(file: str, module_name: str, class_name: str) -> EngineTests:
-    """The class, from its file: pytest can have imported it under a name that only pytest knows."""
+    """An object of the class, from its file: pytest can have imported that under a name only it knows."""
     spec = spec_from_file_location(module_name, file)
     assert spec is not None
     assert spec.loader is not None

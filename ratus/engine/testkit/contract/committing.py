@@ -139,7 +139,7 @@ class CommittingTests(EngineTests):
         assert (await harness.commit("1", claimed.nonce)).state == COMPLETED
 
     async def test_a_nonce_that_was_inserted_is_one(self, harness: Harness) -> None:
-        """That is how tasks are copied between servers, claims included."""
+        """Tasks are copied between servers with their nonces, so that running claims are copied too."""
         await harness.add("1", state=ACTIVE, nonce="AAAABBBBCCCCDDDD", deadline=harness.now + MINUTE)
         with pytest.raises(Conflict):
             await harness.commit("1", "ZZZZBBBBCCCCDDDD")
@@ -283,7 +283,7 @@ class CommittingTests(EngineTests):
         assert (task.state, task.error, task.outcome, task.attempts) == (COMPLETED, "", "", 3)
 
     async def test_an_empty_error_is_an_error(self, harness: Harness) -> None:
-        """That a text was given decides, not whether it says anything."""
+        """A commit is a failure where ``error`` is given, even as an empty text."""
         await harness.add("1")
         claimed = await harness.claim_one()
         assert (await harness.fail("1", claimed.nonce, error="")).state == PENDING

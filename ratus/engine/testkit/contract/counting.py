@@ -28,7 +28,7 @@ NONCE = "n" * 16
 
 
 async def fill(harness: Harness) -> None:
-    """Claims, one of them the last that its task has, a task that expires in a second, and what is done."""
+    """Add tasks: claimed, claimed on its last attempt, expiring in a second, completed, archived."""
     deadline = harness.now + MINUTE
     last = RetryPolicy(max_attempts=1)
     await harness.add("claimed", topic="claimed", state=ACTIVE, deadline=deadline, nonce=NONCE, attempts=1)
@@ -150,7 +150,7 @@ NOT_COUNTED: dict[str, Step] = {
 }
 
 
-# What is known of all topics at once.
+# `Engine.survey`, which reads the counts of all topics at once.
 
 
 async def survey(harness: Harness) -> dict[str, TopicInfo]:
@@ -275,7 +275,7 @@ class CountingTests(EngineTests):
         assert [figure.name for figure in harness.engine.metrics(harness.now)] == list(figures)
 
     async def test_which_topics_are_there(self, harness: Harness) -> None:
-        """Each has a task in some state, or a setting; however many others there are."""
+        """Known are topics with a task in any state or a setting, however many other topics there are."""
         for number in range(40):
             await harness.add(f"{number}", topic=f"t{number}", state=number % 4)
         await harness.engine.set_paused("paused", True)

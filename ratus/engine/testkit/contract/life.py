@@ -180,7 +180,7 @@ class LifeTests(EngineTests):
         """A process of its own writes and reports every answer it gets, until it is killed in the middle."""
         if not harness.engine.traits.durable:
             pytest.skip("this engine does not promise that")
-        # What this process can import, the other one can.
+        # The writer process has to be able to import what this one can.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         await harness.end()
         writer = await asyncio.create_subprocess_exec(

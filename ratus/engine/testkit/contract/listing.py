@@ -130,7 +130,7 @@ class ListingTests(EngineTests):
     ) -> None:
         await harness.add(*(f"{n:02}" for n in range(40)), producer="p")
         order = await harness.ids()
-        # Spread over the list: what goes, what leaves the topic, what leaves the filters.
+        # Tasks all over the list, which are deleted, moved to another topic, or leave the filters.
         deleted, moved, changed = order[3::8], order[5::8], order[6::8]
         stay = [name for name in order if name not in {*deleted, *moved, *changed}]
         found: list[str] = []
@@ -145,7 +145,7 @@ class ListingTests(EngineTests):
                 await harness.engine.delete_task(deleted[number])
                 await harness.commit(moved[number], topic="other", state=PENDING)
                 await harness.claim_task(changed[number])
-                # Replaced, but still what the filters let through.
+                # These tasks are replaced by ones that still match the filters.
                 await harness.upsert(
                     *(harness.task(name, producer="p", priority=number) for name in stay[number::9])
                 )

@@ -16,11 +16,10 @@ Step = Callable[[Harness], Awaitable[object]]
 
 
 async def notified(harness: Harness, names: list[str], name: str) -> None:
-    """The listener was notified of this name; by an engine that follows its deployment's own notifications,
-    within moments.
+    """Assert that the listener was notified of this name.
 
-    There a change that `fill` made may be reported late and stand for the change that is looked for; the
-    latter is reported in its turn.
+    An engine that follows the notifications of its deployment has up to ten seconds. It may report a change
+    that `fill` made so late that this takes it for the change under test, which is reported after it.
     """
     follows_others = harness.engine.traits.shared and harness.engine.follows()
     for _ in range(1000 if follows_others else 1):
@@ -146,7 +145,7 @@ class NotifyingTests(EngineTests):
     async def test_the_listener_is_notified_of_what_a_poll_did_beside_its_claim(
         self, harness: Harness
     ) -> None:
-        """Lapsed claims that it took back but did not claim, expired tasks that it archived."""
+        """The poll takes back lapsed claims that it does not claim itself, and archives expired tasks."""
         await harness.add("1", "2", state=ACTIVE, deadline=harness.now)
         await harness.add(
             "3", state=ACTIVE, deadline=harness.now, attempts=1, retry=RetryPolicy(max_attempts=1)

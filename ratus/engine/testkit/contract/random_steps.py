@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.machine import RandomMachine
 
-# Steps after which the long run begins anew with fresh data: differences often need a young engine, too.
+# Steps after which the long run begins anew with fresh data: some differences only show on a new engine.
 ROUND = 5000
 # Comparing everything takes a dozen calls of the engine, a step takes one. A difference stays, so the long
 # run finds it a few steps later; the short ones, which are to shrink, find it at once.
@@ -29,7 +29,7 @@ class RandomStepsTests(EngineTests):
     """How many steps the long run makes."""
 
     machine_seed: ClassVar[int] = int(os.environ.get("RATUS_MACHINE_SEED", "1"))
-    """Where the long run begins; the same seed gives the same steps."""
+    """The seed of the long run; the same seed gives the same steps."""
 
     @settings(
         max_examples=30,
@@ -51,7 +51,7 @@ class RandomStepsTests(EngineTests):
             asyncio.run(self._drive(draw, min(ROUND, self.machine_steps - start), COMPARE_EVERY))
 
     async def _drive(self, draw: Random, steps: int, compare_every: int = 1) -> None:
-        """So many steps on fresh data."""
+        """Make this many steps on fresh data."""
         with tempfile.TemporaryDirectory() as folder:
             async with self.engines(Path(folder)) as make:
                 machine = RandomMachine(make, draw)

@@ -113,7 +113,7 @@ class RecordTests(EngineTests):
                 await harness.reopen()
                 with pytest.raises(Conflict):
                     await put(harness, expected=version)
-        # Not even where nothing else is left.
+        # A version is not given again even after everything was deleted.
         await put(harness, members=None)
         await harness.engine.delete_topics()
         await harness.reopen()

@@ -16,7 +16,7 @@ WAYS = ["reported", "lapsed"]
 
 
 async def fail_once(harness: Harness, way: str) -> int:
-    """Claim the only due task and fail it the one way or the other. The moment from which a delay counts."""
+    """Claim the only due task and fail it in this way. Returns the time from which a delay counts."""
     task = await harness.claim_one(timeout=30 * SECOND)
     if way == "reported":
         harness.now += SECOND

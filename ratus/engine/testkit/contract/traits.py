@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 def at_once(operation: Coroutine[object, None, Result]) -> Result:
-    """The result of an operation that waits for nothing."""
+    """The result of an operation that waits for nothing. Raises `AssertionError` where it does wait."""
     try:
         awaited = operation.send(None)
     except StopIteration as done:
@@ -30,7 +30,7 @@ class TraitsTests(EngineTests):
     """What an engine says it is, it is."""
 
     async def test_an_immediate_engine_waits_for_nothing(self, harness: Harness) -> None:
-        """Servers begin its requests without a task, which what waits may need."""
+        """Servers run its operations without an asyncio task, which an operation that waits may need."""
         engine = harness.engine
         if not engine.traits.immediate:
             pytest.skip("this engine does not promise that")
