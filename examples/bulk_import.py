@@ -26,7 +26,7 @@ TOPIC = "characters"
 
 
 def characters() -> Iterator[Task]:
-    """The Unicode database."""
+    """A task for each character of the Unicode database that has a name."""
     for code in range(sys.maxunicode + 1):
         name = unicodedata.name(chr(code), "")
         if name:
@@ -35,7 +35,7 @@ def characters() -> Iterator[Task]:
 
 
 def rows(path: Path) -> Iterator[Task]:
-    """A CSV file."""
+    """A task for each row of a CSV file; the first column is the id."""
     with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             yield Task(id=next(iter(row.values())), topic=TOPIC, payload=row)
@@ -52,7 +52,7 @@ def main() -> None:
 
     with Client(given.url) as ratus:
         begun = time.perf_counter()
-        # A generator is enough: batches are made, and sent, as it goes.
+        # Tasks may come from a generator: each batch is sent as soon as it is full.
         created = ratus.insert_tasks(islice(tasks, given.limit)).created
         seconds = time.perf_counter() - begun
         print(f"imported {created:,} tasks in {seconds:.1f} s, {created / seconds:,.0f}/s")

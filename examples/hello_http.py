@@ -31,7 +31,7 @@ def call(method: str, path: str, body: Any = None) -> Any:
 
 
 def greet(name: str) -> str:
-    """The work. It fails for a name that is none."""
+    """Do the work of one task. Raises `ValueError` for a name that is not made of letters."""
     if not name.isalpha():
         raise ValueError(f"{name!r} is no name")
     return f"Hello, {name}!"

@@ -13,7 +13,7 @@ URL = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
 
 
 def greet(delivery: Delivery) -> None:
-    """The work. By itself the worker would go on until Ctrl-C; here one greeting is enough."""
+    """Do the work of one task, then stop the worker, which would go on until Ctrl-C."""
     print(f"Hello, {delivery.payload}!")
     ratus.stop()
 

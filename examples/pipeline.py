@@ -33,7 +33,7 @@ async def count(ratus: AsyncClient, delivery: AsyncDelivery) -> None:
 
 
 async def add_up(totals: Counter[str], delivery: AsyncDelivery) -> None:
-    """The second stage."""
+    """The second stage: the counts of one text are added to the totals."""
     totals.update(delivery.decode(dict[str, int]))
 
 

@@ -16,7 +16,7 @@ NAMES = ["Ann", "Bob", "", "Cleo"]
 
 
 def greet(delivery: Delivery) -> None:
-    """Runs one task. What it returns from is committed; what it raises is a failure, and tried again."""
+    """Run one task. When this returns, the task is committed; when it raises, the task has failed."""
     name = delivery.payload["name"]
     if not name:
         raise ValueError("nobody to greet")

@@ -167,8 +167,8 @@ def _run(settings: config.Settings) -> int:
 def _open_standard_streams() -> None:
     """Open the null device in place of each standard stream that is closed.
 
-    The next file or socket would take its number: libuv aborts the process when it closes such a one, and
-    what a library writes to standard error would go into a database.
+    Otherwise the next file or socket would take the stream's number: libuv aborts the process when it closes
+    a file of such a number, and what a library writes to standard error would go into a database.
     """
     for number in (0, 1, 2):
         try:
@@ -183,14 +183,17 @@ def _refuse(message: str) -> int:
 
 
 def _complain(engines: Catalogue, besides: str = "") -> None:
-    """Name the engines that cannot be used, where there is no log yet, except for what is said anyway."""
+    """Name the engines that cannot be used on standard error, as there is no log yet.
+
+    A problem that the message `besides` holds already is left out.
+    """
     for problem in engines.problems.values():
         if str(problem) not in besides:
             _say(sys.stderr, f"ratus: warning: {printable(str(problem))}")
 
 
 def _say(stream: TextIO | None, text: str) -> int:
-    """Write a text and return the exit code: a reader that has seen enough is no failure, a full disk is."""
+    """Write a text and return the exit code: a pipe that its reader closed is no failure, a full disk is."""
     if stream is None:
         return 0
     try:

@@ -44,9 +44,9 @@ Examples:
 
 
 def main() -> int:
-    """Crawl, report, and tell by the exit code how it went."""
+    """Crawl and print the report; the exit code says how it went."""
     options = _parser().parse_args()
-    # Ended from outside, it ends what it has started.
+    # These signals raise SystemExit, so that the processes that were started here are ended as well.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     if options.kill_one and options.consumers < 2:

@@ -17,7 +17,8 @@ from examples.crawl_frontier.survey import Survey, survey
 from examples.crawl_frontier.team import Killed, Team
 from ratus import Client, Conflict, Task, TaskState, Topic, TopicStates
 
-# How often the supervisor looks at the frontier, and how often it says so where a line cannot be rewritten.
+# How often the supervisor looks at the frontier, and how often it prints what it found where a line cannot
+# be rewritten. In seconds.
 _LOOK_EVERY = 0.05
 _SAY_EVERY = 1.0
 
@@ -67,7 +68,7 @@ class Evidence:
 
 
 def crawl(settings: Settings) -> Evidence:
-    """Run a crawl and say how it goes. Raises CrawlError, and whatever a server that is not there raises."""
+    """Run a crawl and print how it goes. Raises CrawlError, and RatusError when a server does not respond."""
     surveyed = survey(settings.root, settings.start_page)
     expected = min(len(surveyed.pages), settings.limit or len(surveyed.pages))
     with contextlib.ExitStack() as stack:
@@ -128,7 +129,7 @@ def _begin(ratus: Client, topic: str, start: str) -> None:
 
 
 def _open_the_frontier(ratus: Client, topic: str, team: Team, consumers: int) -> None:
-    """Resume the topic once every consumer asks for pages: none is too late for a small site."""
+    """Resume the topic once every consumer asks for pages, so that none comes too late for a small site."""
     give_up = time.monotonic() + _START_TIMEOUT
     while (
         frontier.waiting_polls(ratus.get_metrics()) < consumers
@@ -142,7 +143,7 @@ def _open_the_frontier(ratus: Client, topic: str, team: Team, consumers: int) ->
 def _watch(
     ratus: Client, topic: str, team: Team, settings: Settings, started: float, *, kill_at: int
 ) -> Killed | None:
-    """Say how the crawl goes until it has ended; on the way, kill a consumer if that is wanted."""
+    """Print how the crawl goes until it has ended; on the way, kill a consumer if that is wanted."""
     progress = _Progress(started)
     killed: Killed | None = None
     while True:
@@ -182,7 +183,7 @@ class _Progress:
         self._rate = 0.0
 
     def show(self, topic: Topic, consumers: int, *, last: bool) -> None:
-        """Say how the crawl stands, if it is time to."""
+        """Print how the crawl stands, unless a line was printed a moment ago."""
         now, known = time.monotonic(), frontier.states(topic)
         if now - self._rate_since >= _SAY_EVERY:
             self._rate = (known.completed - self._crawled) / (now - self._rate_since)
@@ -203,7 +204,7 @@ class _Progress:
         )
 
     def interrupt(self, line: str) -> None:
-        """Say something else in between."""
+        """Print another line in between."""
         _say(f"\r\x1b[K{line}" if self._rewrite else line)
 
 

@@ -19,7 +19,7 @@ def start(command: list[str], output: IO[bytes], *, errors: int | None = None) -
 
 
 def end(*processes: subprocess.Popen[bytes]) -> None:
-    """Tell all of them to stop, wait until they have, and kill those that take too long."""
+    """Send all of them SIGTERM, wait until they have ended, and kill those that take too long."""
     for process in processes:
         process.terminate()
     for process in processes:

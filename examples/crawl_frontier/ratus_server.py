@@ -1,4 +1,4 @@
-"""A Ratus of its own for those who have none running: a process on a free port of 127.0.0.1."""
+"""A Ratus server for a crawl that is given none: a process on a free port of 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TRIES = 3
 
 
 class ServerError(Exception):
-    """The server did not start; the message holds what it said."""
+    """The server did not start; the message holds its output."""
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether all is as it has to be."""
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
     def as_json(self) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Report:
 
 
 def judge(evidence: Evidence) -> Report:
-    """Draw the conclusions."""
+    """Derive the figures from the evidence, and check it."""
     case = _Case(evidence)
     checks: list[Callable[[_Case], Check]] = [
         _nothing_is_open,
@@ -80,7 +80,7 @@ class _Case:
         return unquote(url.removeprefix(self.evidence.origin))
 
     def said(self, verdict: str) -> list[str]:
-        """The paths of which consumers said this, one for each time."""
+        """The paths for which consumers reported this verdict, one for each report."""
         return [self.path(said["url"]) for said in self.evidence.said if said["verdict"] == verdict]
 
 
@@ -278,7 +278,7 @@ def _the_killed_consumers_pages_are_crawled(case: _Case) -> Check:
 
 
 def _some(paths: Iterable[str]) -> str:
-    """The first few of what should be looked at; nothing when there is nothing."""
+    """The first few paths, as the end of a finding; an empty text when there are none."""
     first = sorted(paths)[:3]
     return f": {', '.join(first)}" if first else ""
 

@@ -4,8 +4,8 @@ The trouble is the same in every run, as it depends on addresses and counts, nev
 
 - one page in twenty says 503 to its first two visitors,
 - one page, linked from the start page only, says 500 to every visitor,
-- after every so many pages the site is tired: for a second, and once at least, it answers 429 with
-  `Retry-After: 1`.
+- after every so many pages the site wants a pause: for a second, and for one request at least, it answers
+  429 with `Retry-After: 1`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Reply:
 
 
 class Site:
-    """What the site answers, and a log of who asked for what. Used by many threads.
+    """What the site answers, and a log of all requests. Used by many threads.
 
     `tired_after` is the number of pages after which it wants a pause.
     """
@@ -83,7 +83,7 @@ class Site:
         if self._open_again:
             pause = self._open_again - time.monotonic()
             if pause > 0 or not self._sent_away:
-                # Visitors that are slower than the pause is long still meet it, once.
+                # If no request came during the pause, the first one after it is sent away instead.
                 self._sent_away += 1
                 return Reply(429, retry_after=max(math.ceil(pause), 1))
             self._open_again = 0.0
@@ -124,7 +124,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A visitor that is killed in the middle of a page is part of the show.
+        # The example kills a consumer on purpose, perhaps in the middle of a page.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 

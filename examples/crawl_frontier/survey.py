@@ -21,7 +21,7 @@ _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SurveyedPage:
-    """A page on disk: how many links from the start at least, its title, the paths that it links to."""
+    """A page on disk: its distance from the start in links, its title, the paths that it links to."""
 
     depth: int
     title: str
@@ -30,7 +30,10 @@ class SurveyedPage:
 
 @dataclass(frozen=True)
 class Survey:
-    """Decoded paths, `/index.html`: what can be reached, and what is linked to and not there."""
+    """The pages that can be reached, and the paths that are linked to but have no file.
+
+    Paths are decoded, such as `/index.html`.
+    """
 
     pages: dict[str, SurveyedPage]
     missing: frozenset[str]

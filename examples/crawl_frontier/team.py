@@ -41,7 +41,7 @@ class Team:
         processes.end(*self._processes.values())
 
     def running(self) -> list[str]:
-        """Those that have not ended."""
+        """The names of the consumers that have not ended."""
         return [name for name, process in self._processes.items() if process.poll() is None]
 
     def wait(self) -> dict[str, int]:
@@ -78,7 +78,7 @@ class Team:
 
 
 def _held(ratus: Client, topic: str, consumer: str) -> list[str]:
-    """The pages that a consumer holds that sends nothing any more."""
-    # What it sent just before is on its way; one more round trip, and the server has read that too.
+    """The pages that a consumer holds which is stopped or killed."""
+    # What the consumer sent just before may be on its way; after one more round trip the server has read it.
     ratus.get_topic(topic)
     return [task.id for task in ratus.iter_tasks(topic, state=TaskState.ACTIVE, consumer=consumer)]

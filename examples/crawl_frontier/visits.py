@@ -30,7 +30,7 @@ WAIT = "20s"
 # How often a consumer looks whether the crawl has ended, in seconds.
 LOOK_EVERY = 0.5
 
-# A site that says nothing for so long is taken for unreachable, in seconds.
+# A site that does not answer for so long is taken for unreachable, in seconds.
 SITE_TIMEOUT = 10.0
 
 AnyDelivery: TypeAlias = Delivery | AsyncDelivery
@@ -38,7 +38,7 @@ AnyDelivery: TypeAlias = Delivery | AsyncDelivery
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a consumer gets to do. It follows no link once `limit` pages are known."""
+    """What a consumer is to do. It follows no link once `limit` pages are known."""
 
     ratus: str
     topic: str
@@ -62,13 +62,13 @@ class Politeness:
         return max(self._closed_until.get(host(url), 0.0) - time.monotonic(), 0.0)
 
     def leave_alone(self, url: str, seconds: float) -> None:
-        """The host of this page has asked for a pause."""
+        """Note that the host of this page has asked for a pause of so many seconds."""
         self._closed_until[host(url)] = time.monotonic() + seconds
 
 
 @dataclass(frozen=True)
 class Visit:
-    """What came of one claim: a word for it, and the pages to queue before it is committed."""
+    """What came of one claim: the verdict in a word, and the pages to queue before the task is committed."""
 
     verdict: str
     links: list[Task]
@@ -81,7 +81,7 @@ def give_back(delivery: AnyDelivery, pause: float) -> Visit:
 
 
 def conclude(delivery: AnyDelivery, answer: httpx.Response, politeness: Politeness) -> Visit:
-    """Say what is to become of a page that was answered like this. Raises Unavailable: it may work later.
+    """Set on the delivery what the answer for its page means. Raises Unavailable if it may work later.
 
     What a handler raises is a failure, and the server applies the task's retry policy.
     """
@@ -123,15 +123,15 @@ class Diary:
         self._lock = threading.Lock()
 
     def add(self, delivery: AnyDelivery, verdict: str) -> None:
-        """This visit is over. Its commit is on its way; the visit is reported once that has arrived."""
+        """Note a visit that is over. It is reported once its commit, which is on its way, has arrived."""
         with self._lock:
             self._open.append((delivery, verdict))
             self._open = [(each, word) for each, word in self._open if not self._tell(each, word)]
 
     def close(self) -> None:
-        """The consumer has ended: what is not committed by now is late, and another consumer gets the page.
+        """The consumer has ended: report the visits that are not committed by now as late.
 
-        That one crawls it; such a visit does not count.
+        They do not count: their claims lapse, and another consumer crawls the pages.
         """
         with self._lock:
             for delivery, verdict in self._open:

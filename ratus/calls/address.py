@@ -1,4 +1,4 @@
-"""Where the server is: its URL taken apart."""
+"""The server's URL and token: where they are taken from, and the parts of the URL."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*")
 
 
 def url_of(given: str | None) -> str:
-    """The server's URL: as given, else that of the environment variable RATUS_URL, else on this machine."""
+    """The server's URL: `given`, else the environment variable RATUS_URL, else `DEFAULT_URL`."""
     return given or os.environ.get("RATUS_URL") or DEFAULT_URL
 
 
 def token_of(given: str | None) -> str:
-    """The token: as given, else that of the environment variable RATUS_TOKEN, else none, which is empty."""
+    """The token: `given`, else the environment variable RATUS_TOKEN. An empty text means no token."""
     return os.environ.get("RATUS_TOKEN", "") if given is None else given
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server: scheme, host and port, and the path it is found under behind a proxy."""
+    """The address of a server: scheme, host and port, and the path under which a proxy serves it."""
 
     secure: bool
     host: str
     port: int
     prefix: str
     authority: str
-    """What goes into the `Host` header."""
+    """The value of the `Host` header."""
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """Take a URL such as `http://127.0.0.1:8000` apart. Raises `ValueError` that says what is wrong."""
+        """Parse a URL such as `http://127.0.0.1:8000`. Raises `ValueError`, which says what is wrong."""
         # The password that a URL may hold must not end up in an error message.
         shown = re.sub(r"//[^/@]*@", "//…@", url)
         try:

@@ -20,8 +20,8 @@ from ratus.core.errors import RatusError
 T = TypeVar("T")
 
 MAX_REQUESTS: Final = 100
-"""Requests in flight at once, beside those that wait on purpose: a thousand coroutines that insert a task
-each should not open a thousand connections."""
+"""Requests in flight at once, not counting long polls, nor the commits and extensions of workers: a thousand
+coroutines that insert a task each should not open a thousand connections."""
 
 
 class AsyncCalls(BaseCalls):
@@ -78,7 +78,10 @@ class AsyncCalls(BaseCalls):
         interrupt: AsyncInterrupt | None = None,
         patience: float | None = None,
     ) -> T:
-        """Make a call. `patience`: seconds for the answer and for a connection, in place of the client's."""
+        """Send a request until it has a value; return that value, or raise the last error.
+
+        `patience`: seconds for the whole response and for a connection, in place of the client's settings.
+        """
         attempts = attempts or self._attempts(request)
         limit = self._seconds(request) if patience is None else patience
         while True:
@@ -95,8 +98,8 @@ class AsyncCalls(BaseCalls):
     async def _exchange(
         self, request: Request[Any], limit: float, interrupt: AsyncInterrupt | None, patience: float | None
     ) -> Response:
-        # What waits on purpose takes no place of the others, and what keeps a claim must not queue behind
-        # what hangs.
+        # A long poll takes no slot, which it would occupy for as long as it waits. A worker's commits and
+        # extensions (`patience`) take none either: behind requests that hang, their claims would lapse.
         if request.wait > 0 or patience is not None:
             return await self._send(request, limit, interrupt, patience)
         loop = asyncio.get_running_loop()

@@ -23,25 +23,25 @@ class AsyncInterrupt:
         self.begun = False
 
     def begin(self) -> None:
-        """End the request; its answer may still come."""
+        """Ask the server to end the request. Its response, which may hold claimed tasks, can still come."""
         self.begun = True
         if self._connection is not None:
             self._connection.half_close()
 
     def cut(self) -> None:
-        """Do not wait for the answer any longer."""
+        """End the connection: the request fails without its response."""
         self.begun = True
         if self._connection is not None:
             self._connection.close()
 
     def attach(self, connection: _Connection) -> None:
-        """This connection carries the request. Raises `TransportError` when it is not to be sent at all."""
+        """Note the connection of the request. Raises `TransportError` if the interrupt has begun already."""
         if self.begun:
             raise TransportError("interrupted", sent=False)
         self._connection = connection
 
     def detach(self) -> None:
-        """The request is over."""
+        """Note that the request has ended."""
         self._connection = None
 
 
@@ -58,7 +58,7 @@ class AsyncConnections:
         self._closed = False
 
     async def close(self) -> None:
-        """Close the idle connections; those in use are closed when their answers are there."""
+        """Close the idle connections now, and those in use when their responses have arrived."""
         self._closed = True
         if self._loop is asyncio.get_running_loop():
             self._drop_idle()
@@ -68,7 +68,7 @@ class AsyncConnections:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed: every request fails from now on."""
+        """Whether `close` was called: every request fails from then on."""
         return self._closed
 
     async def exchange(
@@ -96,7 +96,7 @@ class AsyncConnections:
         except BaseException as error:
             connection.close()
             if isinstance(error, TransportError):
-                # What swallowed this answer may have swallowed the other connections as well.
+                # Whatever broke this connection may have broken the idle ones as well.
                 self._drop_idle()
             raise
         finally:
@@ -150,7 +150,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, address: Address, loop: asyncio.AbstractEventLoop) -> None:
         self.idle_since = 0.0
         self.usable = True
-        """Whether it is open and in step, with nothing heard since the last answer."""
+        """Whether the connection is open, and no bytes have come that no request asked for."""
         self._address = address
         self._loop = loop
         self._transport: asyncio.Transport | None = None
@@ -158,7 +158,7 @@ class _Connection(asyncio.Protocol):
         self._answered: asyncio.Future[None] | None = None
 
     async def exchange(self, data: bytes, seconds: float) -> tuple[Response, bool]:
-        """Send and receive; the answer, and whether the connection can be used again."""
+        """Send a request; return its response, and whether the connection can be used again."""
         if self._transport is None or not self.usable:
             raise TransportError(f"lost the connection to {self._address}", sent=False)
         reader = self._reader = ResponseReader()
@@ -173,7 +173,7 @@ class _Connection(asyncio.Protocol):
         return reader.response(), reader.reusable and self.usable
 
     def half_close(self) -> None:
-        """Say that nothing more will be sent."""
+        """Close the sending half of the connection; with TLS, which has no halves, the whole."""
         if self._transport is None or self._transport.is_closing():
             return
         if self._transport.can_write_eof():
@@ -182,7 +182,7 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
 
     def close(self) -> None:
-        """End it; the request that waits for its response fails."""
+        """Abort the connection; a request that waits for its response fails."""
         self.usable = False
         if self._transport is not None:
             self._transport.abort()
@@ -195,15 +195,15 @@ class _Connection(asyncio.Protocol):
         if self._answered is not None and not self._answered.done():
             self._answered.set_exception(error)
 
-    # The transport calls
+    # Called by the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is open."""
+        """The connection is open."""
         # uvloop's transports are not instances of asyncio's classes.
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the answer; or stray ones, after which nothing on this connection can be trusted."""
+        """Read bytes of a response. Bytes that no request asked for make the connection unusable."""
         if self._reader is None or self._reader.complete:
             self.usable = False
             return
@@ -226,7 +226,7 @@ class _Connection(asyncio.Protocol):
             self._fail(TransportError(f"{self._address} ended the connection before its whole answer came"))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is closed."""
+        """The connection is closed."""
         if exc is not None:
             self._fail(TransportError(f"lost the connection to {self._address}: {reason(exc)}"))
         self.eof_received()

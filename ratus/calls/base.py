@@ -20,7 +20,7 @@ from ratus.core.errors import Conflict, NotFound, RatusError
 T = TypeVar("T")
 
 DEFAULT_RETRIES: Final = 5
-"""Repetitions of a call: with the pauses between them about three seconds, a server's restart."""
+"""Repetitions of a call at most. Their pauses add up to two or three seconds: the restart of a server."""
 
 _MAYBE_DONE: Final = "an earlier attempt of this call lost its answer and may have been carried out"
 
@@ -69,18 +69,18 @@ class BaseCalls(ABC):
 
     @property
     def consumer(self) -> str:
-        """Under which name tasks are claimed where none is given."""
+        """The name under which tasks are claimed where a call gives no other."""
         return self._consumer
 
     @property
     @abstractmethod
     def _closed(self) -> bool:
-        """Whether it was closed: every call fails from now on."""
+        """Whether `close` was called: every call fails from then on."""
 
     @property
     @abstractmethod
     def _interruptible(self) -> bool:
-        """Whether a request that waits can be ended in order, so that no task is lost on the way."""
+        """Whether an interrupt can end a request that waits, without losing a task that is on its way."""
 
     def _attempts(self, request: Request[T]) -> Attempts:
         return Attempts(request.repeat, self._retries, self._backoff)
@@ -89,12 +89,12 @@ class BaseCalls(ABC):
         return self._requests.write(request.method, request.target, request.body)
 
     def _seconds(self, request: Request[T]) -> float:
-        """How long the whole answer may take."""
+        """Seconds that the whole response may take."""
         return self._request_seconds + request.wait
 
 
 def conclude(request: Request[T], response: Response) -> T:
-    """The value of a response. Raises the error that it stands for."""
+    """The value of a response. Raises the error that an unsuccessful response stands for."""
     if 200 <= response.status < 300:
         return request.read(response.body)
     error = responses.error_of(response)

@@ -1,4 +1,4 @@
-"""What one server takes in one request: where its limits are below the defaults, its refusals say so."""
+"""How much a client asks for in one request: less after each refusal of a server with low limits."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Final
 from ratus.core.errors import BadRequest, PayloadTooLarge, RatusError
 
 LONGEST_WAIT: Final = 20.0
-"""Seconds that one request waits: proxies often end requests after 30 or 60."""
+"""Seconds that one request asks the server to wait at most: proxies often end requests after 30 or 60."""
 
 BATCH_BYTES: Final = 1024 * 1024
-"""Bytes in one request before another is begun: a quarter of the server's default limit."""
+"""Bytes of the items in one request; more items go into the next one. A quarter of the server's default
+limit."""
 
 _SHORTEST_WAIT: Final = 1.0
-"""Seconds; where a server takes no wait that is longer, it is asked again and again instead."""
+"""Seconds of the shortest wait that is asked for. Where it is refused, the server is not asked to wait."""
 
 
 class Bounds:
-    """The most that is asked for; each refusal halves what it is about. All threads of a client share it."""
+    """The most that one request asks for; each refusal halves the bound that it is about.
+
+    `wait` is in seconds, `page` and `batch_items` are numbers of items. All threads of a client share the
+    object.
+    """
 
     def __init__(self) -> None:
         self.wait = LONGEST_WAIT
@@ -27,19 +32,19 @@ class Bounds:
         self.batch_bytes = BATCH_BYTES
 
     def refused_wait(self, error: RatusError, asked: float) -> None:
-        """Wait for less next time. Raises the error when that would not help."""
+        """Wait for less next time than `asked` seconds. Raises the error when that would not help."""
         if not is_wait_refused(error) or not asked:
             raise error
         self.wait = shorter_wait(asked)
 
     def refused_page(self, error: RatusError, asked: int) -> None:
-        """List less at a time. Raises the error when that would not help."""
+        """List less at a time than `asked` items. Raises the error when that would not help."""
         if not (isinstance(error, BadRequest) and "limit" in error.detail) or asked <= 1:
             raise error
         self.page = asked // 2
 
     def refused_batch(self, error: RatusError, items: int, size: int) -> None:
-        """Send less at a time. Raises the error when that would not help.
+        """Send less at a time than these `items` and bytes. Raises the error when that would not help.
 
         A proxy's limit of size counts as the server's own.
         """
@@ -50,10 +55,10 @@ class Bounds:
 
 
 def is_wait_refused(error: RatusError) -> bool:
-    """Whether the server does not wait for as long as it was asked to."""
+    """Whether the error is the server's refusal to wait for as long as it was asked to."""
     return isinstance(error, BadRequest) and error.detail.startswith("wait")
 
 
 def shorter_wait(asked: float) -> float:
-    """Seconds to ask for after a refusal of so many; at last none."""
+    """Seconds to wait for after a wait of `asked` seconds was refused: half of them, and at last 0."""
     return asked / 2 if asked / 2 >= _SHORTEST_WAIT else 0.0

@@ -1,4 +1,4 @@
-"""A claimed task as it comes in: read in one pass, kept compact, decoded only when a member is read."""
+"""A claimed task as it is received: parsed in one pass, kept compact, decoded when a member is read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ABSENT: Final = msgspec.Raw(b"")
 
 
 class Claimed(msgspec.Struct, omit_defaults=True, frozen=True):
-    """A task on the wire, as an answer to a claim. Payload and result are the bytes that came."""
+    """A task on the wire, as the response to a claim. Payload and result are kept as undecoded JSON."""
 
     id: str = msgspec.field(name="_id")
     topic: str = ""
@@ -36,7 +36,7 @@ class Claimed(msgspec.Struct, omit_defaults=True, frozen=True):
     trace: dict[str, str] | None = None
 
     def to_task(self, payload: Any) -> Task:
-        """The public model of this task, with its payload decoded already."""
+        """The public model of this task. `payload` is its payload, which the caller has decoded."""
         members: dict[str, Any] = {
             name: value
             for name in self.__struct_fields__
@@ -48,7 +48,7 @@ class Claimed(msgspec.Struct, omit_defaults=True, frozen=True):
 
 
 class ClaimedList(msgspec.Struct):
-    """The answer to a claim of several."""
+    """The response to a poll: the claimed tasks."""
 
     data: list[Claimed]
 
@@ -62,7 +62,7 @@ class CommitStatus(msgspec.Struct):
 
 
 class CommitStatuses(msgspec.Struct):
-    """The answer to a batch of commits."""
+    """The response to a batch of commits."""
 
     data: list[CommitStatus]
 
@@ -70,8 +70,9 @@ class CommitStatuses(msgspec.Struct):
 def committed_under(task: Task, claimed: Claimed) -> bool:
     """Whether `task`, as it is now, was committed under this claim.
 
-    A commit clears the nonce, so the claim's own second commit finds it gone. But until a consumer claims the
-    task anew, `consumed` is still the time of this claim, and only a commit sets `committed` behind it.
+    A commit clears the nonce, so a repetition of the same commit is refused. But until a consumer claims the
+    task anew, `consumed` is still the time of this claim, and only a commit under it sets `committed` to that
+    time or a later one.
     """
     mine = claimed.to_task(None)
     return (

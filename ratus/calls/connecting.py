@@ -1,7 +1,7 @@
-"""How a name becomes a connection: its addresses one after the other, the one that was reached last first.
+"""Connects to a host name: tries its addresses one after the other, first the one that was reached last.
 
-A name may have an address that is dead, such as one of IPv6 in a network that does not carry it, and which
-answers nothing. Each address gets its share of the time, so that the next ones are tried as well.
+A name may have an address that never responds, such as one of IPv6 in a network that does not carry IPv6.
+Each address gets its share of the time, so that the next ones are tried as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
 """As `socket.getaddrinfo` gives it: family, type, protocol, name and address."""
 
 _LEAST: Final = 0.001
-"""Seconds; a socket with a time-out of 0 would not block at all."""
+"""The shortest time-out in seconds; a socket with a time-out of 0 would not block at all."""
 
 
 class Addresses:
@@ -28,7 +28,10 @@ class Addresses:
         self._reached: Any = None
 
     def connect(self, seconds: float) -> socket.socket:
-        """A connected socket. Raises `OSError` or `UnicodeError`; of several errors the last."""
+        """A socket that was connected within `seconds`.
+
+        Raises `OSError`, that of the last address, or `UnicodeError` for a name that cannot be encoded.
+        """
         until = time.monotonic() + seconds
         found: Any = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         problem: OSError = _no_address()

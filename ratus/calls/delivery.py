@@ -1,4 +1,4 @@
-"""A claimed task in a consumer's hands, and what is to become of it."""
+"""A claimed task as a handler gets it, and the methods that commit, release or extend its claim."""
 
 # ruff: noqa: ASYNC109 - a `timeout` here is how long a claim holds; the server keeps it, not the event loop
 
@@ -39,7 +39,7 @@ from ratus.core.times import parse_time
 T = TypeVar("T")
 
 DEFAULT_LEASE: Final = 600.0
-"""Seconds for which a claim holds that gave neither a timeout nor a deadline."""
+"""Seconds for which a claim holds where neither a timeout nor a deadline was given."""
 
 _UNREAD: Final = object()
 
@@ -49,8 +49,8 @@ _encode: Final = msgspec.json.Encoder().encode
 class BaseDelivery:
     """What `Delivery` and `AsyncDelivery` have in common: everything that needs no server.
 
-    The methods that set something give the delivery back, so that they can be chained; nothing is sent
-    before `commit`. A commit of which nothing was set completes the task.
+    The methods that set something return the delivery, so that they can be chained; nothing is sent before
+    `commit`. If nothing was set, the commit completes the task.
     """
 
     __slots__ = (
@@ -125,8 +125,8 @@ class BaseDelivery:
     def decode(self, model: type[T]) -> T:
         """The payload as a `model`: a pydantic model, a dataclass, a TypedDict, or any other type with hints.
 
-        A TypedDict is that of `typing_extensions` before Python 3.12. Raises `pydantic.ValidationError`, a
-        `ValueError`, when the payload does not fit.
+        Before Python 3.12 a TypedDict must be that of `typing_extensions`. Raises
+        `pydantic.ValidationError`, a `ValueError`, when the payload does not fit.
         """
         raw = self._claimed.payload
         adapter: TypeAdapter[T] = _adapter(model)
@@ -145,10 +145,11 @@ class BaseDelivery:
     def lost(self) -> bool:
         """Whether the claim is no longer held, so that the work is in vain.
 
-        The server said so, or the time that it was claimed or extended for has passed by this machine's
-        monotonic clock, whatever the wall clocks say; another consumer may run the task by now. A
-        long-running handler should look at this now and then. Once it is true it stays so, until `extend`
-        succeeds: the end of a handler or of a `with` block that saw it commits nothing; `commit` does.
+        The server has said so, or the time for which the task was claimed or extended has passed by this
+        machine's monotonic clock, whatever the wall clocks say; another consumer may run the task by now. A
+        long-running handler should read this now and then. Once it was read as true it stays true until
+        `extend` succeeds, and the end of the handler or of the `with` block then commits nothing; a call of
+        `commit` is still sent.
         """
         if not self._lost and not self._settled and time.monotonic() >= self._expires:
             self._lost = True
@@ -156,20 +157,20 @@ class BaseDelivery:
 
     @property
     def settled(self) -> bool:
-        """Whether it was committed or released."""
+        """Whether the delivery was committed or released."""
         return self._settled
 
     # ---- what is to become of it -------------------------------------------------------------------
 
     def set_payload(self, payload: Any) -> Self:
-        """Replace the payload by what JSON can write, dataclasses and models included, but not `None`.
+        """Replace the payload by a value that JSON can hold, a dataclass or a model; not by `None`.
 
-        Raises `ValueError` that names the place of what cannot be written.
+        Raises `ValueError`, which names the place of what JSON cannot hold.
         """
         return self._set("payload", checked_json(_given(payload, "payload"), "payload"))
 
     def set_result(self, result: Any) -> Self:
-        """Leave a result with the task; what can be given is the same as for `set_payload`."""
+        """Leave a result with the task. Takes what `set_payload` takes, and raises what it raises."""
         return self._set("result", checked_json(_given(result, "result"), "result"))
 
     def set_topic(self, topic: str) -> Self:
@@ -179,16 +180,16 @@ class BaseDelivery:
         return self._set("topic", Commit(topic=topic).topic)
 
     def set_state(self, state: TaskState) -> Self:
-        """The state that the task is to have."""
+        """Set the state that the commit gives the task. Raises `ValueError` for what is no state."""
         return self._set("state", int(TaskState(state)))
 
     def set_scheduled(self, scheduled: TimeLike) -> Self:
-        """When the task is due again. Replaces what `set_defer` said."""
+        """Set the time at which the task is due again. Replaces what `set_defer` has set."""
         self._drop("defer")
         return self._set("scheduled", time_text(scheduled, "scheduled"))
 
     def set_defer(self, defer: DurationLike) -> Self:
-        """How long after the commit the task is due again. Replaces what `set_scheduled` said."""
+        """Set how long after the commit the task is due again. Replaces what `set_scheduled` has set."""
         self._drop("scheduled")
         return self._set("defer", duration_text(defer, "defer"))
 
@@ -201,30 +202,31 @@ class BaseDelivery:
         return self
 
     def force(self) -> Self:
-        """Commit without a nonce: whatever has happened to the task meanwhile is overwritten."""
+        """Have the commit carry no nonce: it overwrites whatever has happened to the task meanwhile."""
         return self.set_nonce("")
 
     def abstain(self) -> Self:
-        """Give the task back: pending again, and this attempt does not count."""
+        """Have the commit give the task back: it is pending again, and this attempt does not count."""
         return self.set_state(TaskState.PENDING)
 
     def archive(self) -> Self:
-        """Set the task aside: never handed out, never purged."""
+        """Have the commit set the task aside: it is never handed out and never purged."""
         return self.set_state(TaskState.ARCHIVED)
 
     def reschedule(self, scheduled: TimeLike) -> Self:
-        """Give the task back until a time; this attempt does not count."""
+        """Have the commit give the task back until a time; this attempt does not count."""
         return self.abstain().set_scheduled(scheduled)
 
     def retry(self, defer: DurationLike) -> Self:
-        """Give the task back for a while; this attempt does not count."""
+        """Have the commit give the task back, due again after `defer`; this attempt does not count."""
         return self.abstain().set_defer(defer)
 
     def fail(self, error: str | BaseException) -> Self:
-        """Report a failure: tried again by the task's retry policy, or archived when no attempts are left.
+        """Have the commit report a failure: the task is tried again, or archived when no attempts are left.
 
-        The first 8 KiB of a text are kept; an exception leaves its traceback. `set_defer` and
-        `set_scheduled` replace the policy's delay.
+        The task's retry policy decides; `set_defer` and `set_scheduled` replace its delay. An exception
+        leaves its traceback. Of a text of more than 8 KiB the middle is left out. Raises `TypeError` for what
+        is neither a text nor an exception.
         """
         if not isinstance(error, str | BaseException):
             raise TypeError(f"fail takes a text or an exception, not {type(error).__name__}")
@@ -233,7 +235,7 @@ class BaseDelivery:
         return self._set("error", text)
 
     def reset(self) -> Self:
-        """Forget all that was set."""
+        """Forget all that was set on the delivery."""
         self._changes = None
         self._nonce = self._claimed.nonce
         return self
@@ -276,17 +278,18 @@ class BaseDelivery:
         return requests.extend_promise(self.id, self._claimed.nonce, timeout, deadline)
 
     def _lease(self, timeout: DurationLike | None, deadline: TimeLike | None) -> float | None:
-        """Seconds that an extension holds for; `None` where it names a deadline."""
+        """Seconds for which an extension holds; `None` where it names a deadline."""
         if deadline is not None:
             return None
         timeout = self._timeout if timeout is None else timeout
         return DEFAULT_LEASE if timeout is None else seconds(timeout, "timeout")
 
     def _extended(self, promise: Promise, begun: float, lease: float | None) -> None:
-        """The claim holds longer, by an extension that was asked for at `begun` of the monotonic clock.
+        """Note that the claim was extended, by a request that began at `begun` of the monotonic clock.
 
-        It counts from there by our own clock; the server's may have been set back or forth meanwhile. Only
-        where the extension named a deadline, which is a time of the server's, does the server's clock count.
+        The new lease counts from `begun` by this machine's clock, as the server's may be set back or forth.
+        Only where the extension named a deadline, which is a time of the server's clock, does that clock
+        count.
         """
         self._renewed = time.monotonic()
         if promise.deadline is None:
@@ -298,24 +301,25 @@ class BaseDelivery:
             self._expires = self._received + _seconds_between(self._claimed.consumed, self._deadline)
 
     def _regained(self) -> None:
-        """The server says that the claim is ours, after all."""
+        """Note that the server has confirmed the claim, which was taken for lost."""
         self._lost = False
 
     def _done(self) -> None:
         self._settled = True
 
     def _refused(self, error: RatusError) -> None:
-        """The server says that the claim is not ours any more."""
+        """Note that the claim is lost, if the server's error says so."""
         if isinstance(error, Conflict | NotFound):
             self._lost = True
 
     def _settle(self, calls: BaseCalls, request: Request[Task]) -> Steps[Task]:
-        """Commit or release, by a request that does."""
+        """Send `request`, which commits or releases the claim, and note that the delivery is settled."""
         attempts = calls._attempts(request)
         try:
             task = yield from call(request, attempts)
         except RatusError as error:
-            # The lost attempt may have done it, and cleared the nonce that the second one came with.
+            # An attempt whose response was lost may have been carried out and have cleared the nonce, so that
+            # the repetition is refused.
             found = (yield from self._find()) if attempts.lost and isinstance(error, Conflict) else None
             if found is None:
                 self._refused(error)
@@ -325,7 +329,7 @@ class BaseDelivery:
         return task
 
     def _find(self) -> Steps[Task | None]:
-        """The task, when it was committed under this very claim."""
+        """The task, if it was committed under this claim; else `None`."""
         try:
             task = yield from call(requests.get_task(self.id, None))
         except NotFound:
@@ -351,9 +355,9 @@ class BaseDelivery:
 class Delivery(BaseDelivery):
     """A claimed task, as `Client.poll` and `Client.subscribe` hand it out.
 
-    A context manager as well: leaving it commits, leaving it by an exception reports the failure (and by
-    Ctrl-C or exit gives the task back). What was committed or released within stays so, and what was seen as
-    `lost` is not committed.
+    It is a context manager as well: the end of the `with` block commits the delivery, unless it was read as
+    `lost`. An exception that leaves the block is reported as a failure; Ctrl-C and `SystemExit` release the
+    claim. A delivery that was committed or released within the block stays as it is.
     """
 
     __slots__ = ("_client",)
@@ -365,18 +369,18 @@ class Delivery(BaseDelivery):
         self._client = client
 
     def commit(self) -> Task:
-        """Say what has become of the task; the task as it is then.
+        """Commit what was set on the delivery; return the task as it is then.
 
         Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
         """
         return self._client._run(self._settle(self._client, self._commit_request()))
 
     def release(self) -> None:
-        """Give the task back as if it had not been claimed. Raises as `commit` does."""
+        """Release the claim, as if the task had not been claimed. Raises as `commit` does."""
         self._client._run(self._settle(self._client, self._release_request()))
 
     def extend(self, timeout: DurationLike | None = None, *, deadline: TimeLike | None = None) -> Promise:
-        """Hold the claim for longer: `timeout` from now, by default as long as it was claimed for.
+        """Extend the claim: `timeout` from now, by default as long as it was claimed for, or to `deadline`.
 
         Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
         """
@@ -397,7 +401,7 @@ class Delivery(BaseDelivery):
             if not self._lost:
                 self.commit()
             return
-        # The error that is on its way matters more than one on telling the server about it.
+        # The exception that leaves the block matters more than a failure to report it to the server.
         with contextlib.suppress(RatusError):
             if isinstance(error, Exception):
                 self.reset().fail(error).commit()
@@ -417,20 +421,20 @@ class AsyncDelivery(BaseDelivery):
         self._client = client
 
     async def commit(self) -> Task:
-        """Say what has become of the task; the task as it is then.
+        """Commit what was set on the delivery; return the task as it is then.
 
         Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
         """
         return await self._client._run(self._settle(self._client, self._commit_request()))
 
     async def release(self) -> None:
-        """Give the task back as if it had not been claimed. Raises as `commit` does."""
+        """Release the claim, as if the task had not been claimed. Raises as `commit` does."""
         await self._client._run(self._settle(self._client, self._release_request()))
 
     async def extend(
         self, timeout: DurationLike | None = None, *, deadline: TimeLike | None = None
     ) -> Promise:
-        """Hold the claim for longer: `timeout` from now, by default as long as it was claimed for.
+        """Extend the claim: `timeout` from now, by default as long as it was claimed for, or to `deadline`.
 
         Raises `Conflict` when the claim is no longer held, and `NotFound` when the task is gone.
         """
@@ -459,7 +463,7 @@ class AsyncDelivery(BaseDelivery):
 
 
 def lease_of(claimed: Claimed, timeout: DurationLike | None, deadline: TimeLike | None) -> float:
-    """Seconds for which a claim that was just answered holds."""
+    """Seconds for which a claim holds that the server has just made."""
     if deadline is not None and claimed.deadline is not None and claimed.consumed is not None:
         return _seconds_between(claimed.consumed, claimed.deadline)
     return DEFAULT_LEASE if timeout is None else microseconds(timeout, "timeout") / 1_000_000

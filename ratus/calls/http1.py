@@ -1,6 +1,6 @@
 """HTTP/1.1 without any input or output: requests become bytes, bytes become responses.
 
-The parser is httptools (llhttp), the same that the server stands on; this is only the little around it.
+The parser is httptools (llhttp), which the server uses as well; this module is what is around it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import httptools
 from ratus.calls.address import Address
 from ratus.core.errors import TransportError
 
-# 31: a gzip header, as HTTP's "gzip" has.
+# The argument by which zlib expects a gzip header.
 _GZIP_WINDOW: Final = 31
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back: status, body, and the values of `Allow` and `Location`, which are often empty."""
+    """A response: status, body, and the values of the headers `Allow` and `Location`, empty if absent."""
 
     status: int
     body: bytes
@@ -29,11 +29,11 @@ class Response:
 
 
 class Requests:
-    """Writes requests to one server; what is the same in all of them is put together once."""
+    """Writes requests to one server; the headers that all of them have are encoded once."""
 
     def __init__(self, address: Address, *, token: str, agent: str, compress: bool) -> None:
         self.headers = {"user-agent": agent}
-        """The headers of every request, but for those that say where it goes and how long it is."""
+        """The headers of every request, except `host`, `content-type` and `content-length`."""
         if token:
             if not token.isascii() or not token.isprintable() or " " in token:
                 raise ValueError("the token holds characters that no token has")
@@ -59,7 +59,7 @@ class Requests:
 
 
 class ResponseReader:
-    """Puts one answer together from the bytes of a connection, in pieces of any size."""
+    """Puts one response together from the bytes of a connection, in pieces of any size."""
 
     __slots__ = (
         "_allow",
@@ -86,7 +86,7 @@ class ResponseReader:
         """Whether the connection may carry another request; known once the answer is complete."""
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes; whether the answer is complete. Raises `TransportError` for what is not HTTP."""
+        """Parse bytes; whether the response is complete. Raises `TransportError` for what is not HTTP."""
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -98,7 +98,7 @@ class ResponseReader:
         return self.complete
 
     def end(self) -> bool:
-        """The connection has ended; whether that completes the answer: it does where no length was given."""
+        """The connection has ended, which completes a response without a length; whether it is complete."""
         if self._headed and not self._framed:
             self.complete = True
         return self.complete
@@ -119,15 +119,15 @@ class ResponseReader:
         status: int = self._parser.get_status_code()
         return status
 
-    # The parser calls
+    # Called by the parser
 
     def on_message_begin(self) -> None:
-        """A second answer to one request: the connection is out of step."""
+        """The start of a response. After a second one to a request the connection is not used again."""
         if self.complete:
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; few matter."""
+        """Note a header, if it is one of those that matter here."""
         name = name.lower()
         if name in (b"content-length", b"transfer-encoding"):
             self._framed = True
@@ -148,7 +148,7 @@ class ResponseReader:
             self._parts.append(body)
 
     def on_message_complete(self) -> None:
-        """The end of an answer, or of a note that one will follow (1xx)."""
+        """The end of a response, or of an interim one (1xx) that the response follows."""
         if self._status() < 200:
             self._framed = False
         elif not self.complete:
@@ -157,5 +157,5 @@ class ResponseReader:
 
 
 def _is_tls(data: bytes) -> bool:
-    """Whether this is an alert of TLS, as servers answer to plain text."""
+    """Whether this is a TLS alert, which a TLS server sends when it receives plain text."""
     return data[:2] == b"\x15\x03"

@@ -32,7 +32,7 @@ def microseconds(value: DurationLike, name: str) -> int:
     """A duration in microseconds; a number is one of seconds, a text such as ``"30s"`` is parsed.
 
     Raises `ValueError` for a text that is no duration and a number out of range, `TypeError` for another
-    type. Both begin with `name`, the argument of the caller.
+    type. Their messages begin with `name`, the argument of the caller.
     """
     try:
         if isinstance(value, str):
@@ -63,7 +63,7 @@ def time_text(value: TimeLike, name: str) -> str:
     """A time as the text that is sent to the server: RFC 3339, in UTC.
 
     Raises `ValueError` for a text that is no time and a datetime without time zone, `TypeError` for another
-    type. Both begin with `name`, the argument of the caller.
+    type. Their messages begin with `name`, the argument of the caller.
     """
     try:
         if isinstance(value, str):

@@ -38,7 +38,8 @@ BATCH_ITEMS: Final = 1_000
 
 
 _WRITES: Final = {"POST": Repeat.ALWAYS, "PUT": Repeat.UNSENT}
-"""An insert of what is there changes nothing. A replacement would undo what became of the task meanwhile."""
+"""How writes may be repeated. To insert a task again changes nothing; to replace it again would undo what
+happened to it after the first attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,10 @@ class Request(Generic[T]):
     body: bytes = b""
     repeat: Repeat = Repeat.ALWAYS
     wait: float = 0.0
-    """Seconds that the server may take on purpose, beside the usual time."""
+    """Seconds that the server was asked to wait, on top of the usual time for a response."""
 
     absent: Callable[[], T] | None = None
-    """What 404 means; without it, it is an error."""
+    """Makes the value of a 404; where it is `None`, a 404 is an error."""
 
 
 def _path(*segments: str) -> str:
@@ -90,7 +91,7 @@ def _named_topic(topic: str) -> str:
 
 
 def _delete(path: str) -> Request[int]:
-    # A second time would delete what was made, or release what was claimed, after the first.
+    # A repetition would delete what was made, or release what was claimed, after the first attempt.
     return Request("DELETE", path, responses.read_deleted, repeat=Repeat.UNSENT)
 
 
@@ -164,7 +165,7 @@ def _state(state: TaskState) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Batch(Generic[T]):
-    """Some of many items, for one request; in two halves where the server takes fewer."""
+    """The items of one request, as JSON; `halves` divides them where the server takes fewer."""
 
     items: Sequence[bytes]
     to_request: Callable[[bytes], Request[T]]
@@ -178,7 +179,7 @@ class Batch(Generic[T]):
         return sum(map(len, self.items))
 
     def request(self) -> Request[T]:
-        """The request that sends them."""
+        """The request that sends the items."""
         return self.to_request(b'{"data":[%b]}' % b",".join(self.items))
 
     def halves(self) -> tuple[Batch[T], Batch[T]]:
@@ -194,7 +195,7 @@ def write_tasks(
     batch_size: int,
     bounds: Bounds,
 ) -> Iterator[Batch[Updated]]:
-    """Batches that insert (`POST`) or replace (`PUT`) tasks, as many as their sizes ask for."""
+    """Batches that insert (`POST`) or replace (`PUT`) tasks, each within `batch_size` tasks and `bounds`."""
     path = _path("topics", topic or "", "tasks")
 
     def to_request(body: bytes) -> Request[Updated]:
@@ -208,7 +209,7 @@ def write_tasks(
 def patch_tasks(
     commits: Iterable[CommitItem], batch_size: int, bounds: Bounds
 ) -> Iterator[Batch[list[CommitResult]]]:
-    """Batches that commit many tasks. Only those that carry a nonce with each commit may be repeated."""
+    """Batches that commit many tasks. A batch may be repeated only if each of its commits has a nonce."""
     for fenced, run in _runs(checked(item, CommitItem) for item in several(commits, CommitItem)):
         to_request = _fenced_commits if fenced else _forced_commits
         for items in _batches((json_bytes(item.to_wire()) for item in run), batch_size, bounds):
@@ -225,7 +226,7 @@ def _forced_commits(body: bytes) -> Request[list[CommitResult]]:
 
 
 def _runs(commits: Iterable[CommitItem]) -> Iterator[tuple[bool, list[CommitItem]]]:
-    """The commits in their order, those with a nonce apart from those without."""
+    """The commits in their order, in runs that all have a nonce (true) or all have none (false)."""
     run: list[CommitItem] = []
     for commit in commits:
         if run and bool(run[0].nonce) != bool(commit.nonce):
@@ -237,7 +238,7 @@ def _runs(commits: Iterable[CommitItem]) -> Iterator[tuple[bool, list[CommitItem
 
 
 def commit_statuses(items: Sequence[msgspec.Raw]) -> Request[list[CommitStatus]]:
-    """A batch of commits that each carry their nonce, answered in short."""
+    """A batch of commits that each carry their nonce; only their statuses are read from the response."""
     body = msgspec.json.encode({"data": items})
     return Request("PATCH", _path("topics", "", "tasks"), responses.read_statuses, body=body)
 
@@ -284,7 +285,7 @@ def patch_task(task_id: str, commit: Commit | None) -> Request[Task]:
 
 
 def commit_raw(task_id: str, body: bytes, *, fenced: bool) -> Request[Task]:
-    """A commit that is JSON already. `fenced`: it carries a nonce."""
+    """A commit whose `body` is JSON already. `fenced`: whether it carries a nonce."""
     repeat = Repeat.ALWAYS if fenced else Repeat.UNSENT
     return Request("PATCH", _task_path(task_id), responses.task_reader(task_id), body=body, repeat=repeat)
 

@@ -1,4 +1,4 @@
-"""Answers become values and errors."""
+"""Turns responses into values and errors."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ KINDS: Final[dict[int, type[RatusError]]] = {
         errors.ServiceUnavailable,
     )
 }
-"""The error of each status, as the server has them, but for 405, which names the methods there are."""
+"""The error class of each status; without 405, whose error is made from the response's `Allow` header."""
 
-# What a proxy says when the server behind it is away; for the caller it is the same.
+# Statuses by which a proxy says that the server behind it is away; they count as the server's own 503.
 _GATEWAY: Final = (502, 503, 504)
 
 _SHOWN: Final = 200
@@ -55,9 +55,10 @@ _SHOWN: Final = 200
 
 
 class TaskPage(list[Task]):
-    """A page of tasks, and where the next one begins.
+    """The tasks of one page, and where the next page begins.
 
-    `next` is the cursor for `after`: empty on the last page, and where the list was not walked by cursor.
+    `next` is the cursor to give as `after`. It is empty on the last page, and where the page was not asked
+    for by cursor.
     """
 
     def __init__(self, tasks: list[Task], next_page: str) -> None:
@@ -66,9 +67,9 @@ class TaskPage(list[Task]):
 
 
 def error_of(response: Response) -> RatusError:
-    """The error that an answer other than a success stands for; `status` is that of the answer.
+    """The error that an unsuccessful response stands for; its `status` is that of the response.
 
-    Only an answer with Ratus's error object is the server's own. Any other comes from something between the
+    Only a response with Ratus's error object is the server's own. Any other comes from something between the
     client and the server, such as a proxy in a deployment, and says nothing about tasks: it is a
     `ServiceUnavailable` or a `TransportError`, never a `NotFound` or a `Conflict`.
     """
@@ -137,7 +138,7 @@ _read_statuses: Final = _struct_reader(CommitStatuses)
 
 
 def claimed_reader(task_id: str) -> Callable[[bytes], Claimed]:
-    """Reads the claim of this very task."""
+    """Reads the claimed task `task_id`. Raises `TransportError` for another one."""
 
     def read(body: bytes) -> Claimed:
         claimed = _read_claimed(body)
@@ -147,17 +148,17 @@ def claimed_reader(task_id: str) -> Callable[[bytes], Claimed]:
 
 
 def read_claimed_list(body: bytes) -> list[Claimed]:
-    """The tasks that a claim of several got."""
+    """The tasks that a poll has claimed."""
     return _read_claimed_list(body).data
 
 
 def read_statuses(body: bytes) -> list[CommitStatus]:
-    """What became of each commit of a batch, in short."""
+    """The status of each commit of a batch."""
     return _read_statuses(body).data
 
 
 def task_reader(task_id: str) -> Callable[[bytes], Task]:
-    """Reads this very task."""
+    """Reads the task `task_id`. Raises `TransportError` for another one."""
 
     def read(body: bytes) -> Task:
         task = _model(Task, body)
@@ -167,7 +168,7 @@ def task_reader(task_id: str) -> Callable[[bytes], Task]:
 
 
 def promise_reader(task_id: str) -> Callable[[bytes], Promise]:
-    """Reads the claim of this very task."""
+    """Reads the claim of the task `task_id`. Raises `TransportError` for another one."""
 
     def read(body: bytes) -> Promise:
         promise = _model(Promise, body)
@@ -177,7 +178,7 @@ def promise_reader(task_id: str) -> Callable[[bytes], Promise]:
 
 
 def topic_reader(name: str) -> Callable[[bytes], Topic]:
-    """Reads this very topic."""
+    """Reads the topic `name`. Raises `TransportError` for another one."""
 
     def read(body: bytes) -> Topic:
         topic = _model(Topic, body)
@@ -215,12 +216,12 @@ def read_commit_results(body: bytes) -> list[CommitResult]:
 
 
 def read_updated(body: bytes) -> Updated:
-    """How much was written."""
+    """How many tasks were inserted, and how many replaced."""
     return _model(Updated, body)
 
 
 def read_deleted(body: bytes) -> int:
-    """How much was deleted or released."""
+    """How many tasks were deleted, or claims released."""
     return _model(Deleted, body).deleted
 
 
@@ -230,12 +231,12 @@ def read_text(body: bytes) -> str:
 
 
 def read_nothing(body: bytes) -> None:
-    """An answer that says all by its status."""
+    """Nothing, since the status says all. Raises `TransportError` for an HTML page."""
     _no_page(body)
 
 
 def _no_page(body: bytes) -> bytes:
-    # A network that wants a visitor to sign in first answers every request with a page and status 200.
+    # A network whose users must sign in first answers every request with an HTML page and status 200.
     if body.lstrip()[:1] == b"<":
         raise _unreadable(ValueError("it is a page for a browser"))
     return body

@@ -1,7 +1,7 @@
 """Which calls are repeated, and when.
 
 A call fails in one of three ways: it surely was not carried out, the server refused it, or its answer was
-lost and it may have been carried out. What may be repeated after which is a property of the request.
+lost and it may have been carried out. The request's `Repeat` says after which of these it may be repeated.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ FIRST_PAUSE: Final = 0.1
 """Seconds before the first repetition: a server that is restarted takes a few tenths."""
 
 LONGEST_PAUSE: Final = 5.0
-"""Seconds; a server that is away for longer is looked for this often."""
+"""Seconds between two attempts at most, however long the server is away."""
 
 _NOT_YET: Final = (408, 429)
-"""The server's refusals, before anything was carried out, of a request that it may take the next time."""
+"""Statuses of refusals before anything was carried out; the server may accept the same request later."""
 
 
 class ClientClosed(TransportError):
-    """The client was closed: no call of it will ever be sent."""
+    """The client was closed: it sends no more requests."""
 
     def __init__(self) -> None:
         super().__init__("the client is closed", sent=False)
@@ -35,18 +35,19 @@ class Repeat(Enum):
     """How a request may be repeated."""
 
     ALWAYS = "always"
-    """It changes nothing, or its nonce or id makes sure that a second time changes nothing: then the task is
-    claimed anew, committed or there already."""
+    """The request changes nothing, or its nonce or id makes sure that a repetition changes nothing more: by
+    then the task is claimed anew, is committed, or exists already."""
 
     CLAIM = "claim"
-    """A lost answer leaves a claim behind until its deadline: repeated only where the server said 503."""
+    """A claim whose response was lost holds until its deadline: the request is repeated after a 503, or where
+    it surely was not carried out, but not after a lost response."""
 
     UNSENT = "unsent"
-    """A second time could undo what happened after the first: repeated only if it surely was not carried
-    out."""
+    """A repetition could undo what happened after the first attempt: repeated only if that surely was not
+    carried out."""
 
     NEVER = "never"
-    """The caller wants to know how it is now."""
+    """The caller wants to know how things are now, or repeats the request itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +57,14 @@ class Backoff:
     random: Callable[[], float] = random
 
     def pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row (1 is the first): half of it is left to chance."""
+        """Seconds to wait after so many failures in a row (1 is the first): half of the pause is random."""
         longest: float = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 16))
         return longest * (1 - self.random() / 2)
 
 
 @dataclass(slots=True)
 class Attempts:
-    """What became of one call so far."""
+    """The attempts of one call so far, and whether another one follows."""
 
     repeat: Repeat
     limit: int
@@ -84,7 +85,7 @@ class Attempts:
             self.lost = self.lost or error.sent
         elif isinstance(error, ServiceUnavailable):
             again = self.repeat in (Repeat.ALWAYS, Repeat.CLAIM)
-            # A database that did not answer in time may have done it nevertheless.
+            # A database that did not respond to the server in time may have carried the call out.
             self.lost = True
         elif error.status in _NOT_YET:
             again = self.repeat is not Repeat.NEVER

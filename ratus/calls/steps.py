@@ -27,7 +27,7 @@ SETTLED: Final = (TaskState.COMPLETED, TaskState.ARCHIVED)
 """The states in which nothing more is going to happen to a task by itself."""
 
 WAIT_PAUSE: Final = 0.25
-"""Seconds before asking again, where a response came at once that should have waited."""
+"""Seconds before asking again, where the server responded at once instead of waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing is to be sent for so many seconds."""
+    """A pause before the next step."""
 
     seconds: float
 
@@ -90,9 +90,9 @@ def call(request: Request[T], attempts: Attempts | None = None, patience: float 
 
 
 def page_of_topics(offset: int, page_size: int, bounds: Bounds) -> Steps[tuple[list[Topic], int | None]]:
-    """The topics from `offset` on, as many as the server lists at a time, and where the next page begins.
+    """The topics from `offset` on, as many as the server lists at a time, and the offset of the next page.
 
-    That is `None` after the last page.
+    The offset is `None` after the last page.
     """
     while True:
         limit = min(page_size, bounds.page)
@@ -115,7 +115,7 @@ def page_of_tasks(
     producer: str | None,
     consumer: str | None,
 ) -> Steps[TaskPage]:
-    """The tasks behind a cursor, as many as the server lists at a time."""
+    """The tasks after a cursor, as many as the server lists at a time."""
     while True:
         limit = min(page_size, bounds.page)
         request = requests.list_tasks(
@@ -137,7 +137,7 @@ def page_of_tasks(
 def write_tasks(
     method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int, bounds: Bounds
 ) -> Steps[Updated]:
-    """Insert or upsert tasks in batches. How many are new and were replaced."""
+    """Insert or upsert tasks in batches. Returns how many are new and how many were replaced."""
     created = updated = 0
     for batch in requests.write_tasks(method, tasks, topic, batch_size, bounds):
         for written in (yield from _send(batch, bounds)):
@@ -188,7 +188,7 @@ def wait_for_task(task_id: str, wait: DurationLike | None, bounds: Bounds, *, ch
 
 
 def _completed(task: Task) -> Task:
-    """The task, when it is completed. Raises `TaskFailed`, or `TimeoutError` while it may still be."""
+    """The task, if it is completed. Raises `TaskFailed` if it is archived, `TimeoutError` otherwise."""
     if task.state is TaskState.COMPLETED:
         return task
     name = f"task {task.id!r} in {task.topic!r}"

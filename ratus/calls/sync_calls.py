@@ -1,4 +1,4 @@
-"""Synchronous calls: sent, and repeated where that is safe."""
+"""Synchronous calls: each is sent, and repeated where that is safe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class SyncCalls(BaseCalls):
-    """Makes calls to one server; deliveries, workers and `Client` stand on it. Threads may share it."""
+    """Makes calls to one server, for `Client`, its deliveries and its workers. Threads may share it."""
 
     def __init__(
         self,
@@ -76,7 +76,10 @@ class SyncCalls(BaseCalls):
         interrupt: Interrupt | None = None,
         patience: float | None = None,
     ) -> T:
-        """Make a call. `patience`: seconds for the answer and for a connection, in place of the client's."""
+        """Send a request until it has a value; return that value, or raise the last error.
+
+        `patience`: seconds for the whole response and for a connection, in place of the client's settings.
+        """
         if not self._warned and _get_running_loop() is not None:
             self._warn_of_event_loop()
         attempts = attempts or self._attempts(request)
@@ -121,7 +124,7 @@ class SyncCalls(BaseCalls):
 
 
 def _frames_of_ratus() -> int:
-    """How many frames of this package lie between its caller's frame, included, and the program's."""
+    """How many frames of this package lie above the program's frame, up to that of this function's caller."""
     frame: FrameType | None = sys._getframe(1)
     count = 0
     while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("ratus."):

@@ -18,20 +18,20 @@ from ratus.calls.retrying import ClientClosed
 from ratus.core.errors import TransportError
 
 _RECEIVED: Final = 256 * 1024
-"""Bytes asked for at once: a batch of a few hundred tasks."""
+"""Bytes read from a socket at once: a batch of a few hundred tasks."""
 
 _NOT_TLS: Final = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
-"""How OpenSSL calls an answer in plain text."""
+"""OpenSSL's names for the error that the server's response is not TLS."""
 
 _SENT: Final = 64 * 1024
 """Bytes sent before looking whether the server has refused the rest."""
 
 IDLE_SECONDS: Final = 60.0
-"""A connection that was idle for longer is not used again: servers and the boxes in between drop them
-without a word after a minute or two."""
+"""A connection that was idle for longer is not used again: servers, proxies and firewalls drop idle
+connections silently after a minute or two."""
 
 MAX_IDLE: Final = 32
-"""Idle connections that are kept."""
+"""Idle connections that are kept at most."""
 
 
 class Interrupt:
@@ -50,32 +50,32 @@ class Interrupt:
 
     @property
     def begun(self) -> bool:
-        """Whether it was asked for."""
+        """Whether `begin` or `cut` was called."""
         return self._begun
 
     def begin(self) -> None:
-        """End the request; its answer may still come."""
+        """Ask the server to end the request. Its response, which may hold claimed tasks, can still come."""
         with self._lock:
             self._begun = True
             if self._connection is not None:
                 self._connection.half_close()
 
     def cut(self) -> None:
-        """Do not wait for the answer any longer."""
+        """End the connection: the request fails without its response."""
         with self._lock:
             self._begun = self._cut = True
             if self._connection is not None:
                 self._connection.cut()
 
     def attach(self, connection: _Connection) -> None:
-        """This connection carries the request. Raises `TransportError` when it is not to be sent at all."""
+        """Note the connection of the request. Raises `TransportError` if the interrupt has begun already."""
         with self._lock:
             if self._begun:
                 raise TransportError("interrupted", sent=False)
             self._connection = connection
 
     def detach(self) -> None:
-        """The request is over."""
+        """Note that the request has ended."""
         with self._lock:
             self._connection = None
 
@@ -93,13 +93,13 @@ class SyncConnections:
         self._closed = False
 
     def close(self) -> None:
-        """Close the idle connections; those in use are closed when their answers are there."""
+        """Close the idle connections now, and those in use when their responses have arrived."""
         self._closed = True
         self._drop_idle()
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed: every request fails from now on."""
+        """Whether `close` was called: every request fails from then on."""
         return self._closed
 
     def exchange(
@@ -121,7 +121,7 @@ class SyncConnections:
             response, reusable = connection.exchange(data, seconds)
         except BaseException:
             connection.close()
-            # What swallowed this answer may have swallowed the other connections as well.
+            # Whatever broke this connection may have broken the idle ones as well.
             self._drop_idle()
             raise
         finally:
@@ -189,7 +189,7 @@ class _Connection:
             raise TransportError(f"cannot connect to {address}: {reason(error)}", sent=False) from error
 
     def exchange(self, data: bytes, seconds: float) -> tuple[Response, bool]:
-        """Send and receive; the answer, and whether the connection can be used again."""
+        """Send a request; return its response, and whether the connection can be used again."""
         until = time.monotonic() + seconds
         try:
             self._socket.settimeout(seconds)
@@ -213,7 +213,7 @@ class _Connection:
             raise TransportError(f"lost the connection to {self._address}: {reason(error)}") from error
 
     def _send(self, data: bytes) -> None:
-        """Send a request; no further, once there is an answer, which is then one of refusal."""
+        """Send a request. Stops once a response has come: a refusal, after which the server reads no more."""
         if len(data) <= _SENT:
             self._socket.sendall(data)
             return
@@ -224,7 +224,7 @@ class _Connection:
             self._socket.sendall(view[begin : begin + _SENT])
 
     def is_quiet(self) -> bool:
-        """Whether nothing has come since the last answer: neither the end of it nor stray bytes."""
+        """Whether nothing is there to read: neither the end of the connection nor stray bytes."""
         try:
             if not hasattr(select, "poll"):  # Windows, and programs whose sockets eventlet has replaced
                 return not select.select([self._socket], [], [], 0)[0]
@@ -235,23 +235,23 @@ class _Connection:
             return False
 
     def half_close(self) -> None:
-        """Say that nothing more will be sent."""
+        """Close the sending half of the connection; with TLS, which has no halves, the whole."""
         self._shut(socket.SHUT_RDWR if isinstance(self._socket, ssl.SSLSocket) else socket.SHUT_WR)
 
     def cut(self) -> None:
-        """End it; a thread that waits for the answer gives up."""
+        """End the connection; the request of a thread that waits for its response fails."""
         self._shut(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the socket."""
         self._socket.close()
 
     def _shut(self, how: int) -> None:
         try:
-            # Not `shutdown` of a TLS socket, which would forget its encryption while another thread reads.
+            # A TLS socket's own `shutdown` would drop its encryption while another thread reads.
             socket.socket.shutdown(self._socket, how)
         except OSError:
-            pass  # it has ended already
+            pass  # the connection has ended already
 
 
 def reason(error: Exception) -> str:

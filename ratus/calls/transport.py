@@ -1,4 +1,4 @@
-"""The seam under the clients: a program's own way to send requests, in place of the clients' connections."""
+"""Where a program gives a client its own way to send requests, in place of the client's connections."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ratus.calls.retrying import ClientClosed
 from ratus.core.errors import TransportError
 
 LONGEST_WAIT: Final = 1.0
-"""Seconds that a worker lets one poll wait over a transport that is given: such a request cannot be ended in
-order before its response, and a worker that stops must not be handed tasks that it does not run."""
+"""Seconds that a worker lets one poll wait over a program's transport. Such a poll cannot be ended before its
+response, and a worker that stops must not be handed tasks that it does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class HTTPRequest:
 
     - `method`: such as `"POST"`.
     - `url`: the whole URL; `target`: its path and query, percent-encoded, beginning with a slash.
-    - `headers`: names in small letters; the token is in `authorization`. `host`, `content-length` and what
-      else is between the transport and the server are the transport's.
+    - `headers`: names in small letters; the token is in `authorization`. `host`, `content-length` and
+      whatever else its connection needs are added by the transport.
     - `body`: JSON, or empty.
     - `timeout`: seconds within which the whole response must be there.
     """
@@ -54,9 +54,9 @@ class HTTPResponse:
 
 
 class Transport(Protocol):
-    """What sends the requests of a `Client` that was made with `transport=`; threads share it.
+    """Sends the requests of a `Client` that was made with `transport=`. Several threads call it at once.
 
-    Tokens, repeats and the sizes of batches stay the client's, so one request is sent once.
+    The client adds the token, repeats requests and sizes batches; the transport sends each request once.
     """
 
     def send(self, request: HTTPRequest) -> HTTPResponse:
@@ -69,15 +69,16 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """The client was closed: `send` is not called any more."""
+        """Release what the transport holds. The client was closed: `send` is not called any more."""
         ...
 
 
 class AsyncTransport(Protocol):
-    """What sends the requests of an `AsyncClient` that was made with `transport=`.
+    """Sends the requests of an `AsyncClient` that was made with `transport=`.
 
-    Tokens, repeats and the sizes of batches stay the client's, so one request is sent once. At most 100 are
-    sent at once, beside those that wait for a task. One that takes longer than its `timeout` is cancelled.
+    The client adds the token, repeats requests and sizes batches; the transport sends each request once. At
+    most 100 are sent at once, beside those that wait for a task. One that takes longer than its `timeout` is
+    cancelled.
     """
 
     async def send(self, request: HTTPRequest) -> HTTPResponse:
@@ -90,12 +91,12 @@ class AsyncTransport(Protocol):
         ...
 
     async def close(self) -> None:
-        """The client was closed: `send` is not called any more."""
+        """Release what the transport holds. The client was closed: `send` is not called any more."""
         ...
 
 
 class _GivenBase:
-    """What sends a client's requests over a transport that was given."""
+    """What `GivenTransport` and `GivenAsyncTransport` have in common."""
 
     def __init__(self, address: Address, headers: Mapping[str, str]) -> None:
         self._address = address
@@ -105,7 +106,7 @@ class _GivenBase:
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed: every request fails from now on."""
+        """Whether `close` was called: every request fails from then on."""
         return self._closed
 
     def _request(self, request: Request[Any], seconds: float, *, is_interrupted: bool) -> HTTPRequest:
@@ -126,7 +127,7 @@ class _GivenBase:
 
 
 class GivenTransport(_GivenBase):
-    """Sends requests over a `Transport`. Raises `TypeError` for what is none."""
+    """Sends a client's requests over a program's `Transport`. Raises `TypeError` for what is none."""
 
     def __init__(self, transport: Transport, address: Address, headers: Mapping[str, str]) -> None:
         super().__init__(address, headers)
@@ -142,7 +143,7 @@ class GivenTransport(_GivenBase):
             self._transport.close()
 
     def exchange(self, request: Request[Any], seconds: float, *, is_interrupted: bool) -> Response:
-        """Send a request; its response. Raises `TransportError`, and `TypeError` for what is no response."""
+        """Send a request; return its response. Raises `TransportError`, and `TypeError` for what is none."""
         given = self._request(request, seconds, is_interrupted=is_interrupted)
         try:
             return _response(self._transport.send(given))
@@ -151,7 +152,7 @@ class GivenTransport(_GivenBase):
 
 
 class GivenAsyncTransport(_GivenBase):
-    """Sends requests over an `AsyncTransport`. Raises `TypeError` for what is none."""
+    """Sends a client's requests over a program's `AsyncTransport`. Raises `TypeError` for what is none."""
 
     def __init__(self, transport: AsyncTransport, address: Address, headers: Mapping[str, str]) -> None:
         super().__init__(address, headers)

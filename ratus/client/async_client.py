@@ -26,8 +26,9 @@ from ratus.worker.options import DEFAULT_PREFETCH, AsyncHandler
 class AsyncClient(AsyncCalls):
     """A client of one Ratus server for asyncio: `Client`, with methods to be awaited.
 
-    The arguments are those of `Client`. It may be made anywhere, and used on one event loop at a time. At
-    most 100 requests are in flight at once, beside those that wait for a task; more of them queue.
+    The arguments are those of `Client`. It may be made outside of an event loop, and be used on one event
+    loop at a time. At most 100 requests are in flight at once, beside those that wait for a task; further
+    ones queue.
     """
 
     def __init__(
@@ -90,15 +91,15 @@ class AsyncClient(AsyncCalls):
         return await self._call(requests.get_topic(topic))
 
     async def patch_topic(self, topic: str, *, paused: bool | None = None) -> Topic:
-        """Pause a topic (it then hands out nothing) or let it go on; the topic as it is then."""
+        """Pause a topic (it then hands out nothing) or let it go on; return the topic as it is then."""
         return await self._call(requests.patch_topic(topic, paused))
 
     async def delete_topic(self, topic: str) -> int:
-        """Delete a topic: its tasks and its setting. How many tasks that were."""
+        """Delete a topic: its tasks and its setting. Returns how many tasks that were."""
         return await self._call(requests.delete_topic(topic))
 
     async def delete_topics(self) -> int:
-        """Delete everything. How many tasks that were."""
+        """Delete everything. Returns how many tasks that were."""
         return await self._call(requests.delete_topics())
 
     # ---- tasks -------------------------------------------------------------------------------------
@@ -117,8 +118,9 @@ class AsyncClient(AsyncCalls):
     ) -> TaskPage:
         """A page of a topic's tasks in order of creation, by default the first ten.
 
-        `after` walks by cursor: `""` for the first page, then the page's `next`; it never skips a task that
-        stays. The other arguments leave out tasks that differ. See also `iter_tasks`.
+        `after` lists by cursor: `""` for the first page, then the `next` of the page before; no task that
+        stays is skipped. `state`, `outcome`, `producer` and `consumer` leave out the tasks that have another
+        one. See also `iter_tasks`.
         """
         return await self._call(
             requests.list_tasks(
@@ -166,35 +168,35 @@ class AsyncClient(AsyncCalls):
     async def insert_tasks(
         self, tasks: Iterable[Task], *, topic: str | None = None, batch_size: int = BATCH_ITEMS
     ) -> Updated:
-        """Insert many tasks, ignoring those whose id exists. How many are new.
+        """Insert many tasks, ignoring those whose id exists. Returns how many are new.
 
-        `topic` is that of the tasks that have none of their own. They are sent in batches of at most
-        `batch_size` tasks and about 1 MiB, so there may be any number, from a generator too. When an error
-        ends it, earlier batches are in. After a lost answer a batch is sent again, and what the first
-        attempt had inserted then does not count as new.
+        `topic` is for the tasks that have none of their own. Tasks are sent in batches of at most
+        `batch_size` tasks and about 1 MiB, so there may be any number, from a generator too. When the call
+        raises an error, earlier batches are inserted. After a lost answer a batch is sent again, and what the
+        first attempt had inserted then does not count as new.
         """
         return await self._run(steps.write_tasks("POST", tasks, topic, batch_size, self._bounds))
 
     async def upsert_tasks(
         self, tasks: Iterable[Task], *, topic: str | None = None, batch_size: int = BATCH_ITEMS
     ) -> Updated:
-        """Insert or replace many tasks; as `insert_tasks` otherwise. How many are new and were replaced."""
+        """Insert or replace many tasks, else as `insert_tasks`. Returns how many are new and replaced."""
         return await self._run(steps.write_tasks("PUT", tasks, topic, batch_size, self._bounds))
 
     async def patch_tasks(
         self, commits: Iterable[CommitItem], *, batch_size: int = BATCH_ITEMS
     ) -> list[CommitResult]:
-        """Commit many tasks, of any topics. Each commit stands alone and has its own result, in order."""
+        """Commit many tasks, of any topics. Each commit succeeds or fails alone; the results are in order."""
         return await self._run(steps.patch_tasks(commits, batch_size, self._bounds))
 
     async def delete_tasks(self, topic: str) -> int:
-        """Delete all tasks of a topic. How many that were."""
+        """Delete all tasks of a topic. Returns how many that were."""
         return await self._call(requests.delete_tasks(topic))
 
     async def get_task(self, task_id: str, *, wait: DurationLike | None = None) -> Task:
         """One task. With `wait`, as soon as it is completed or archived, or as it is when the wait ends.
 
-        The server bounds the wait (60 s by default); `wait_for_task` is not bound. Raises `NotFound`.
+        The server bounds the wait (60 s by default); that of `wait_for_task` has no bound. Raises `NotFound`.
         """
         return await self._call(requests.get_task(task_id, wait))
 
@@ -203,7 +205,7 @@ class AsyncClient(AsyncCalls):
     ) -> Task:
         """The task once it is completed or archived; as it is when the wait ends, if one was given.
 
-        Look at its `state` to tell them apart. Or `check`: then the task is completed, or it is an error:
+        The `state` of the task says which it was. With `check`, only a completed task is returned: raises
         `TaskFailed` when it was archived, `TimeoutError` when the wait ended before. Raises `NotFound` when
         there is no such task.
         """
@@ -218,14 +220,14 @@ class AsyncClient(AsyncCalls):
         return await self._call(requests.write_task("PUT", task))
 
     async def patch_task(self, task_id: str, commit: Commit | None = None) -> Task:
-        """Commit a task; the task as it is then. Without a nonce in the commit it is forced.
+        """Commit a task; return the task as it is then. A commit without a nonce is forced.
 
         Raises `Conflict` when the nonce is not the task's, and `NotFound`.
         """
         return await self._call(requests.patch_task(task_id, commit))
 
     async def delete_task(self, task_id: str) -> int:
-        """Delete a task, whatever its state. 1, or 0 when there was none."""
+        """Delete a task, whatever its state. Returns 1, or 0 when there was none."""
         return await self._call(requests.delete_task(task_id))
 
     # ---- promises ----------------------------------------------------------------------------------
@@ -239,9 +241,9 @@ class AsyncClient(AsyncCalls):
         wait: DurationLike | None = None,
         consumer: str | None = None,
     ) -> AsyncDelivery | None:
-        """Claim the next task that is due, or `None`.
+        """Claim the next task that is due; return `None` when there is none.
 
-        Of several topics, one is only looked into while none before it has a task that is due. The claim
+        Of several topics, one is only claimed from while no topic before it has a task that is due. The claim
         lapses after `timeout` (10 minutes by default) or at the `deadline`. `wait` is how long to wait for a
         task, bounded by the server (60 s by default).
         """
@@ -260,9 +262,9 @@ class AsyncClient(AsyncCalls):
         wait: DurationLike | None = None,
         consumer: str | None = None,
     ) -> list[AsyncDelivery]:
-        """Claim up to `limit` tasks that are due; none is an empty list. As `poll` otherwise.
+        """Claim up to `limit` tasks that are due; an empty list when there are none. Otherwise as `poll`.
 
-        With `wait` it returns as soon as there is any, however few.
+        With `wait` it returns as soon as a task is due, even if there are fewer than `limit`.
         """
         name = self._consumer if consumer is None else consumer
         request = requests.poll(
@@ -277,7 +279,7 @@ class AsyncClient(AsyncCalls):
         return await self._call(requests.list_promises(topic, limit, offset))
 
     async def delete_promises(self, topic: str) -> int:
-        """Release all claims of a topic. How many that were."""
+        """Release all claims of a topic. Returns how many that were."""
         return await self._call(requests.delete_promises(topic))
 
     async def get_promise(self, task_id: str) -> Promise:
@@ -292,7 +294,10 @@ class AsyncClient(AsyncCalls):
         deadline: TimeLike | None = None,
         consumer: str | None = None,
     ) -> AsyncDelivery:
-        """Claim this very task, even before it is due. Raises `Conflict` unless it is pending; `NotFound`."""
+        """Claim the task with this id, even before it is due.
+
+        Raises `Conflict` when the task is not pending, and `NotFound`.
+        """
         return await self._claim("POST", task_id, timeout, deadline, consumer)
 
     async def upsert_promise(
@@ -303,7 +308,7 @@ class AsyncClient(AsyncCalls):
         deadline: TimeLike | None = None,
         consumer: str | None = None,
     ) -> AsyncDelivery:
-        """Claim this very task whatever its state, even from another consumer. Raises `NotFound`."""
+        """Claim the task with this id, whatever its state, even from another consumer. Raises `NotFound`."""
         return await self._claim("PUT", task_id, timeout, deadline, consumer)
 
     async def _claim(
@@ -328,15 +333,16 @@ class AsyncClient(AsyncCalls):
     ) -> Promise:
         """Move the deadline of a claim: `timeout` from now (10 minutes by default), or to `deadline`.
 
-        Raises `Conflict` when the task is not claimed under this nonce (without one it is forced), and
-        `NotFound`.
+        Raises `Conflict` when the task is not claimed under this nonce (without one, the extension is
+        forced), and `NotFound`.
         """
         return await self._call(requests.extend_promise(task_id, nonce, timeout, deadline))
 
     async def delete_promise(self, task_id: str, *, nonce: str = "") -> int:
-        """Release a claim: with a nonce only the one that has it, without one whichever there is. 1, or 0.
+        """Release the claim of a task: with a nonce only the claim that has it, without one any claim.
 
-        Raises `Conflict` when the task has another nonce, or none.
+        Returns 1, or 0 when there was no claim to release. Raises `Conflict` when a nonce is given and the
+        task has another one, or none.
         """
         return await self._call(requests.delete_promise(task_id, nonce))
 
@@ -371,8 +377,8 @@ class AsyncClient(AsyncCalls):
     ) -> None:
         """Work on the tasks of one topic, or of several by preference, until stopped; see `AsyncWorker`.
 
-        Returns after `stop`, SIGTERM or Ctrl-C, once it has drained. Raises the server's error when going on
-        is of no use, such as `Unauthorized`.
+        Returns after `stop`, SIGTERM or Ctrl-C, once the worker has drained. Raises the server's error when
+        the worker cannot go on, such as `Unauthorized`.
         """
         worker = AsyncWorker(
             self,
@@ -393,7 +399,10 @@ class AsyncClient(AsyncCalls):
             self._workers.discard(worker)
 
     def stop(self) -> None:
-        """Have every `subscribe` of this client drain and return. From any thread, a handler's included."""
+        """Have every `subscribe` of this client drain and return.
+
+        Returns at once, and may be called from any thread, a handler's included.
+        """
         for worker in list(self._workers):
             worker.stop()
 

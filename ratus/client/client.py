@@ -26,19 +26,20 @@ from ratus.worker.threads import Worker
 class Client(SyncCalls):
     """A client of one Ratus server. Threads may share it; it keeps its connections until it is closed.
 
-    - `url`: where the server is, such as `"http://127.0.0.1:8000"`; with a path behind a proxy. By default
-      that of the environment variable `RATUS_URL`, else `"http://127.0.0.1:8000"`.
+    - `url`: where the server is, such as `"http://127.0.0.1:8000"`; with the path under which a proxy serves
+      it, if any. By default that of the environment variable `RATUS_URL`, else `"http://127.0.0.1:8000"`.
     - `token`: sent as `Authorization: Bearer`; by default that of the environment variable `RATUS_TOKEN`, and
-      an empty one is none.
-    - `consumer`: under which name tasks are claimed; the host's name by default.
-    - `request_timeout`, `connect_timeout`: how long an answer, beside the time it was asked to wait, and a
-      connection may take.
+      an empty text is no token.
+    - `consumer`: the name under which tasks are claimed; by default that of the host.
+    - `request_timeout`: how long the whole answer may take, beside the time that the server was asked to
+      wait.
+    - `connect_timeout`: how long a connection may take to be made.
     - `retries`: how often a call is repeated when the connection is lost or the server says 503, with pauses
       that grow from 0.1 s to 5 s. Only calls for which that is safe are repeated.
     - `compress`: ask for compressed answers; pays on slow networks with large payloads.
     - `tls`: the TLS settings for `https`; by default those of the system.
     - `transport`: sends the requests in place of connections of the client's own; see `Transport`. Then
-      `connect_timeout`, `compress` and `tls` are the transport's.
+      `connect_timeout`, `compress` and `tls` are for the transport to decide.
 
     All calls raise a `RatusError` when they fail: the kind that the server answered, or `TransportError`.
     A wrong argument is a `ValueError` or `TypeError`, and nothing is sent.
@@ -104,15 +105,15 @@ class Client(SyncCalls):
         return self._call(requests.get_topic(topic))
 
     def patch_topic(self, topic: str, *, paused: bool | None = None) -> Topic:
-        """Pause a topic (it then hands out nothing) or let it go on; the topic as it is then."""
+        """Pause a topic (it then hands out nothing) or let it go on; return the topic as it is then."""
         return self._call(requests.patch_topic(topic, paused))
 
     def delete_topic(self, topic: str) -> int:
-        """Delete a topic: its tasks and its setting. How many tasks that were."""
+        """Delete a topic: its tasks and its setting. Returns how many tasks that were."""
         return self._call(requests.delete_topic(topic))
 
     def delete_topics(self) -> int:
-        """Delete everything. How many tasks that were."""
+        """Delete everything. Returns how many tasks that were."""
         return self._call(requests.delete_topics())
 
     # ---- tasks -------------------------------------------------------------------------------------
@@ -131,8 +132,9 @@ class Client(SyncCalls):
     ) -> TaskPage:
         """A page of a topic's tasks in order of creation, by default the first ten.
 
-        `after` walks by cursor: `""` for the first page, then the page's `next`; it never skips a task that
-        stays. The other arguments leave out tasks that differ. See also `iter_tasks`.
+        `after` lists by cursor: `""` for the first page, then the `next` of the page before; no task that
+        stays is skipped. `state`, `outcome`, `producer` and `consumer` leave out the tasks that have another
+        one. See also `iter_tasks`.
         """
         return self._call(
             requests.list_tasks(
@@ -179,42 +181,42 @@ class Client(SyncCalls):
     def insert_tasks(
         self, tasks: Iterable[Task], *, topic: str | None = None, batch_size: int = BATCH_ITEMS
     ) -> Updated:
-        """Insert many tasks, ignoring those whose id exists. How many are new.
+        """Insert many tasks, ignoring those whose id exists. Returns how many are new.
 
-        `topic` is that of the tasks that have none of their own. They are sent in batches of at most
-        `batch_size` tasks and about 1 MiB, so there may be any number, from a generator too. When an error
-        ends it, earlier batches are in. After a lost answer a batch is sent again, and what the first
-        attempt had inserted then does not count as new.
+        `topic` is for the tasks that have none of their own. Tasks are sent in batches of at most
+        `batch_size` tasks and about 1 MiB, so there may be any number, from a generator too. When the call
+        raises an error, earlier batches are inserted. After a lost answer a batch is sent again, and what the
+        first attempt had inserted then does not count as new.
         """
         return self._run(steps.write_tasks("POST", tasks, topic, batch_size, self._bounds))
 
     def upsert_tasks(
         self, tasks: Iterable[Task], *, topic: str | None = None, batch_size: int = BATCH_ITEMS
     ) -> Updated:
-        """Insert or replace many tasks; as `insert_tasks` otherwise. How many are new and were replaced."""
+        """Insert or replace many tasks, else as `insert_tasks`. Returns how many are new and replaced."""
         return self._run(steps.write_tasks("PUT", tasks, topic, batch_size, self._bounds))
 
     def patch_tasks(
         self, commits: Iterable[CommitItem], *, batch_size: int = BATCH_ITEMS
     ) -> list[CommitResult]:
-        """Commit many tasks, of any topics. Each commit stands alone and has its own result, in order."""
+        """Commit many tasks, of any topics. Each commit succeeds or fails alone; the results are in order."""
         return self._run(steps.patch_tasks(commits, batch_size, self._bounds))
 
     def delete_tasks(self, topic: str) -> int:
-        """Delete all tasks of a topic. How many that were."""
+        """Delete all tasks of a topic. Returns how many that were."""
         return self._call(requests.delete_tasks(topic))
 
     def get_task(self, task_id: str, *, wait: DurationLike | None = None) -> Task:
         """One task. With `wait`, as soon as it is completed or archived, or as it is when the wait ends.
 
-        The server bounds the wait (60 s by default); `wait_for_task` is not bound. Raises `NotFound`.
+        The server bounds the wait (60 s by default); that of `wait_for_task` has no bound. Raises `NotFound`.
         """
         return self._call(requests.get_task(task_id, wait))
 
     def wait_for_task(self, task_id: str, wait: DurationLike | None = None, *, check: bool = False) -> Task:
         """The task once it is completed or archived; as it is when the wait ends, if one was given.
 
-        Look at its `state` to tell them apart. Or `check`: then the task is completed, or it is an error:
+        The `state` of the task says which it was. With `check`, only a completed task is returned: raises
         `TaskFailed` when it was archived, `TimeoutError` when the wait ended before. Raises `NotFound` when
         there is no such task.
         """
@@ -229,14 +231,14 @@ class Client(SyncCalls):
         return self._call(requests.write_task("PUT", task))
 
     def patch_task(self, task_id: str, commit: Commit | None = None) -> Task:
-        """Commit a task; the task as it is then. Without a nonce in the commit it is forced.
+        """Commit a task; return the task as it is then. A commit without a nonce is forced.
 
         Raises `Conflict` when the nonce is not the task's, and `NotFound`.
         """
         return self._call(requests.patch_task(task_id, commit))
 
     def delete_task(self, task_id: str) -> int:
-        """Delete a task, whatever its state. 1, or 0 when there was none."""
+        """Delete a task, whatever its state. Returns 1, or 0 when there was none."""
         return self._call(requests.delete_task(task_id))
 
     # ---- promises ----------------------------------------------------------------------------------
@@ -250,9 +252,9 @@ class Client(SyncCalls):
         wait: DurationLike | None = None,
         consumer: str | None = None,
     ) -> Delivery | None:
-        """Claim the next task that is due, or `None`.
+        """Claim the next task that is due; return `None` when there is none.
 
-        Of several topics, one is only looked into while none before it has a task that is due. The claim
+        Of several topics, one is only claimed from while no topic before it has a task that is due. The claim
         lapses after `timeout` (10 minutes by default) or at the `deadline`. `wait` is how long to wait for a
         task, bounded by the server (60 s by default).
         """
@@ -269,9 +271,9 @@ class Client(SyncCalls):
         wait: DurationLike | None = None,
         consumer: str | None = None,
     ) -> list[Delivery]:
-        """Claim up to `limit` tasks that are due; none is an empty list. As `poll` otherwise.
+        """Claim up to `limit` tasks that are due; an empty list when there are none. Otherwise as `poll`.
 
-        With `wait` it returns as soon as there is any, however few.
+        With `wait` it returns as soon as a task is due, even if there are fewer than `limit`.
         """
         name = self._consumer if consumer is None else consumer
         request = requests.poll(
@@ -286,7 +288,7 @@ class Client(SyncCalls):
         return self._call(requests.list_promises(topic, limit, offset))
 
     def delete_promises(self, topic: str) -> int:
-        """Release all claims of a topic. How many that were."""
+        """Release all claims of a topic. Returns how many that were."""
         return self._call(requests.delete_promises(topic))
 
     def get_promise(self, task_id: str) -> Promise:
@@ -301,7 +303,10 @@ class Client(SyncCalls):
         deadline: TimeLike | None = None,
         consumer: str | None = None,
     ) -> Delivery:
-        """Claim this very task, even before it is due. Raises `Conflict` unless it is pending; `NotFound`."""
+        """Claim the task with this id, even before it is due.
+
+        Raises `Conflict` when the task is not pending, and `NotFound`.
+        """
         return self._claim("POST", task_id, timeout, deadline, consumer)
 
     def upsert_promise(
@@ -312,7 +317,7 @@ class Client(SyncCalls):
         deadline: TimeLike | None = None,
         consumer: str | None = None,
     ) -> Delivery:
-        """Claim this very task whatever its state, even from another consumer. Raises `NotFound`."""
+        """Claim the task with this id, whatever its state, even from another consumer. Raises `NotFound`."""
         return self._claim("PUT", task_id, timeout, deadline, consumer)
 
     def _claim(
@@ -337,15 +342,16 @@ class Client(SyncCalls):
     ) -> Promise:
         """Move the deadline of a claim: `timeout` from now (10 minutes by default), or to `deadline`.
 
-        Raises `Conflict` when the task is not claimed under this nonce (without one it is forced), and
-        `NotFound`.
+        Raises `Conflict` when the task is not claimed under this nonce (without one, the extension is
+        forced), and `NotFound`.
         """
         return self._call(requests.extend_promise(task_id, nonce, timeout, deadline))
 
     def delete_promise(self, task_id: str, *, nonce: str = "") -> int:
-        """Release a claim: with a nonce only the one that has it, without one whichever there is. 1, or 0.
+        """Release the claim of a task: with a nonce only the claim that has it, without one any claim.
 
-        Raises `Conflict` when the task has another nonce, or none.
+        Returns 1, or 0 when there was no claim to release. Raises `Conflict` when a nonce is given and the
+        task has another one, or none.
         """
         return self._call(requests.delete_promise(task_id, nonce))
 
@@ -380,8 +386,8 @@ class Client(SyncCalls):
     ) -> None:
         """Work on the tasks of one topic, or of several by preference, until stopped; see `Worker`.
 
-        Returns after `stop`, SIGTERM or Ctrl-C, once it has drained. Raises the server's error when going on
-        is of no use, such as `Unauthorized`.
+        Returns after `stop`, SIGTERM or Ctrl-C, once the worker has drained. Raises the server's error when
+        the worker cannot go on, such as `Unauthorized`.
         """
         if _get_running_loop() is not None:
             raise RuntimeError(
@@ -409,7 +415,10 @@ class Client(SyncCalls):
                 self._workers.discard(worker)
 
     def stop(self) -> None:
-        """Have every `subscribe` of this client drain and return. From any thread, a handler's included."""
+        """Have every `subscribe` of this client drain and return.
+
+        Returns at once, and may be called from any thread, a handler's included.
+        """
         with self._workers_lock:
             workers = list(self._workers)
         for worker in workers:

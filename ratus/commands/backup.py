@@ -36,7 +36,7 @@ Examples:
   Restore: stop the server, move ratus.db and the files beside it (ratus.db-wal,
   ratus.db-shm) away, put the copy in the place of ratus.db, start the server."""
 
-# Seconds between two reports: on a terminal, where they take each other's place, and in a log.
+# Seconds between two reports: on a terminal, where each overwrites the one before, and in a log.
 _ON_TERMINAL: Final = 0.2
 _IN_LOG: Final = 10.0
 
@@ -79,7 +79,7 @@ def backup(arguments: Sequence[str]) -> int:
 class Progress:
     """Reports how far a long copy has come, not too often. Sizes are in bytes.
 
-    On a ``terminal`` the reports take each other's place; in a log they are lines.
+    On a ``terminal`` each report overwrites the one before; in a log each is a line.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class Progress:
         self._shown = self._terminal
 
     def end(self) -> None:
-        """Leave the line of the last report."""
+        """End the line of the last report on a terminal."""
         if self._shown:
             self._write("\n")
 
 
 def _parser(engines: Catalogue) -> argparse.ArgumentParser:
-    """Takes the path and the options that say which data: the engine and what belongs to it."""
+    """The parser of the path and of the options that say which data: the engine and its own options."""
     choice = [option for group in SERVER_GROUPS for option in group.options if option.name == "engine"]
     able = [plugin for plugin in engines.plugins.values() if plugin.backup is not None]
     table = [
@@ -145,7 +145,7 @@ def _read(
     if len(paths) != 1 or not paths[0]:
         raise config.UsageError("name one PATH for the copy")
     flags = [f"--{name}={value}" for name, value in values.items()]
-    # What else the environment says to a server is of no concern here, and need not even be right.
+    # The environment's other settings of a server are left out: they are not needed, and may be invalid.
     own = {"ENGINE", *(option.environment for each in engines.plugins.values() for option in each.options)}
     kept = {name: value for name, value in environ.items() if name in own}
     return config.parse(flags, kept, engines), Path(paths[0])

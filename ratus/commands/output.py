@@ -1,4 +1,4 @@
-"""Results for people and for programs: tables, JSON lines, progress. What others wrote is shown escaped."""
+"""Results for people and for programs: tables, JSON lines, progress. Text from the server is escaped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ratus.core.models import Task, Topic
 from ratus.core.quoting import printable
 
 _WIDEST: Final = 40
-"""Characters of a cell; payloads can be long, and the JSON output has them whole."""
+"""Characters of a cell at most; payloads can be long, and the JSON output has them whole."""
 
 _CLAIM_HEAD: Final = ("ID", "TOPIC", "HELD BY", "SINCE (UTC)", "UNTIL (UTC)", "ATTEMPTS", "PAYLOAD")
 
@@ -41,7 +41,7 @@ def json_line(value: Mapping[str, Any]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a table; numbers to the right."""
+    """The lines of a table; columns of numbers are right-aligned."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
     numeric = [all(cell.replace(",", "").isdigit() for cell in column) for column in zip(*cells, strict=True)]
@@ -70,7 +70,7 @@ def _cell(value: object) -> str:
 
 
 def show_tasks(tasks: Iterable[Task], *, as_table: bool, claims: bool = False) -> int:
-    """Write tasks; how many they were. A table of `claims` shows who holds each of them."""
+    """Write tasks; return how many they were. A table of `claims` shows which consumer holds each task."""
     if not as_table:
         count = 0
         for task in tasks:
@@ -115,9 +115,9 @@ def topic_table(topics: Sequence[Topic]) -> list[str]:
 
 
 class Progress:
-    """How far a long push has come, on one line of a terminal; nothing where there is none.
+    """Shows how far a long push has come, on one line of a terminal; nothing where `stream` is no terminal.
 
-    `size`: the bytes there are to read, where that is known.
+    `size`: the bytes there are to read, `None` where that is not known.
     """
 
     def __init__(self, stream: TextIO, size: int | None) -> None:
@@ -138,7 +138,10 @@ class Progress:
             print(file=self._stream, flush=True)
 
     def update(self, tasks: int, position: int, *, last: bool = False) -> None:
-        """So many tasks are pushed, and so many bytes read."""
+        """Show how many tasks are pushed. `position`: how many bytes of the input are read.
+
+        Calls in quick succession show nothing, except the `last` one.
+        """
         now = time.monotonic()
         if not self._shown or (now < self._next and not last):
             return

@@ -132,7 +132,7 @@ def _push_many(client: Client, given: argparse.Namespace, defaults: dict[str, An
 
 
 class _Lines:
-    """Standard input as batches of tasks; ends at the first line that is none, and says why."""
+    """Standard input as batches of tasks. Ends at the first line that is no task; `problem` then says why."""
 
     def __init__(self, source: BinaryIO, given: argparse.Namespace, defaults: dict[str, Any]) -> None:
         self._source = source

@@ -43,7 +43,7 @@ class Problem(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """Flags of one command, with those that all have; what is wrong is one line and exit code 2."""
+    """Parses the flags of one command and those that all have. Raises `UsageProblem` for wrong ones."""
 
     def __init__(self, name: str, description: str, examples: str, *, exit_codes: str = "") -> None:
         common = _COMMON.format(default=DEFAULT_URL, more=exit_codes)
@@ -72,7 +72,7 @@ class UsageProblem(Problem):
 
 
 def run(parser: Parser, work: Callable[[Client, argparse.Namespace], int], arguments: Sequence[str]) -> int:
-    """Read the flags, connect, work; the exit code. Nothing but Ctrl-C is raised."""
+    """Read the flags and call `work` with a client; return the exit code. Raises only `KeyboardInterrupt`."""
     try:
         _check_streams()
         given = parser.parse_args([_text(argument) for argument in arguments])
@@ -92,7 +92,7 @@ def run(parser: Parser, work: Callable[[Client, argparse.Namespace], int], argum
     except RatusError as error:
         return _complain(parser, f"{error}{_HINTS.get(type(error), '')}", EXIT_FAILURE)
     except BrokenPipeError:
-        # The reader has seen enough.
+        # The program that reads the output has closed it, as `head` does.
         forget_output()
         return 0
     except OSError as error:
@@ -105,19 +105,22 @@ def run(parser: Parser, work: Callable[[Client, argparse.Namespace], int], argum
 
 
 def _check_streams() -> None:
-    """Have streams that take what is written; a command whose output is lost must not begin."""
+    """Make the output streams writable. Raises `Problem` when standard output is closed.
+
+    A command whose output would be lost must not begin.
+    """
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
     if sys.stdout is None:
         raise Problem("standard output is closed, so that nothing could be shown")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that does not know a character shows its number.
+            # A character that the stream's encoding does not have is written as its number.
             stream.reconfigure(errors="backslashreplace")
 
 
 def forget_output() -> None:
-    """Drop what is left in the buffer: it would fail once more at exit, with a traceback."""
+    """Drop what is left in the buffer: writing it would fail once more at exit, with a traceback."""
     with open(os.devnull, "wb") as nothing:
         os.dup2(nothing.fileno(), sys.stdout.fileno())
 
@@ -175,7 +178,7 @@ def read_state(text: str) -> TaskState:
 
 
 def given_value(call: Callable[[], Any]) -> Any:
-    """The value of a call on what the user gave; a `ValueError` of it is the user's."""
+    """The value of a call on what the user gave. Raises `UsageProblem` in place of a `ValueError`."""
     try:
         return call()
     except ValueError as error:

@@ -41,7 +41,7 @@ def _topics(client: Client, given: argparse.Namespace) -> int:
 
 
 def topic_names(client: Client, given: Sequence[str]) -> tuple[Sequence[str], str]:
-    """The topics that were named, by default all; and what to say where the server does not list them all."""
+    """The topics that were named, by default all; and a message if the server does not list them all."""
     if given:
         if not all(given):
             raise UsageProblem("TOPIC: it must not be empty")
@@ -57,7 +57,7 @@ def topic_names(client: Client, given: Sequence[str]) -> tuple[Sequence[str], st
 
 
 def counted_topics(client: Client, names: Sequence[str], *, missing: bool) -> Iterator[Topic]:
-    """These topics with their counts. One that is not there is left out, or shown as empty if `missing`."""
+    """These topics with their counts. One that does not exist is left out, or given as empty if `missing`."""
     for name in names:
         try:
             yield client.get_topic(name)

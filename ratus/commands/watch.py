@@ -28,10 +28,10 @@ _EXAMPLES: Final = """\
   ratus watch --output json | jq .due"""
 
 _SHORTEST: Final = 0.1
-"""Seconds; each look costs the server a request for each topic."""
+"""The shortest interval in seconds; each look costs the server a request for each topic."""
 
 _LONGEST: Final = 24 * 3600.0
-"""Seconds; the system's clock bounds how long a pause can be."""
+"""The longest interval in seconds; the system's clock bounds how long a pause can be."""
 
 # Plain ANSI, which every terminal knows: home; clear to the end of the line, of the screen; the cursor.
 _HOME: Final = "\x1b[H"
@@ -68,7 +68,7 @@ def _watch(client: Client, given: argparse.Namespace) -> int:
             try:
                 lines = _look(client, given.topics, rates, as_table=as_table)
             except (TransportError, ServiceUnavailable) as error:
-                # It may come back, and then there is something to see again.
+                # The server may come back, so the next look is made nevertheless.
                 problem = printable(str(error))
                 lines = [problem] if as_table else []
                 if not as_table:

@@ -19,7 +19,7 @@ __all__ = ["START", "ManualClock", "ManualTimer", "RatusServer"]
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded late: who only needs the clock should not wait for the whole server.
+    # Imported late: a test that only needs the clock should not wait for the import of the whole server.
     if name == "RatusServer":
         from ratus.testing.server import RatusServer
 

@@ -20,7 +20,7 @@ START = 1_700_000_000_000_000
 
 
 class ManualTimer:
-    """A wake-up call of a `ManualClock`."""
+    """A timer of a `ManualClock`."""
 
     __slots__ = ("callback",)
 
@@ -28,11 +28,11 @@ class ManualTimer:
         self.callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Call it off; without effect when it was called already."""
+        """Cancel the timer; without effect when it has rung already."""
         self.callback = None
 
     def ring(self) -> None:
-        """Call back, unless it was called off; once."""
+        """Call the callback, unless the timer was cancelled or has rung already."""
         callback, self.callback = self.callback, None
         if callback is not None:
             callback()
@@ -98,7 +98,7 @@ class ManualClock:
         self._now += microseconds
 
     def pending(self) -> int:
-        """How many calls are still to be made."""
+        """How many timers have neither rung nor been cancelled."""
         return sum(timer.callback is not None for _, _, timer in self._timers)
 
     def _move(self, monotonic: int) -> None:

@@ -30,9 +30,10 @@ from ratus.server.listener import bind_sockets, tls_context
 from ratus.testing.clock import ManualClock
 
 _START_SECONDS: Final = 30.0
-"""It is up in a few milliseconds; a busy machine may take much longer."""
+"""Seconds to wait for the start. It takes a few milliseconds; a busy machine may take much longer."""
 
-# Turns of the event loop after the clock was moved: what falls due wakes a waiter, which claims in another.
+# Turns of the event loop after the clock was moved: a timer wakes a waiting request in one turn, and the
+# request claims in another.
 _TURNS: Final = 10
 
 
@@ -40,9 +41,9 @@ class RatusServer:
     """A server that serves while its `with` block runs, from a thread of its own.
 
     Its clock stands still at the time of its making until `advance` moves it, so that tests of what takes
-    time (long polls, retries, deadlines) need no sleeping; with `real_clock` it runs. `flags` are those of
-    the `ratus` command. `port`: where to serve; by default where there is room. `tls`: the files of a
-    certificate and its key, to serve HTTPS.
+    time (long polls, retries, deadlines) need no sleeping; with `real_clock` it is the machine's clock.
+    `flags` are those of the `ratus` command. `port`: where to serve; by default a free one. `tls`: the files
+    of a certificate and its key, to serve HTTPS.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class RatusServer:
         self._ready = threading.Event()
         self._error: BaseException | None = None
         self.url = ""
-        """Where it is; known once it serves."""
+        """The URL of the server; empty before it serves."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -78,7 +79,10 @@ class RatusServer:
         self.stop()
 
     def start(self) -> None:
-        """Serve, from now on; only once."""
+        """Start the server; return once it serves.
+
+        Raises `RuntimeError` when it was started before, or when it does not start.
+        """
         if self._thread is not None:
             raise RuntimeError("this server was started before; make another one")
         self._thread = threading.Thread(target=self._serve, name="ratus-server", daemon=True)
@@ -87,7 +91,7 @@ class RatusServer:
             raise RuntimeError("the server did not start") from self._error
 
     def stop(self) -> None:
-        """Finish the requests in flight and end; what was in memory is gone."""
+        """Finish the requests in flight and end the server; what it kept in memory is gone."""
         if self._loop is not None and self._lifecycle is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._lifecycle.stop)
         if self._thread is not None:
@@ -107,7 +111,7 @@ class RatusServer:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=self._clock.now())
 
     def advance(self, duration: DurationLike) -> None:
-        """Move the clock. What falls due on the way happens: waits end, claims lapse, tasks expire."""
+        """Move the clock on. What falls due on the way happens: waits end, claims lapse, tasks expire."""
         if self._manual is None or self._loop is None:
             raise RuntimeError("only the clock of a running server made without real_clock can be moved")
         clock, step = self._manual, microseconds(duration, "duration")
@@ -125,7 +129,8 @@ class RatusServer:
 
     def _serve(self) -> None:
         try:
-            # The loop of the real server; that of asyncio leaves open what it accepts as it stops listening.
+            # The event loop of the real server; asyncio's own leaves connections open that it accepts while
+            # it stops listening.
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._main())
         except BaseException as error:

@@ -24,17 +24,17 @@ from ratus.worker.pace import Pace
 D = TypeVar("D", bound=BaseDelivery)
 
 INTERRUPT_SECONDS: Final = 1.0
-"""How long the response to an interrupted poll is waited for; it comes at once, but for slow networks."""
+"""Seconds to wait for the response to an interrupted poll; it comes at once, except over slow networks."""
 
 FINISH_SECONDS: Final = 5.0
-"""How long the last commits may take after the grace period."""
+"""Seconds that the last commits may take after the grace period."""
 
 
 class Committer(Protocol[D]):
-    """What sends outcomes."""
+    """Sends the outcomes of a worker's handlers."""
 
     def put(self, outcome: Outcome[D]) -> None:
-        """Commit this soon."""
+        """Have an outcome committed soon. Returns at once."""
 
     def __len__(self) -> int:
         """How many outcomes wait to be sent."""
@@ -43,9 +43,9 @@ class Committer(Protocol[D]):
 class BaseWorker(ABC, Generic[D]):
     """The claims of a worker, from the poll that brought them to the outcome that is committed.
 
-    `_held` has every claim that is neither committed nor released yet, by nonce. Only what removes a claim
-    from it commits or releases it, so a handler that returns at the moment it is abandoned is committed or
-    released, and never both. `_ready` has those that no handler was begun for.
+    `_held` has every claim that is neither committed nor released yet, by nonce. Only the code that removes a
+    claim from `_held` commits or releases it, so a delivery whose handler returns at the moment it is
+    abandoned is committed or released, and never both. `_ready` has the claims that no handler was begun for.
     """
 
     def __init__(self, client: BaseCalls, options: Options, consumer: str | None) -> None:
@@ -64,14 +64,14 @@ class BaseWorker(ABC, Generic[D]):
 
     @abstractmethod
     def _give_up(self, error: BaseException) -> None:
-        """End the worker, since going on is of no use."""
+        """End the worker, which cannot go on. `error` is what its `run` then raises."""
 
     def _is_drained(self) -> bool:
         """Whether the handlers have ended, so that no claim has to be kept any longer."""
         return False
 
     def _missing(self, running: int) -> int:
-        """How many tasks to claim now, while so many handlers run. 0: not yet."""
+        """How many tasks to claim now, while `running` handlers run; 0 if none are to be claimed yet."""
         if len(self._commits) >= BACKLOG:
             return 0
         return min(self._pace.wanted(running, len(self._ready)), self._claiming.batch)
@@ -81,7 +81,7 @@ class BaseWorker(ABC, Generic[D]):
         self._ready.extend(deliveries)
 
     def _release(self, delivery: D) -> bool:
-        """Give a claim back, unless it is committed or released already; whether it was."""
+        """Release a claim, unless it is committed or released already. Returns whether it did so."""
         if self._held.pop(delivery.nonce, None) is None:
             return False
         self._commits.put(Outcome(delivery, delivery._release_item()))
@@ -111,9 +111,9 @@ class BaseWorker(ABC, Generic[D]):
             delivery._lost = True
 
     def _pass_over(self, delivery: D, now: float) -> bool:
-        """Give a claim back that has lapsed before its handler was begun; whether it has.
+        """Release a claim that lapsed before its handler was begun. Returns whether it had lapsed.
 
-        This process stood still: another consumer may have the task by now.
+        That happens when this process was suspended: another consumer may have the task by now.
         """
         if not delivery._lost and now < delivery._expires:
             return False
@@ -140,7 +140,7 @@ class BaseWorker(ABC, Generic[D]):
         try:
             promise = yield from call(request, attempts, patience)
         except (Conflict, NotFound) as error:
-            # It may have been committed while this was on its way.
+            # The claim may have been committed while its extension was on its way.
             if delivery.nonce in self._held and not delivery._settled:
                 delivery._lost = True
                 log.warning("the claim of task %r was lost: %s", delivery.id, error)

@@ -1,4 +1,4 @@
-"""What goes into a batch of commits, and what its answer means for each of them."""
+"""What goes into a batch of commits, and what the response means for each of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ratus.worker import log
 D = TypeVar("D", bound=BaseDelivery)
 
 LINGER_SECONDS: Final = 0.003
-"""How long the first commit of a batch waits for more: too short to be noticed, enough for a batch."""
+"""Seconds that the first commit of a batch waits for more: too short to be noticed, enough for a batch."""
 
 FULL: Final = 500
 """Commits after which a batch is sent at once: their own cost is then a hundred times that of the request."""
@@ -36,7 +36,7 @@ _UNFIT: Final = frozenset({BadRequest.status, PayloadTooLarge.status})
 
 @dataclass(slots=True)
 class Outcome(Generic[D]):
-    """A commit that the worker is to send, as it travels."""
+    """A commit that the worker is to send; `item` is its JSON."""
 
     delivery: D
     item: msgspec.Raw
@@ -47,7 +47,7 @@ class Outcome(Generic[D]):
 
 
 def outcome_of(delivery: D) -> Outcome[D]:
-    """What a handler has set, as it travels; where that cannot be written, a failure that says so."""
+    """The commit of what a handler has set; if JSON cannot hold that, a failure that says so."""
     try:
         return Outcome(delivery, delivery._item(), forced=not delivery._nonce)
     except BaseException as error:
@@ -56,7 +56,7 @@ def outcome_of(delivery: D) -> Outcome[D]:
 
 
 def note_failure(delivery: BaseDelivery, error: BaseException) -> None:
-    """Make a failure of a delivery, in place of all that was set; what was committed already stays so."""
+    """Log a failure. Set it on the delivery in place of all that was set, unless that is settled already."""
     if not delivery._settled:
         text = describe(error)
         delivery.reset()._set("error", text)
@@ -64,20 +64,20 @@ def note_failure(delivery: BaseDelivery, error: BaseException) -> None:
 
 
 def is_fatal(error: RatusError) -> bool:
-    """Whether a worker cannot go on: what the server says now, it will say again."""
+    """Whether a worker cannot go on, since its next request would fail in the same way."""
     return isinstance(error, BadRequest | Unauthorized | Forbidden | ClientClosed)
 
 
 def is_too_much(error: RatusError) -> bool:
-    """Whether one commit of a batch, or its size, is the reason for the refusal of the whole.
+    """Whether a batch was refused as a whole because of one of its commits, or because of its size.
 
-    A proxy's limit of size counts as well: it stays what it is, however often the batch is sent.
+    A proxy's limit of size counts as well: the proxy would refuse the same batch again.
     """
     return isinstance(error, BadRequest) or error.status == PayloadTooLarge.status
 
 
 def take_batch(waiting: deque[Outcome[D]]) -> list[Outcome[D]]:
-    """Take from the front what goes into one batch; at least one commit, where there is any."""
+    """Remove from the front of `waiting` what goes into one batch: at least one commit, if there is any."""
     batch: list[Outcome[D]] = []
     size = 0
     while waiting and len(batch) < FULL:
@@ -91,10 +91,10 @@ def take_batch(waiting: deque[Outcome[D]]) -> list[Outcome[D]]:
 def sort_statuses(
     batch: Sequence[Outcome[D]], statuses: Sequence[CommitStatus]
 ) -> tuple[list[Outcome[D]], list[tuple[Outcome[D], str]], list[Outcome[D]]]:
-    """The commits of a batch that are done, that are refused and why, and that are to be tried again.
+    """The commits of a batch that are done; those that are refused, and why; those to be tried again.
 
-    Those that were refused for what they hold are in none of them; see `find_unfit`. Raises `TransportError`
-    when the answer does not fit the batch.
+    Commits that were refused for what they hold are in none of the three lists; see `find_unfit`. Raises
+    `TransportError` when the response does not fit the batch.
     """
     if len(batch) != len(statuses):
         raise TransportError(f"{len(batch)} commits were answered by {len(statuses)} results")
@@ -112,7 +112,7 @@ def sort_statuses(
 
 
 def find_unfit(batch: Sequence[Outcome[D]], statuses: Sequence[CommitStatus]) -> list[tuple[Outcome[D], str]]:
-    """The commits that were refused for what they hold, and why: their claims are not lost."""
+    """The commits that were refused for what they hold, and why. Their claims are still held."""
     pairs = zip(batch, statuses, strict=True)
     return [(outcome, _reason(status)) for outcome, status in pairs if status.status in _UNFIT]
 
@@ -124,8 +124,8 @@ def _reason(status: CommitStatus) -> str:
 def instead(outcome: Outcome[D], reason: str) -> Outcome[D] | None:
     """A failure to commit in place of what the server does not take, such as a result that is too large.
 
-    Without it the task would be run again and again, with the same outcome. `None` when that is what was
-    refused already.
+    Without it the task would be run again and again, with the same outcome. `None` when the refused commit is
+    such a failure already.
     """
     log.error("the outcome of task %r was refused: %s", outcome.delivery.id, reason)
     if outcome.last_resort:
@@ -135,14 +135,14 @@ def instead(outcome: Outcome[D], reason: str) -> Outcome[D] | None:
 
 
 def note_given_up(delivery: BaseDelivery) -> None:
-    """A handler ended after it saw that its claim was lost: nothing is committed."""
+    """Log that a handler ended after it saw that its claim was lost, so that nothing is committed."""
     log.warning(
         "task %r in %r was given up, since its claim was lost; it runs again", delivery.id, delivery.topic
     )
 
 
 def note_lost(delivery: BaseDelivery, reason: str) -> None:
-    """The claim went to another consumer before its outcome arrived."""
+    """Mark a delivery as lost, whose outcome arrived after its claim had ended; log the refusal."""
     delivery._lost = True
     log.warning(
         "the outcome of task %r in %r was refused (%s); its claim was lost, and it may run again",

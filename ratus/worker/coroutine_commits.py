@@ -18,9 +18,10 @@ _Outcome: TypeAlias = Outcome[AsyncDelivery]
 
 
 class CoroutineCommitter:
-    """Commits what handlers leave, for as long as it takes; a server that is away is waited for.
+    """Commits the outcomes that `put` is given. While the server is away it tries again, until `give_up`.
 
-    `on_progress` is called after each batch, `on_fatal` when the server will never take what it is given.
+    `on_progress` is called after each batch; `on_fatal` with an error after which no batch can be committed,
+    such as a refused token.
     """
 
     def __init__(
@@ -49,18 +50,21 @@ class CoroutineCommitter:
         return len(self._waiting)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the task that commits."""
         self._task = asyncio.create_task(self._run(), name="ratus-commits")
 
     def put(self, outcome: _Outcome) -> None:
-        """Commit this soon."""
+        """Have an outcome committed with the next batch. Returns at once."""
         self._waiting.append(outcome)
         self._some.set()
         if len(self._waiting) >= FULL:
             self._full.set()
 
     async def finish(self, seconds: float, enough: asyncio.Event) -> None:
-        """Send what is left, for at most so long or until `enough`; what is not sent by then lapses."""
+        """Send what is left, for at most `seconds` or until `enough` is set; then give up.
+
+        The claims of outcomes that were not sent lapse at their deadlines; their number is logged.
+        """
         assert self._task is not None, "it was started"
         self._finishing = True
         self._full.set()
@@ -78,7 +82,7 @@ class CoroutineCommitter:
             log.warning("stopped with %d outcomes uncommitted; their tasks will run again", left)
 
     def give_up(self) -> None:
-        """End now."""
+        """Cancel the task that commits, and with it the request under way."""
         if self._task is not None:
             self._task.cancel()
 

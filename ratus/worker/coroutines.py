@@ -30,14 +30,14 @@ from ratus.worker.options import DEFAULT_PREFETCH, AsyncHandler, Options
 from ratus.worker.signals import listen
 
 CANCEL_SECONDS: Final = 1.0
-"""How long cancelled handlers may take to clean up."""
+"""Seconds that cancelled handlers may take to clean up."""
 
 
 class AsyncWorker(BaseWorker[AsyncDelivery]):
     """Runs a coroutine on the tasks of one topic, or of several by preference; see `Worker`.
 
     The arguments are those of `Worker`. A handler that is still running after the grace period is cancelled,
-    and its task released. Cancelling `run` itself does that at once.
+    and its task released. Cancelling `run` itself stops the worker without a grace period.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class AsyncWorker(BaseWorker[AsyncDelivery]):
         self._client: AsyncCalls = client
         self._handler = handler
         self._with_signals = signals
-        # The task of each handler; `None` while it is being made, which may run the handler already.
+        # The task of each handler; `None` while the task is being created, see `_begin`.
         self._running: dict[AsyncDelivery, asyncio.Task[None] | None] = {}
         self._beginning = False
         self._extending: dict[str, asyncio.Task[None]] = {}
@@ -76,14 +76,21 @@ class AsyncWorker(BaseWorker[AsyncDelivery]):
         self._error: BaseException | None = None
 
     def stop(self) -> None:
-        """Drain, then have `run` return. Returns at once; from any thread, a handler's included."""
+        """Have the worker drain, after which `run` returns.
+
+        Returns at once, and may be called from any thread, a handler's included.
+        """
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopping.set)
         else:
             self._stopping.set()
 
     async def run(self) -> None:
-        """Work until stopped; only once. Raises the server's error when going on is of no use."""
+        """Work until the worker is stopped and has drained.
+
+        Raises `RuntimeError` when called again, and the error that ended the worker: a `RatusError` that the
+        server would answer with again and again (such as `Unauthorized`), or a failure within the worker.
+        """
         if self._loop is not None:
             raise RuntimeError("a worker runs only once; make another one")
         self._loop = asyncio.get_running_loop()
@@ -116,18 +123,18 @@ class AsyncWorker(BaseWorker[AsyncDelivery]):
         if not poller.done():
             self._interrupt.cut()
             await asyncio.wait({poller}, timeout=INTERRUPT_SECONDS)
-            poller.cancel()  # it is still connecting
+            poller.cancel()  # its request is still connecting
         self._release_ready()
         await self._finish_handlers(until)
         keepers = {keeper, *self._extending.values()}
         for each in keepers:
             each.cancel()
         await asyncio.wait(keepers, timeout=INTERRUPT_SECONDS)
-        self._hurried.clear()  # it ended the grace period, if anything
+        self._hurried.clear()  # a signal that came up to here was for the grace period
         await self._committer.finish(FINISH_SECONDS, self._hurried)
 
     def _abort(self, poller: asyncio.Task[None], keeper: asyncio.Task[None]) -> None:
-        """Leave everything as it is: `run` was cancelled once more."""
+        """Cancel every task without waiting for it: `run` was cancelled again while it drained."""
         for task in (poller, keeper, *self._extending.values(), *self._running.values()):
             if task is not None:
                 task.cancel()
@@ -158,13 +165,13 @@ class AsyncWorker(BaseWorker[AsyncDelivery]):
         return listen(self._on_signal) if self._with_signals else contextlib.nullcontext()
 
     def _on_signal(self, name: str) -> None:
-        """Called between any two lines of the main thread, whatever it runs."""
+        """Have the event loop obey a signal. Python calls this between any two lines of the main thread."""
         assert self._loop is not None
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._obey)
 
     def _obey(self) -> None:
-        """The first signal drains, each further one ends what is waited for: handlers, then commits."""
+        """Drain at the first signal. Each further one ends a wait: for handlers, then for commits."""
         if self._stopping.is_set():
             self._hurried.set()
         self._stopping.set()
@@ -179,7 +186,7 @@ class AsyncWorker(BaseWorker[AsyncDelivery]):
         self._stopping.set()
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what keeps the worker going; should it break, the worker ends instead of standing still."""
+        """Run work that the worker cannot do without. When that fails, the worker ends."""
         try:
             await work
         except Exception as error:
@@ -229,8 +236,9 @@ class AsyncWorker(BaseWorker[AsyncDelivery]):
     def _begin(self) -> None:
         """Begin as many handlers as there is room for.
 
-        A task may run its handler while it is made (`asyncio.eager_task_factory`), even to its end: the
-        handler's end then finds this going on and leaves the next one to it.
+        With `asyncio.eager_task_factory` a handler runs while its task is created, perhaps to its end, and
+        then calls this method again. The inner call returns at once (`_beginning`), and the outer one begins
+        the next handler.
         """
         assert self._loop is not None
         if self._beginning:
@@ -291,7 +299,7 @@ class AsyncWorker(BaseWorker[AsyncDelivery]):
                     self._begin_extension(delivery)
 
     def _begin_extension(self, delivery: AsyncDelivery) -> None:
-        """Extend a claim in a task of its own: one that hangs holds up no other."""
+        """Extend a claim in a task of its own, so that a request that hangs holds up no other extension."""
         assert self._loop is not None
         task = self._loop.create_task(self._guard(self._client._run(self._extend(delivery))))
         self._extending[delivery.nonce] = task

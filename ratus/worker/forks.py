@@ -14,24 +14,28 @@ from contextlib import suppress
 from typing import Final
 
 _PRINT_SECONDS: Final = 1.0
-"""How long a child may take to print what it has left."""
+"""Seconds that a child may take to print its error and to flush its streams."""
 
 _generation = 0
 
 
 def generation() -> int:
-    """How often this process was forked from another; asking the system for its number would cost more."""
+    """How many forks lead to this process. Unlike `os.getpid`, this needs no system call."""
     return _generation
 
 
 def leave_child(worker: int, error: BaseException | None = None) -> None:
-    """End this process unless it is that of the worker, as a program ends that was left by `error`."""
+    """End this process, if it is a forked child of the worker's, as an uncaught `error` ends a program.
+
+    `worker` is the `generation` of the worker's process.
+    """
     if worker == _generation:
         return
     code = 0
     with suppress(BaseException):
         code = _exit_code(error)
-        # A thread of the parent may have held the lock of a stream, which no thread of the child gives back.
+        # Printing may hang: a thread of the parent may have held the lock of a stream, which no thread of the
+        # child releases.
         last_words = threading.Thread(target=_print, args=(error,), daemon=True)
         last_words.start()
         last_words.join(_PRINT_SECONDS)

@@ -12,19 +12,19 @@ from ratus.worker.pace import PATIENCE_SECONDS
 D = TypeVar("D", bound=BaseDelivery)
 
 EXTENSIONS: Final = MAX_IDLE + 8
-"""Claims that are extended at once: more than there are kept connections that could have died in silence."""
+"""Extensions under way at once at most: more than there are idle connections that may have died unnoticed."""
 
 _LEAST_SECONDS: Final = 0.25
-"""How long an answer is waited for at the least: a busy machine may take so long."""
+"""Seconds to wait for a response at the least: a busy machine may take so long."""
 
 
 def tick_seconds(timeout: float) -> float:
-    """How often to look at the claims that are held: several times in the time until one is extended."""
+    """Seconds between two looks at the held claims: several looks before a claim is due for extension."""
     return min(PATIENCE_SECONDS / 2, timeout / 12)
 
 
 def due_for_extension(held: Iterable[D], timeout: float, now: float) -> list[D]:
-    """The claims to extend: a third of their time has passed, and they are still ours.
+    """The claims to extend: a third of their time has passed, and they are neither settled nor lost.
 
     A third leaves time for several more tries before the claim lapses.
     """
@@ -36,12 +36,12 @@ def due_for_extension(held: Iterable[D], timeout: float, now: float) -> list[D]:
 
 
 def put_off(delivery: BaseDelivery, timeout: float) -> None:
-    """An extension failed: try again after a sixth of the claim's time, not at every tick."""
+    """Have a failed extension tried again after a sixth of the claim's time, not at every tick."""
     delivery._renewed += timeout / 6
 
 
 def extension_seconds(delivery: BaseDelivery, timeout: float, now: float, most: float) -> float:
-    """How long one extension may take: a third of what is left of the claim.
+    """Seconds that one extension may take: a third of what is left of the claim, but no more than `most`.
 
     An extension that hangs then leaves time for the next ones, which are made on fresh connections.
     """
@@ -50,9 +50,10 @@ def extension_seconds(delivery: BaseDelivery, timeout: float, now: float, most: 
 
 
 def commit_seconds(deliveries: Iterable[BaseDelivery], now: float, most: float) -> float:
-    """How long one batch of commits may take: half of what is left of the claim that lapses first.
+    """Seconds that one batch of commits may take: half of what is left of the claim that lapses first.
 
-    More than for an extension, since outcomes may be large. Claims that have lapsed already set no limit.
+    No more than `most`, but more than for an extension, since outcomes may be large. Claims that have lapsed
+    already set no limit.
     """
     left = min(
         (delivery._expires - now for delivery in deliveries if delivery._expires > now), default=2 * most

@@ -1,4 +1,4 @@
-"""The worker's log, which never fails: what raises in a program's logging does not end the worker."""
+"""The worker's log, which never fails: an exception in a program's logging does not end the worker."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Final
 _logger: Final = logging.getLogger("ratus.client")
 
 _CALLER: Final = 3
-"""Frames up to the one that is named as the place of the message."""
+"""Frames up to the caller of this module, which the log names as the place of the message."""
 
 
 def info(message: str, *values: object) -> None:
-    """Log what is as it should be."""
+    """Log a normal event."""
     _log(logging.INFO, message, values, None)
 
 
 def warning(message: str, *values: object, error: BaseException | None = None) -> None:
-    """Log trouble that the worker copes with; of `error`, the traceback as well."""
+    """Log trouble that the worker copes with, and the traceback of `error`."""
     _log(logging.WARNING, message, values, error)
 
 
 def error(message: str, *values: object) -> None:
-    """Log trouble that costs a task something."""
+    """Log trouble that cost a task its outcome."""
     _log(logging.ERROR, message, values, None)
 
 

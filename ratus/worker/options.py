@@ -19,7 +19,7 @@ DEFAULT_PREFETCH: Final = 1_000
 """Tasks claimed ahead at most; the server's default for one claim."""
 
 MIN_TIMEOUT: Final = 0.1
-"""Seconds: a claim that is shorter cannot be kept up over a network."""
+"""Seconds: a shorter claim could not be extended over a network before it lapses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Options:
         grace: DurationLike,
         prefetch: int,
     ) -> Options:
-        """Raises `ValueError` or `TypeError` that names the argument."""
+        """The settings of these arguments. Raises `ValueError` or `TypeError`, which names the argument."""
         if concurrency < 1:
             raise ValueError(f"concurrency: at least one task runs at a time, not {concurrency}")
         if prefetch < 0:

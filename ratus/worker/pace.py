@@ -10,16 +10,16 @@ from __future__ import annotations
 from typing import Final
 
 AHEAD_SECONDS: Final = 0.1
-"""How much work is held ahead: some round trips, and too short for another consumer to mind."""
+"""Seconds of work to claim ahead: some round trips, and too short to hold tasks back from other consumers."""
 
 PATIENCE_SECONDS: Final = 1.0
-"""A claimed task that was not begun by then is given back: handlers have become slower than they were."""
+"""Seconds after which a claimed task that was not begun is given back: handlers have become slower."""
 
 BATCH: Final = 1_000
 """Tasks in one claim at most; the server's default bound."""
 
 _WEIGHT: Final = 1 / 16
-"""Share of the latest measurement in the mean: a few dozen tasks make a change of pace known."""
+"""Share of the latest measurement in the mean, which so follows a change of pace within a few dozen tasks."""
 
 
 class Pace:
@@ -33,12 +33,12 @@ class Pace:
         self._mean: float | None = None
 
     def record(self, seconds: float) -> None:
-        """A handler took so long. Threads may do this at once: a measurement lost now and then is no harm."""
+        """Note how long a handler took. Threads may do this at once: a lost measurement does no harm."""
         mean = self._mean
         self._mean = seconds if mean is None else mean + (seconds - mean) * _WEIGHT
 
     def stall(self) -> None:
-        """A task claimed ahead was not begun in time: claim none ahead until handlers are quick again.
+        """Claim nothing ahead until handlers are quick again: a task claimed ahead was not begun in time.
 
         Handlers that hang are not measured before they end, so the mean alone would not notice.
         """
@@ -55,10 +55,10 @@ class Pace:
         return int(AHEAD_SECONDS * self._concurrency / mean)
 
     def wanted(self, running: int, buffered: int) -> int:
-        """How many tasks to claim now. 0: not yet.
+        """How many tasks to claim now; 0 if none are to be claimed yet.
 
-        While handlers are free there is no waiting. Otherwise a claim is made when half of what is held ahead
-        is used up, so that one claim brings many.
+        While handlers are free, tasks are claimed at once. Otherwise they are claimed when half of those held
+        ahead are used up, so that one claim brings many.
         """
         ahead = self.ahead
         missing = self._concurrency + ahead - running - buffered

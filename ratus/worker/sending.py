@@ -20,10 +20,10 @@ D = TypeVar("D", bound=BaseDelivery)
 
 
 class BatchSender(Generic[D]):
-    """Sends batches of commits; a server that is away is waited for.
+    """Sends batches of commits. While the server is away it tries again.
 
-    `on_fatal` is called with the error after which the server will never take what it is given. Once
-    `is_ended` nothing more is sent.
+    `on_fatal` is called with an error after which no batch can be committed. Once `is_ended` returns true,
+    nothing more is sent.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class BatchSender(Generic[D]):
                 yield Pause(client._backoff.pause(failures))
 
     def _divide(self, batch: list[Outcome[D]], error: RatusError) -> Steps[None]:
-        """A batch was refused as a whole: find the commit that is the reason."""
+        """Find the commit for which a batch was refused as a whole, by sending the batch in halves."""
         if len(batch) > 1:
             middle = len(batch) // 2
             yield from self.send(batch[:middle])
@@ -90,13 +90,13 @@ class BatchSender(Generic[D]):
         yield from self._replace(outcome, error.message)
 
     def _replace(self, outcome: Outcome[D], reason: str) -> Steps[None]:
-        """One commit was refused for what it holds."""
+        """Commit a failure in place of a commit that was refused for what it holds."""
         other = instead(outcome, reason)
         if other is not None:
             yield from self.send([other])
 
     def _examine(self, outcome: Outcome[D], reason: str, *, lost_answer: bool) -> Steps[None]:
-        """One commit was refused; after a lost answer it may be the second of two that meant the same."""
+        """Note a commit as refused, unless an attempt with a lost response has carried it out."""
         delivery = outcome.delivery
         try:
             if lost_answer and (yield from delivery._find()) is not None:
@@ -107,7 +107,7 @@ class BatchSender(Generic[D]):
         note_lost(delivery, reason)
 
     def _send_forced(self, outcome: Outcome[D]) -> Steps[None]:
-        """A commit without a nonce must not be sent twice, so it goes alone."""
+        """Send a commit without a nonce, which must not be sent twice and therefore is in no batch."""
         delivery = outcome.delivery
         try:
             yield from delivery._settle(self._client, delivery._commit_request())

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C for all workers of this process: one registry, which leaves everything as it was.
+"""SIGTERM and Ctrl-C for all workers of this process: one registry, which restores the program's handlers.
 
 The handlers are Python's own (`signal.signal`), also on an event loop. A handler that a program gave to its
 loop (`loop.add_signal_handler`) is called by way of the loop's wake-up descriptor, and so goes on being
@@ -24,9 +24,10 @@ _before: Final[dict[signal.Signals, Any]] = {}
 
 @contextlib.contextmanager
 def listen(listener: Callable[[str], None]) -> Iterator[None]:
-    """Have `listener` called with the name of each signal that arrives within, as every other one is.
+    """Have `listener` called with the name of each signal that arrives within the `with` block.
 
-    In a thread other than the main one, nothing happens.
+    The listeners of other workers are called as well. In a thread other than the main one, `listener` is
+    never called.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -75,7 +76,7 @@ _forking: Final = _Forking()
 
 
 def _before_fork() -> None:
-    """Hold back signals until the child has its own handling: one that came too early would be lost."""
+    """Block signals until the child handles them itself: one that came earlier would be lost."""
     if _listeners:
         _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
 

@@ -34,7 +34,7 @@ class ExtensionThreads:
             del self._running[delivery.nonce]
 
     def end(self, seconds: float) -> None:
-        """End all of them. Returns after `seconds`, even if a request hangs."""
+        """End all extensions under way. Returns after `seconds` at the latest, even if a request hangs."""
         until = time.monotonic() + seconds
         running = list(self._running.values())
         for _, interrupt in running:

@@ -57,12 +57,12 @@ class Worker(BaseWorker[Delivery]):
       released, and their `Delivery.lost` becomes true.
     - `prefetch`: how many tasks are claimed ahead at most. How many really are follows from how long handlers
       take: about as many as are begun within a tenth of a second.
-    - `consumer`: under which name tasks are claimed; by default the client's.
+    - `consumer`: the name under which tasks are claimed; by default the client's.
     - `signals`: drain on SIGTERM and Ctrl-C; a second one ends the grace period, another one the wait for
       outcomes that cannot be sent. Only in the main thread.
 
     A handler that returns commits its delivery, with what it has set. One that raises has failed: the
-    exception goes into the task's `error`, and the retry policy decides. The worker lives on either way.
+    exception goes into the task's `error`, and the retry policy decides. The worker goes on either way.
     While the server is away the worker polls less and less often; it goes on once the server is back.
 
     Raises `TypeError` or `ValueError` for arguments that do not fit.
@@ -117,8 +117,10 @@ class Worker(BaseWorker[Delivery]):
         self._started = False
 
     def stop(self) -> None:
-        """Have the worker drain, after which `run` returns. Returns at once, and may be called from any
-        thread, a handler's included."""
+        """Have the worker drain, after which `run` returns.
+
+        Returns at once, and may be called from any thread, a handler's included.
+        """
         self._orders.put(_STOP)
 
     def run(self) -> None:

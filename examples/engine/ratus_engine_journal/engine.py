@@ -1,4 +1,4 @@
-"""A whole engine in one screen a part: a dict of tasks, a journal of changes, and a loop for everything.
+"""A whole engine, kept short: a dict of tasks, a journal of changes, and loops over all tasks.
 
 It is durable and passes the contract suite, and it is slow: a claim looks at every task, and every write
 waits for the disk by itself. What an engine for real work does better is in the comments that begin with
@@ -45,7 +45,7 @@ from ratus_engine_journal.journal import Journal, Line, RecordLine
 
 
 class Step:
-    """One atomic step: what it changes is nowhere but here until `JournalEngine.take` takes it."""
+    """One atomic step: its changes are kept here until `JournalEngine._take` writes and applies them."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, TaskRecord] = {}
@@ -182,7 +182,7 @@ class JournalEngine(Engine):
         return changed
 
     def _carry_out_all(self, tasks: Sequence[TaskRecord], command: Command, now: int) -> int:
-        # Better: in slices, with others having their turn in between.
+        # Better: in slices, so that other calls run in between.
         step = Step()
         for task in tasks:
             step.change(task, self._decide(task, command, now))
@@ -278,7 +278,7 @@ class JournalEngine(Engine):
                 continue
             pending = self._of(topic, PENDING)
             lapsed = self._where(transitions.lapsed(now), topic)
-            for task in lapsed[:CLAIM_CHORES]:  # one poll does not pay for a million others
+            for task in lapsed[:CLAIM_CHORES]:  # so that one poll does not recover a million tasks
                 taken_back = step.change(task, self._decide(task, Lapse(), now))
                 if taken_back.state == PENDING:
                     pending.append(taken_back)
@@ -328,7 +328,7 @@ class JournalEngine(Engine):
         return task.state == PENDING and (task.scheduled <= now or task.id in self._due)
 
     def _is_due_again(self, old: TaskRecord | None, task: TaskRecord) -> bool:
-        """Whether it became pending again and was due before: the clock may have been set back since."""
+        """Whether a task became pending again and was due before: the clock may have been set back since."""
         if old is None or task.state != PENDING or task.scheduled != old.scheduled:
             return False
         return transitions.was_due(task, self._latest)
@@ -340,7 +340,7 @@ class JournalEngine(Engine):
         return sorted(names)[offset : offset + limit]
 
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
-        # Better: numbers that are kept with every change. People and gauges ask often.
+        # Better: counters that are updated with every change, since dashboards ask often.
         tasks = self._of(topic)
         if not tasks and topic not in self._paused:
             return None
@@ -390,7 +390,7 @@ class JournalEngine(Engine):
         return new.version
 
     async def list_records(self, kind: Kind[Members], after: str, limit: int) -> list[Record[Members]]:
-        # Better: ids that are kept in order.
+        # Better: keep the ids in order.
         self._check_open()
         ids = sorted(each for name, each in self._records if name == kind.name and each > after)
         return [_record(kind, self._records[kind.name, each]) for each in ids[:limit]]
@@ -419,7 +419,7 @@ class JournalEngine(Engine):
         return self._delete(self._where(transitions.purgeable(before)))
 
     async def maintain(self, now: int) -> None:
-        # Better: begin the journal anew when most of it is of the past, not only at the next start.
+        # Better: begin the journal anew when most of its lines are outdated, not only at the next start.
         self._check_open()
 
 
@@ -429,7 +429,7 @@ def _record(kind: Kind[Members], line: RecordLine) -> Record[Members]:
 
 
 def _numbers(line: Line) -> list[int]:
-    """The numbers that a line shows to have been given."""
+    """The numbers of tasks and of versions that a line shows to be taken."""
     return [
         line.last,
         0 if line.put is None else line.put.sequence,

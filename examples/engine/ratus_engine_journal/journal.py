@@ -1,4 +1,4 @@
-"""The file: a line of JSON for every change, on disk before it is acknowledged."""
+"""The journal file: a line of JSON for every change, on disk before the change is acknowledged."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Journal:
         self._size = 0
 
     def open(self) -> Iterator[Line]:
-        """Take the file and read what is in it. Raises `StartupError` where that can never be.
+        """Lock the file and read its lines. Raises `StartupError` when it cannot be locked or read.
 
-        A last line that is not whole was never acknowledged: its writer died on the way. Any other line
-        that cannot be read is damage.
+        A last line that is not whole was never acknowledged: the process died while it wrote the line. Any
+        other line that cannot be read is damage.
         """
         try:
             self._lock = os.open(f"{self._path}.lock", os.O_WRONLY | os.O_CREAT, 0o600)
@@ -67,7 +67,7 @@ class Journal:
     def begin(self, lines: Iterable[Line]) -> None:
         """Start a new file with these lines, in place of the old one, which grew with every change.
 
-        Raises `StartupError`, and then the old one is as it was.
+        Raises `StartupError` when the new file cannot be written.
         """
         new = self._path.with_name(f"{self._path.name}.new")
         try:
@@ -98,7 +98,7 @@ class Journal:
         self._size += len(text)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file and release its lock."""
         for number in (self._file, self._lock):
             if number >= 0:
                 os.close(number)
