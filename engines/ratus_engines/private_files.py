@@ -1,6 +1,6 @@
-"""Files that hold tasks are made for their owner alone, whatever the umask: payloads may be confidential.
+"""Creates files with mode 0600, whatever the umask: they hold tasks, and payloads may be confidential.
 
-A file that is there already keeps its permissions; they may be meant.
+A file that already exists keeps its permissions: an operator may have chosen them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ MODE: Final = 0o600
 
 
 def open_new(path: Path) -> BinaryIO:
-    """Open an empty file for writing, whether or not there is one. Raises `OSError`."""
+    """Open a file for writing: a new one, or the existing one, emptied. Raises `OSError`."""
     return open(path, "wb", opener=lambda name, flags: os.open(name, flags | os.O_CLOEXEC, MODE))
 
 
 def make(path: Path) -> None:
-    """Make an empty file, unless there is one, for a library that would make it with other permissions.
+    """Create an empty file unless it exists, for a library that would create it with other permissions.
 
     Raises `OSError`.
     """

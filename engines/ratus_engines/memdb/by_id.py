@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ratus.core.records import TaskRecord
 
-# A dictionary that is full moves everything in it at once, also one of constant size from which as much is
-# deleted as is added: 25 to 55 ms with a million tasks. One of a thousand parts takes some 30 microseconds.
+# A full dictionary is resized in one step, which moves every entry: 25 to 55 ms with a million tasks. That
+# happens at a constant size, too, where as much is deleted as is added. One of a thousand parts is resized in
+# about 30 microseconds.
 PARTS = 1024
 
-# A dictionary looks at the low bits of a hash first. Were they the same for all ids of a part, these would
-# collide; so the part is chosen by higher ones. That is written out in each method: a call would be a tenth
-# of an insert.
+# A dictionary places an entry by the low bits of its hash. If these chose the part as well, all ids of a part
+# would share them and collide; so higher bits choose it. The expression is repeated in each method: a call
+# would take a tenth of an insert.
 _LOW_BITS = 40
 
 
@@ -27,7 +28,7 @@ class ById:
         return self._parts[hash(task_id) >> _LOW_BITS & (PARTS - 1)].get(task_id)
 
     def add(self, task: TaskRecord) -> bool:
-        """Keep a task unless there is one of its id. Whether it is kept."""
+        """Store a task unless there is one with its id. Returns whether it was stored."""
         task_id = task.id
         part = self._parts[hash(task_id) >> _LOW_BITS & (PARTS - 1)]
         if task_id in part:
@@ -36,9 +37,9 @@ class ById:
         return True
 
     def put(self, task: TaskRecord) -> None:
-        """Keep a task, in the place of the one that has its id."""
+        """Store a task; it replaces the one with its id, if there is one."""
         self._parts[hash(task.id) >> _LOW_BITS & (PARTS - 1)][task.id] = task
 
     def remove(self, task: TaskRecord) -> None:
-        """Forget the task of this one's id. Raises `KeyError` when there is none."""
+        """Remove the task with the id of ``task``. Raises `KeyError` when there is none."""
         del self._parts[hash(task.id) >> _LOW_BITS & (PARTS - 1)][task.id]

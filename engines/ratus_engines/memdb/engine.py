@@ -1,8 +1,8 @@
 """The memory engine: one process, one thread, plain data structures and no locks.
 
-Every operation on one task is a plain function that never awaits, so it is atomic on the event loop. What
-may concern a million tasks (deleting a topic, recovering, listing with a filter, a snapshot) works in
-slices and lets requests in between.
+Every operation on one task is a plain function that never awaits, so it is atomic on the event loop. An
+operation that may concern a million tasks (deleting a topic, recovering, listing with a filter, a snapshot)
+works in slices, and other requests run in between.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from ratus_engines.memdb.topics import Topic
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Topics that are surveyed before requests are let in: a millisecond of work where each has a million tasks.
+# Topics that a survey visits before other requests run: a millisecond of work where each has a million tasks.
 SURVEYED = 16
 
 
 class MemdbEngine(Engine):
-    """Keeps everything in memory; with a path, a snapshot of it in a file.
+    """Keeps everything in memory; with ``snapshot_path``, writes snapshots of it to that file.
 
-    ``snapshot_interval`` is the time between snapshots in microseconds; one more is written on closing.
+    ``snapshot_interval`` is the time between snapshots in microseconds; `close` writes one more.
     """
 
     traits = Traits(name="memdb", durable=False, shared=False, immediate=True)
@@ -68,8 +68,8 @@ class MemdbEngine(Engine):
         self._tasks = ById()
         self._topics: dict[str, Topic] = {}
         self._records = Records()
-        self._created = ByCreation()  # what a snapshot walks
-        self._committed = ByTime()  # completed ones by the time of their commit
+        self._created = ByCreation()  # all tasks, in the order in which a snapshot holds them
+        self._committed = ByTime()  # completed tasks by the time of their commit
         self._sequence = 0
         self._latest = 0  # the latest time of an insert or a claim
         self._walking = asyncio.Lock()
@@ -114,7 +114,7 @@ class MemdbEngine(Engine):
         if not self._open:
             raise ServiceUnavailable("the memory engine is loading its snapshot or closed")
 
-    # ---- the one way in, the one way to change, the one way out ----------------------------------
+    # ---- adding, changing and deleting: every write to a task goes through here ------------------
 
     def _topic(self, name: str) -> Topic:
         topic = self._topics.get(name)
@@ -123,16 +123,16 @@ class MemdbEngine(Engine):
         return topic
 
     def _add(self, task: TaskRecord, now: int) -> None:
-        """Put a new task, which is kept by its id, into every order; one from a snapshot has its place."""
+        """Put a task that is in ``_tasks`` into every order. One from a snapshot keeps its ``sequence``."""
         if not task.sequence:
             self._sequence += 1
             task.sequence = self._sequence
         self._created.add(task)
-        topic = self._topics.get(task.topic)  # a call less, as nearly all of them are there
+        topic = self._topics.get(task.topic)  # saves a call: nearly all topics exist
         self._attach(task, self._topic(task.topic) if topic is None else topic, now)
 
     def _attach(self, task: TaskRecord, topic: Topic, now: int) -> None:
-        task.topic = topic.name  # one string a topic, not one a task
+        task.topic = topic.name  # all tasks of a topic share one string
         topic.attach(task, now)
         self.changes += 1
         listener = self.listener
@@ -143,7 +143,7 @@ class MemdbEngine(Engine):
                 listener.settled(task.id)
 
     def _forget_if_empty(self, topic: Topic) -> None:
-        """A topic exists while it has a task or a setting."""
+        """Delete the topic if it has no task and is not paused."""
         if not topic.paused and not topic:
             del self._topics[topic.name]
 
@@ -161,8 +161,10 @@ class MemdbEngine(Engine):
         return task
 
     def _end_claim(self, task: TaskRecord, change: Change, now: int) -> TaskRecord:
-        """Like `_change`, where the task may become pending again: one that was due is, although the clock
-        was set back."""
+        """Like `_change`, for a change that may make the task pending again.
+
+        A task that was due before is due again, even if the clock was set back.
+        """
         if task.scheduled > now and "scheduled" not in change.set and transitions.was_due(task, self._latest):
             now = task.scheduled
         return self._change(task, change, now)
@@ -187,7 +189,7 @@ class MemdbEngine(Engine):
             self.listener.settled(task.id)
 
     async def _repeat(self, take: Callable[[], TaskRecord | None], do: Callable[[TaskRecord], object]) -> int:
-        """Take a task and do something to it, until there is none left; in slices. How many."""
+        """Call ``do`` with each task that ``take`` gives, up to the first ``None``. Returns how many."""
         count = 0
         while (task := take()) is not None:
             do(task)
@@ -201,7 +203,7 @@ class MemdbEngine(Engine):
     async def _in_slices(
         self, each: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]
     ) -> list[Result]:
-        """Work on a large batch, so many items at a time: a few milliseconds. What came of each."""
+        """Call ``each`` with `LARGE_BATCH` items at a time: a few milliseconds. Returns all results."""
         async with self._batching:
             self._check_open()
             done: list[Result] = []
@@ -269,7 +271,7 @@ class MemdbEngine(Engine):
         return await self._repeat(partial(self._oldest, topic, self._sequence), self._delete)
 
     def _oldest(self, name: str, until: int) -> TaskRecord | None:
-        """A task of the topic that was created up to ``until``, or ``None``."""
+        """A task of the topic whose ``sequence`` is at most ``until``, or ``None``."""
         topic = self._topics.get(name)
         if topic is not None:
             for tasks in topic.by_state:
@@ -285,13 +287,13 @@ class MemdbEngine(Engine):
         # Most commits of a batch only complete their task: one change serves them all.
         completed = transitions.complete(now)
         if len(commits) > LARGE_BATCH:
-            # What an earlier slice gave may change before the last one is done.
+            # Copies: a request between two slices may change the tasks of an earlier one.
             return await self._in_slices(
                 lambda some: [copy.copy(self._commit(commit, now, completed)) for commit in some], commits
             )
         if len({commit.id for commit in commits}) == len(commits):
             return [self._commit(commit, now, completed) for commit in commits]
-        # A task is one object: a later commit to it would change what an earlier one is answered with.
+        # Copies: a task is one object, so a later commit to it would change the answer to an earlier one.
         return [copy.copy(self._commit(commit, now, completed)) for commit in commits]
 
     def _commit(
@@ -316,12 +318,15 @@ class MemdbEngine(Engine):
             claimed, all_done = self._claim(selection, now)
             if claimed or all_done:
                 return claimed
-            # Nothing is due yet but there is more to take care of, behind which something may be.
+            # Only lapsed and expired tasks were handled so far. Due tasks may come behind those that remain.
             await asyncio.sleep(0)
             self._check_open()
 
     def _claim(self, selection: Selection, now: int) -> tuple[list[TaskRecord], bool]:
-        """Claim what is due; and whether all that lapsed or expired before it was taken care of."""
+        """Claim due tasks. Returns these, and whether the claim is complete.
+
+        It is incomplete after `CLAIM_CHORES` lapsed and expired tasks: due ones may come behind more of them.
+        """
         if now > self._latest:
             self._latest = now
         claimed: list[TaskRecord] = []
@@ -339,7 +344,7 @@ class MemdbEngine(Engine):
                 chores -= 1
                 self._lapse(task, now)
             while (task := topic.pending.head(now)) is not None:
-                # A call less for tasks that never expire, which are most.
+                # The comparison saves a call: most tasks never expire.
                 if task.expires is not None and transitions.has_expired(task, now):
                     if not chores:
                         return claimed, False
@@ -464,7 +469,7 @@ class MemdbEngine(Engine):
         return self._records.after(kind, after, limit)
 
     def _set_paused(self, name: str, paused: bool) -> None:
-        """Let the topic be as its settings say: a claim looks at the topic alone."""
+        """Copy ``paused`` from the settings to the topic, since a claim looks at the topic alone."""
         topic = self._topics.get(name)
         if paused:
             self._topic(name).paused = True
@@ -522,9 +527,9 @@ class MemdbEngine(Engine):
 
     def _begin_loading(self, header: Header) -> None:
         self._sequence = header.sequence
-        for name in header.topics:  # in their order; those that lost their last task meanwhile go again
+        for name in header.topics:  # this keeps their order; `_load` deletes those that have no task
             self._topic(name)
-        for name in header.paused:  # as older versions wrote it
+        for name in header.paused:  # in format 1 only
             self._sequence += 1
             self._records.put(TOPIC_SETTINGS, name, TopicSettings(paused=True), self._sequence)
             self._topic(name).paused = True
@@ -532,7 +537,7 @@ class MemdbEngine(Engine):
     def _load_records(self, rows: Iterable[Row]) -> None:
         for row in rows:
             self._records.load(row)
-            # One that was put while the snapshot was written has a larger number than the header says.
+            # A record that was put while the snapshot was written has a larger number than the header says.
             self._sequence = max(self._sequence, row[2])
             if row[0] == TOPIC_SETTINGS.name:
                 settings = self._records.get(TOPIC_SETTINGS, row[1])

@@ -1,4 +1,4 @@
-"""Lists of a topic's tasks, in order of creation, without passing over those of other states."""
+"""Pages of a topic's tasks in order of creation. A list of one state does not look at tasks of the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ratus.core.records import MAX_PAGE_BYTES, TaskPage, TaskQuery, TaskRecord
 from ratus_engines.memdb.by_id import ById
 from ratus_engines.memdb.topics import Topic
 
-# Tasks that are looked at before requests are let in: one or two milliseconds of work.
+# Tasks that are looked at before other requests run: one or two milliseconds of work.
 SLICE = 512
 
 
@@ -20,8 +20,8 @@ async def list_page(
 ) -> TaskPage:
     """One page of a topic's tasks; see `Engine.list_tasks`.
 
-    A filter may have to look at very many tasks. Those who do hold ``walking``, one after the other: a
-    hundred at once would take a hundred slices a turn of the loop.
+    A filter may have to look at very many tasks. So requests with a filter hold ``walking`` and run one after
+    the other: a hundred at once would take a hundred slices in each turn of the event loop.
     """
     if query.outcome is None and query.producer is None and query.consumer is None:
         return await _list_page(topics, tasks, query, filtered=False)
@@ -36,7 +36,8 @@ async def _list_page(
     found: list[TaskRecord] = []
     size, skip = 0, query.offset
     while True:
-        # One more than is wanted shows whether there is a next page. A filter may let few of many through.
+        # One task more than the page holds shows whether there is a next page. Where few tasks may match a
+        # filter, a whole slice is taken.
         count = SLICE if filtered else min(SLICE, skip + query.limit - len(found) + 1)
         walked = _walk(topics.get(query.topic), query.state, after, count)
         for at, task in enumerate(walked, 1):
@@ -55,8 +56,8 @@ async def _list_page(
                 return TaskPage(found, str(after) if more else None)
         if len(walked) < count:
             return TaskPage(found)
-        # Tasks found before this pause may change, be replaced or go in it. A page shows each as it is when
-        # the page is answered, and leaves out what is gone or no longer fits the filter.
+        # Tasks that were found may be changed, replaced or deleted during this pause. A page shows each as it
+        # is when the page is answered, without those that are gone or no longer match the filter.
         await asyncio.sleep(0)
         found = [
             current
@@ -69,7 +70,7 @@ async def _list_page(
 
 
 def _position(after: str | None) -> int | None:
-    """The sequence number that a page ended with."""
+    """The sequence number in a cursor, with which the last page ended. Raises `BadRequest` for any other."""
     if after is None:
         return None
     if not (after.isascii() and after.isdecimal() and len(after) <= 15):
@@ -78,7 +79,7 @@ def _position(after: str | None) -> int | None:
 
 
 def _walk(topic: Topic | None, state: int | None, after: int | None, count: int) -> list[TaskRecord]:
-    """The next tasks of a topic in order of creation."""
+    """Up to ``count`` tasks of a topic behind a sequence number, in order of creation."""
     if topic is None:
         return []
     if state is not None:

@@ -5,8 +5,8 @@ chunk's largest key finds the chunk. Adding, removing and finding are two binary
 memory move, so the cost grows only with the logarithm of the size; adding at the end, the usual case, is an
 append. Nothing is removed lazily: no operation ever pays for a clean-up.
 
-The keys of a chunk stand side by side in an array of 64-bit integers. As objects of their own they would lie
-all over the memory, and among a million tasks fetching those takes longer than the search.
+The keys of a chunk stand side by side in an array of 64-bit integers. As separate objects they would be
+scattered over the memory, and with a million tasks fetching them would take longer than the search.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ratus_engines.memdb.untracked import untrack
 # Large enough that a million keys have few chunks, small enough that moving half a chunk is cheap.
 CHUNK = 256
 
-# The largest of a chunk of times is a time with the place in the order of creation in its low bits: one such
-# integer compares faster than a pair. 40 bits hold a trillion tasks.
+# `ByTime` keeps the largest key of a chunk as one integer, the time with the task's ``sequence`` in its low
+# bits: that compares faster than a pair. 40 bits hold a trillion tasks.
 _SEQUENCE_BITS = 40
 
 _sequence = attrgetter("sequence")
@@ -47,15 +47,15 @@ class _Chunks:
         return self._tasks[0][0] if self._size else None
 
     def _open_chunk(self, largest: int, key: int, task: TaskRecord) -> None:
-        """Begin a chunk behind all others with a task."""
+        """Append a new chunk that holds one task."""
         if self._tasks:
-            untrack(self._tasks[-1])  # which is full, mostly
+            untrack(self._tasks[-1])  # the last chunk so far, which is usually full
         self._largest.append(largest)
         self._keys.append(array("q", (key,)))
         self._tasks.append([task])
 
     def _halve(self, chunk: int) -> None:
-        """Make two chunks of one. The largest key of the first half is the caller's to note."""
+        """Split a chunk in two. The caller puts the largest key of the first half into ``_largest``."""
         keys, tasks = self._keys[chunk], self._tasks[chunk]
         half = len(keys) // 2
         self._keys.insert(chunk + 1, keys[half:])
@@ -66,19 +66,19 @@ class _Chunks:
         untrack(self._tasks[chunk + 1])
 
     def _drop_chunk(self, chunk: int) -> None:
-        """Forget a chunk that has become empty."""
+        """Remove a chunk that has become empty."""
         del self._largest[chunk]
         del self._keys[chunk]
         del self._tasks[chunk]
 
 
 class ByCreation(_Chunks):
-    """Tasks by their place in the order of creation (``sequence``), which no other has."""
+    """Tasks by ``sequence``, their place in the order of creation, which is unique."""
 
     __slots__ = ()
 
     def add(self, task: TaskRecord) -> None:
-        """Put in a task whose place is free. Another in its place is a defect of the caller."""
+        """Add a task. No other may have its ``sequence``; that is not checked."""
         self._size += 1
         key = task.sequence
         largest = self._largest
@@ -100,8 +100,8 @@ class ByCreation(_Chunks):
             largest.insert(chunk, keys[-1])
 
     def remove(self, task: TaskRecord) -> None:
-        """Take a task out. Raises `KeyError` when it is not there."""
-        if self._size and self._tasks[0][0] is task:  # what is first is what usually goes
+        """Remove a task. Raises `KeyError` when it is not there."""
+        if self._size and self._tasks[0][0] is task:  # the usual case
             chunk = at = 0
         else:
             chunk, at = self._find(task.sequence)
@@ -130,10 +130,9 @@ class ByCreation(_Chunks):
         return chunk, at
 
     def after(self, sequence: int | None, count: int) -> list[TaskRecord]:
-        """Up to ``count`` tasks that were created after this one, in order; ``None``: from the start.
+        """Up to ``count`` tasks behind a sequence number, in order; ``None``: from the start.
 
-        A copy: a caller that walks through a large order asks for slice after slice, and changes in between
-        do no harm.
+        The list is a copy, so a caller can walk through a large order in slices while it changes.
         """
         if not self._size:
             return []
@@ -151,12 +150,12 @@ class ByCreation(_Chunks):
 
 
 class ByTime(_Chunks):
-    """Tasks by a time, and by their ``sequence`` where that is the same."""
+    """Tasks by a time in microseconds, and by ``sequence`` where times are equal."""
 
     __slots__ = ()
 
     def add(self, time: int, task: TaskRecord) -> None:
-        """Put in a task that is not there yet."""
+        """Add a task under this time. It must not be in this order yet; that is not checked."""
         self._size += 1
         key = time << _SEQUENCE_BITS | task.sequence
         largest = self._largest
@@ -181,13 +180,13 @@ class ByTime(_Chunks):
             largest.insert(chunk, self._largest_of(chunk))
 
     def remove(self, time: int, task: TaskRecord) -> None:
-        """Take out a task that was put in with this time. Raises `KeyError` when it is not there."""
+        """Remove a task that was added with this time. Raises `KeyError` when it is not there."""
         if not self.discard(time, task):
             raise KeyError(time)
 
     def discard(self, time: int, task: TaskRecord) -> bool:
-        """Take out a task if it is there and was put in with this time. Whether it was there."""
-        if self._size and self._tasks[0][0] is task:  # what is first is what usually goes
+        """Remove a task if it is there and was added with this time. Returns whether it was there."""
+        if self._size and self._tasks[0][0] is task:  # the usual case
             chunk = at = 0
         else:
             chunk = bisect_left(self._largest, time << _SEQUENCE_BITS | task.sequence)

@@ -39,7 +39,7 @@ class _OfKind:
 
 
 class Records:
-    """See the module's text."""
+    """The records of every kind, each stored as one JSON text."""
 
     def __init__(self) -> None:
         self._kinds: dict[str, _OfKind] = {}
@@ -61,15 +61,15 @@ class Records:
         return 0 if kept is None else kept.version
 
     def put(self, kind: Kind[Members], record_id: str, members: Members, version: int) -> None:
-        """Keep a record, in the place of one with the same id."""
+        """Store a record; it replaces the one with its id, if there is one."""
         self._of(kind.name).put(record_id, _Kept(version, kind.to_json(members)))
 
     def remove(self, kind: Kind[Members], record_id: str) -> None:
-        """Delete a record that is there."""
+        """Delete a record. Raises `KeyError` when there is none."""
         self._of(kind.name).remove(record_id)
 
     def after(self, kind: Kind[Members], record_id: str, limit: int) -> list[Record[Members]]:
-        """Up to so many records whose ids come after this one, in order."""
+        """Up to ``limit`` records whose ids come after ``record_id``, in order of their ids."""
         records = self._of(kind.name)
         at = bisect_right(records.ids, record_id)
         kept = [(each, records.by_id[each]) for each in records.ids[at : at + limit]]
@@ -78,8 +78,10 @@ class Records:
     # ---- snapshots -------------------------------------------------------------------------------
 
     def rows(self, most: int, most_bytes: int) -> Iterator[list[Row]]:
-        """All records in slices of so many or about so many bytes, each record as it is when its slice is
-        asked for."""
+        """All records in slices of up to ``most`` records or about ``most_bytes`` bytes.
+
+        Each record is as it is when its slice is asked for.
+        """
         for kind, records in list(self._kinds.items()):
             at = 0
             while ids := records.ids[at : at + most]:
@@ -95,6 +97,6 @@ class Records:
                 at = bisect_right(records.ids, rows[-1][1])
 
     def load(self, row: Row) -> None:
-        """Put in a record from a snapshot."""
+        """Store a record from a snapshot."""
         kind, record_id, version, text = row
         self._of(kind).put(record_id, _Kept(version, text))

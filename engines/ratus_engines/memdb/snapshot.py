@@ -1,4 +1,4 @@
-"""Snapshots of the memory engine: what is in the file, and how it gets there without stopping anybody.
+"""Snapshots of the memory engine: what is in the file, and how it is written while requests are served.
 
 The file is a line that names the format, then frames (a length of four bytes, then msgpack): a header
 (members of a task, topics, the last sequence number), records of all kinds by the hundred, an empty frame,
@@ -7,9 +7,10 @@ checksum of everything before. A file that ends early or differs in a bit is nev
 refuses to start and names the file. Format 1, which Ratus 0.1 wrote, has no records: its header says which
 topics are paused.
 
-It is written in slices between requests: each task is consistent by itself, the file is not one instant.
-First under another name, synced, then renamed over the old one, and the folder synced: at any moment the
-name holds one whole snapshot. Writing and syncing happen in a thread, encoding on the loop.
+The file is written in slices between requests: each task is consistent by itself, but the file as a whole is
+not the state of one instant. It is written under another name and synced, then renamed over the old one, and
+the folder is synced: at any moment the name holds one whole snapshot. Writing and syncing happen in a thread,
+encoding on the event loop.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ _LENGTH = 4
 _NO_FRAME = bytes(_LENGTH)
 _DIGEST = 32
 
-# Tasks a frame, and about how many bytes: half a millisecond to a millisecond of encoding.
+# Tasks in a frame at most, and about how many bytes: half a millisecond to a millisecond of encoding.
 FRAME = 256
 FRAME_BYTES = 1024 * 1024
 
-# What is read at once to compare the checksum.
+# Bytes that are read at once to compute the checksum.
 _CHUNK = 1024 * 1024
 
 SECOND = 1_000_000
@@ -59,8 +60,11 @@ class Damaged(Exception):
 
 
 class Header(msgspec.Struct):
-    """What a snapshot holds beside records and tasks. ``sequence`` is the last number that was given,
-    ``topics`` are in order of creation; ``paused`` ones are named in format 1 only."""
+    """What a snapshot holds beside records and tasks.
+
+    ``members`` names the values in the row of a task. ``sequence`` is the last number that was given to a
+    task or a record. ``topics`` are in order of creation; ``paused`` ones are named in format 1 only.
+    """
 
     members: list[str]
     sequence: int
@@ -71,8 +75,8 @@ class Header(msgspec.Struct):
 class Snapshots:
     """One snapshot file and when it is written.
 
-    ``interval`` is the time between two, in microseconds. ``trouble`` says what went wrong last; it is
-    empty when nothing did.
+    ``interval`` is the time between two snapshots, in microseconds. ``trouble`` says why snapshots fail; it
+    is empty while they succeed.
     """
 
     def __init__(self, path: str, interval: int) -> None:
@@ -85,11 +89,14 @@ class Snapshots:
         self._saved_at_monotonic = time.monotonic()
         self._saved_changes = 0
         self._size = 0  # of the file, in bytes; 0 while there is none
-        self._seconds = 0.0  # that writing the last one took
+        self._seconds = 0.0  # that writing the last snapshot took
         self._failures = 0
 
     def check_folder(self) -> None:
-        """Raises `StartupError` where the path can never hold a file; warns where it cannot now."""
+        """Check that the path can hold a snapshot. Raises `StartupError` where it cannot.
+
+        A folder that is not writable at this moment is only logged, and put into ``trouble``.
+        """
         folder = self.path.parent
         if not folder.is_dir():
             raise StartupError(
@@ -103,8 +110,8 @@ class Snapshots:
     def lock(self) -> None:
         """Keep other servers away from the file until `unlock`, or until this process ends, however it ends.
 
-        Raises `StartupError` when another one has it: they would overwrite each other's tasks. Where no lock
-        file can be made, no snapshot can be written either, and there is nothing to keep anybody from.
+        Raises `StartupError` when another server has the lock: the two would overwrite each other's tasks.
+        Where no lock file can be made, there is no lock: no snapshot can be written there either.
         """
         try:
             self._lock = private_files.open_new(self.path.with_name(self.path.name + ".lock"))
@@ -118,22 +125,22 @@ class Snapshots:
             logger.debug("no lock for %s: %s", self.path, error)
 
     def unlock(self) -> None:
-        """Let others have the file. The lock's own file stays: others may be about to lock it."""
+        """Release the lock. The lock file is not deleted: another server may be about to lock it."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def _hold_lock(self) -> None:
-        """See to it that the lock is still the one that another server would find.
+        """Make sure that the locked file is still the one that another server would find.
 
-        Its file may have been moved, replaced or deleted; then the lock is taken anew. Raises `OSError` when
-        another server has it by now: its snapshot must not be overwritten.
+        Where it was moved, replaced or deleted, a new lock file is made and locked. Raises `OSError` when
+        another server has locked that by now: its snapshot must not be overwritten.
         """
         held = self._lock
         if held is not None and _is_at(held, Path(held.name)):
             return
         if held is None and not self._has_lost_lock:
-            return  # it could not be made at the start
+            return  # the lock file could not be made at the start
         self._has_lost_lock, self._lock = True, None
         try:
             self.lock()
@@ -150,7 +157,7 @@ class Snapshots:
             )
 
     def is_due(self, now: int, changes: int) -> bool:
-        """Whether it is time: there is something new and the interval is over, or the last one failed.
+        """Whether to write a snapshot: the last one failed, or there are changes and the interval is over.
 
         ``changes`` is the engine's count of writes.
         """
@@ -158,7 +165,7 @@ class Snapshots:
             return True
         if changes == self._saved_changes:
             return False
-        # By both clocks: the wall clock may have been set back.
+        # The interval is over when either clock says so: the wall clock may have been set back.
         passed = (time.monotonic() - self._saved_at_monotonic) * SECOND
         return not 0 <= now - self._saved_at < self.interval or passed >= self.interval
 
@@ -170,7 +177,7 @@ class Snapshots:
         records: Iterable[list[Row]],
         slices: Iterable[Sequence[TaskRecord]],
     ) -> bool:
-        """Write a snapshot; whether that worked. If not, it is logged and `trouble` says why."""
+        """Write a snapshot. Returns whether that succeeded; if not, it is logged and ``trouble`` says why."""
         started = time.monotonic()
         try:
             self._hold_lock()
@@ -189,7 +196,7 @@ class Snapshots:
         return True
 
     def loaded(self, now: int, changes: int) -> None:
-        """What is in memory is what is in the file."""
+        """Note that the snapshot was loaded: memory and file hold the same. ``changes`` as in `is_due`."""
         self._saved_at, self._saved_changes = now, changes
         self._saved_at_monotonic = time.monotonic()
         try:
@@ -198,7 +205,7 @@ class Snapshots:
             self._size = 0
 
     def metrics(self, now: int, changes: int) -> tuple[EngineMetric, ...]:
-        """What operators watch. ``changes`` is the engine's count of writes."""
+        """Metrics of the snapshot file, at time ``now``. ``changes`` is the engine's count of writes."""
         is_known = self._saved_at != 0  # not yet while the file is being loaded
         return (
             EngineMetric(
@@ -234,7 +241,7 @@ class Snapshots:
     async def _write(
         self, header: Header, records: Iterable[list[Row]], slices: Iterable[Sequence[TaskRecord]]
     ) -> int:
-        """Write a snapshot; its size in bytes. ``slices`` are asked for one by one, with requests between.
+        """Write a snapshot; returns its size in bytes. Requests run between two slices.
 
         Raises `OSError` when it could not be written; the old snapshot is then as it was.
         """
@@ -267,7 +274,7 @@ class Snapshots:
         file.flush()
         os.fsync(file.fileno())
         size = file.tell()
-        # What a killed process left behind under this name may have had other permissions.
+        # A file that a killed process left behind under this name may have had other permissions.
         os.fchmod(file.fileno(), private_files.MODE)
         partial_path.replace(self.path)
         folder = os.open(self.path.parent, os.O_RDONLY)
@@ -282,11 +289,11 @@ class Snapshots:
     async def read(
         self, begin: Callable[[Header], None], load: Callable[[list[Row]], None]
     ) -> AsyncIterator[list[TaskRecord]]:
-        """The tasks of the snapshot in slices, after ``begin`` got the header and ``load`` the records, in
-        slices as well; nothing without a file.
+        """Yield the tasks of the snapshot in slices; nothing where there is no file.
 
-        The checksum is compared before anything is given. Raises `StartupError` naming the file when it is
-        damaged or cannot be read.
+        Before the first task, ``begin`` is called with the header, and ``load`` with each slice of records.
+        The checksum is compared before any of this. Raises `StartupError` naming the file when it is damaged
+        or cannot be read.
         """
         try:
             file = self.path.open("rb")
@@ -338,7 +345,7 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 
 
 def _verify(file: BinaryIO) -> None:
-    """Compare the checksum. Before it no byte of the file is believed, above all no length.
+    """Compare the checksum. Nothing in the file is trusted before that, above all no length.
 
     Raises `Damaged`.
     """
@@ -371,7 +378,10 @@ def _frame(value: object) -> bytes:
 
 
 def _maker(members: Sequence[str]) -> Callable[[list[Any]], TaskRecord]:
-    """How a row of this snapshot becomes a task: members that it lacks have their defaults."""
+    """A function that makes a task of a row with these members; those that are missing get their defaults.
+
+    Raises `Damaged` for members that this version does not know.
+    """
     _check_known(members, MEMBERS)
     structs = [(at, _STRUCTS[name]) for at, name in enumerate(members) if name in _STRUCTS]
     in_order = tuple(members) == MEMBERS

@@ -11,7 +11,7 @@ class PendingTasks:
 
     Each priority has an order of its own, so that tasks which are not due cannot stand before those which
     are: a claim looks at the heads of at most 19 priorities, whatever lies behind them. Tasks that were
-    due when they came in are kept apart from later ones: they stay due even if the clock steps back.
+    due when they were added are kept apart from later ones: they stay due even if the clock steps back.
     """
 
     __slots__ = ("_levels", "_order")
@@ -48,7 +48,7 @@ class PendingTasks:
         return None
 
     def next_due(self) -> int | None:
-        """The earliest ``scheduled``, or ``None`` without a task. One that is due already may come first."""
+        """The earliest ``scheduled``, which may have been reached already, or ``None`` without a task."""
         heads = [
             task.scheduled for level in self._levels.values() for part in level if (task := part.first())
         ]
@@ -86,7 +86,7 @@ class Topic:
         return sum(map(len, self.by_state))
 
     def attach(self, task: TaskRecord, now: int) -> None:
-        """Put a task that is not in here under all orders its members call for."""
+        """Add a task that is not in this topic yet to every order in which its state has a place."""
         state = task.state
         self.by_state[state].add(task)
         if state == PENDING:
@@ -101,7 +101,7 @@ class Topic:
             self._committed.add(task.committed, task)
 
     def detach(self, task: TaskRecord) -> None:
-        """Take a task out again. Its members must be as they were when it was attached."""
+        """Remove a task from these orders. Its members must be as they were when it was attached."""
         state = task.state
         self.by_state[state].remove(task)
         if state == PENDING:
@@ -116,7 +116,7 @@ class Topic:
             self._committed.remove(task.committed, task)
 
     def next_due(self) -> int | None:
-        """When next a claim may succeed; ``None`` when paused or without pending and active tasks."""
+        """The earliest time at which a claim may succeed; ``None`` when paused or without such a task."""
         if self.paused:
             return None
         pending = self.pending.next_due()

@@ -27,7 +27,7 @@ untrack = _find_untrack()
 """Keep the garbage collector from looking into this list from now on. Only for a list that will hold nothing
 but tasks for as long as it lives.
 
-That is safe: the collector is needed for circles of references only, and a task never refers to the list that
+That is safe: the collector is needed for cycles of references only, and a task never refers to the list that
 it is in (for the same reason the collector does not look into a `TaskRecord` either). Looking into lists of a
 million tasks takes the collector 70 ms, most of it waiting for memory. A call takes half a microsecond, which
 is little for a list of many tasks, but would be much for every task."""

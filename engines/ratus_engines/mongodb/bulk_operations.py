@@ -1,4 +1,4 @@
-"""What concerns many tasks: taking back, archiving, releasing and deleting them, some hundreds at a time.
+"""Operations on many tasks: recovering, archiving, releasing and deleting them, some hundreds at a time.
 
 Each part has the time limit of one operation; the whole takes as long as there is something to do.
 """
@@ -28,27 +28,30 @@ logger = logging.getLogger("ratus.engines.mongodb")
 _ANY_TOPIC = {"$gte": ""}
 
 
-# By state, where tasks are found that lack a member of it.
+# By state: the index for tasks of that state which lack a member that the state needs.
 _INCOMPLETE = {ACTIVE: indexes.DEADLINE, COMPLETED: indexes.RETENTION}
 
 
 def without_consumer(change: Change) -> Change:
-    """The change, and the consumer is removed."""
+    """The change, which also removes the consumer."""
     return Change(change.require, {**change.set, "consumer": ""}, change.attempts, change.events)
 
 
 def _decided(
     tasks: Iterable[TaskRecord], decide: Callable[[TaskRecord], Change]
 ) -> Iterator[tuple[TaskRecord, Change]]:
-    """The tasks that may be changed, and how. What another program has written may be found by a value that
-    it cannot be read as (a list of dates): that stays as it is."""
+    """The tasks that may be changed, each with its change; others are left out.
+
+    A query may find a document of another program by a value that cannot be read as what it should be (a list
+    of dates). Such a task is not changed.
+    """
     for task in tasks:
         with contextlib.suppress(Conflict):
             yield task, decide(task)
 
 
 class BulkOperations:
-    """See the module's text."""
+    """Carries out operations on many tasks. ``retry`` and ``random`` are for the backoff of lapsed claims."""
 
     def __init__(
         self,
@@ -66,7 +69,7 @@ class BulkOperations:
         self._random = random
 
     async def lapse(self, now: int, *, topic: str | None = None, most: int | None = None) -> int:
-        """Take back claims whose deadline is not after now, in one topic or in all. How many."""
+        """Take back claims whose deadline is not after now, in one topic or in all. Returns how many."""
         condition = conditions(transitions.lapsed(now))
         index = indexes.DEADLINE
         if topic is not None:
@@ -77,7 +80,7 @@ class BulkOperations:
         )
 
     async def expire(self, now: int, *, topic: str | None = None, most: int | None = None) -> int:
-        """Archive pending tasks whose ``expires`` is not after now, in one topic or in all. How many."""
+        """Archive pending tasks whose ``expires`` is not after now, in one topic or all. Returns how many."""
         condition: Document = {
             "topic": _ANY_TOPIC if topic is None else topic,
             **conditions(transitions.expired(now)),
@@ -87,7 +90,7 @@ class BulkOperations:
         )
 
     async def release(self, topic: str) -> int:
-        """Give back the active tasks that the topic has. How many."""
+        """Release the active tasks of the topic. Returns how many."""
         count = 0
         condition = {"topic": topic, "state": ACTIVE}
         async for tasks in self._walk(condition, indexes.ACTIVE_TOPIC, WITHOUT_VALUES):
@@ -100,7 +103,7 @@ class BulkOperations:
     async def _change_all(
         self, condition: Document, index: str, decide: Callable[[TaskRecord], Change], most: int | None
     ) -> int:
-        """Change tasks until none is left for which the condition holds, or until so many were looked at."""
+        """Change tasks until none meets the condition, or until ``most`` were looked at. Returns how many."""
         count = looked = 0
         while most is None or looked < most:
             limit = BATCH if most is None else min(BATCH, most - looked)
@@ -111,7 +114,7 @@ class BulkOperations:
                 done = await self._apply(list(_decided(map(record, found), decide)))
             count += done
             looked += len(found)
-            # Where nothing could be changed, others are at it.
+            # Where nothing could be changed, other servers are changing these tasks.
             if len(found) < limit or not done:
                 break
         return count
@@ -120,8 +123,8 @@ class BulkOperations:
         count, tasks, refused = await self._changes.change_many(decided)
         if count:
             self._signals.notify(tasks.values())
-        # Where another server took some of them, the database does not say which: their number is exact,
-        # their topics and what became of them may be those of others among these.
+        # Where another server changed some of them first, the database does not say which. So the number of
+        # events is exact, but their topics and kinds may be those of tasks that were not changed here.
         for at, task in list(tasks.items())[:count]:
             self._changes.count(task.topic, decided[at][1])
         shorter = []
@@ -137,7 +140,7 @@ class BulkOperations:
     # ---- deleting --------------------------------------------------------------------------------
 
     async def delete(self, topic: str | None = None) -> int:
-        """Delete the tasks that are there, in one topic or in all. How many there were."""
+        """Delete the tasks that are there, in one topic or in all. Returns how many."""
         condition: Document = {} if topic is None else {"topic": topic}
         index = "_id_" if topic is None else indexes.TOPIC
         count = 0
@@ -147,7 +150,7 @@ class BulkOperations:
         return count
 
     async def purge(self, before: int) -> int:
-        """Delete the completed tasks that were committed at or before that time. How many."""
+        """Delete the completed tasks that were committed at or before that time. Returns how many."""
         condition = conditions(transitions.purgeable(before))
         count = 0
         while True:
@@ -169,7 +172,7 @@ class BulkOperations:
         return result.deleted_count
 
     async def _walk(self, condition: Document, index: str, projection: Document) -> AsyncIterator[list[Any]]:
-        """The documents for which the condition holds, once through, some at a time."""
+        """The documents that meet the condition, in one pass, some at a time."""
         hint = "_id_" if index == "_id_" else self._deployment.hint(index)
         cursor = self._deployment.current.find(condition, projection, hint=hint, batch_size=BATCH)
         try:
@@ -185,7 +188,10 @@ class BulkOperations:
     # ---- making whole ----------------------------------------------------------------------------
 
     async def adopt(self, now: int) -> None:
-        """Make whole what a Ratus in Go left without an end: as if it had been handed in like that."""
+        """Complete tasks that a Ratus in Go stored without a member that their state needs.
+
+        An active one gets a deadline, a completed one the time of its commit, as on an insert.
+        """
         with self._deployment.limited():
             for change in transitions.completions(now):
                 index = _INCOMPLETE[change.require["state"]]

@@ -1,7 +1,8 @@
-"""Follows what other servers do: by a change stream, where the deployment has them.
+"""Follows what other servers do by a change stream, where the deployment has them.
 
-A replica set and a sharded cluster have, a single server has not; there a waiting request looks now and then.
-Of each change only what the listener is notified of travels: an id, a state, a topic.
+A replica set and a sharded cluster have change streams. A single server has none: there a waiting request
+looks for tasks now and then. The stream sends only what the listener needs of a change: an id, a state, a
+topic.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ logger = logging.getLogger("ratus.engines.mongodb")
 # Seconds before the stream is opened again after it broke.
 _PAUSE = 1.0
 
-# Milliseconds for which the database holds a question for news before it answers that there are none.
+# Milliseconds for which the database waits for changes before it answers that there are none.
 _AWAIT = 1_000
 
 _FIELDS = "updateDescription.updatedFields"
@@ -63,7 +64,7 @@ class Watcher:
         """Set while a stream is open."""
 
     def open(self) -> None:
-        """Begin to follow as soon as the deployment can be reached."""
+        """Start to follow changes in the background, as soon as the deployment can be reached."""
         self._watching = background(self._watch())
 
     async def close(self) -> None:

@@ -24,8 +24,8 @@ from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import refusal
 from ratus_engines.mongodb.fallbacks import Fallbacks
 
-# Another client changes the same task between our reading and writing, again and again: more than this often
-# is no coincidence.
+# Tries for one task that another client changes each time between reading and writing it: more often than
+# this is no coincidence.
 ATTEMPTS = 16
 
 # Tasks that are read and written at once by what may concern millions.
@@ -33,7 +33,7 @@ BATCH = 500
 
 
 def busy() -> ServiceUnavailable:
-    """Others were always faster."""
+    """The error of an operation that was overtaken by other clients in each of its `ATTEMPTS`."""
     return ServiceUnavailable("others change the same tasks all the time; try again")
 
 
@@ -53,7 +53,7 @@ class Changes:
         self._due = due
 
     def count(self, topic: str, change: Change) -> None:
-        """Tell the observer of a change that was made to a task which is in this topic now."""
+        """Notify the observer of the events of a change, made to a task that is in this topic now."""
         if change.events and (observer := self._observer()) is not None:
             observer.record(topic, change.events)
 
@@ -66,7 +66,7 @@ class Changes:
     async def change(
         self, operation: str, task_id: str, change: Change, more: Mapping[str, Any] | None = None
     ) -> TaskRecord | None:
-        """Apply a change where its guard and ``more`` conditions hold: the task as it is then, or ``None``.
+        """Apply a change if its guard and ``more`` conditions hold. Returns the changed task, or ``None``.
 
         On a collection that is sharded by topic this takes two steps: the topic has to be known.
         """
@@ -106,11 +106,11 @@ class Changes:
         members: Mapping[str, Any],
         more: Mapping[str, Any] | None = None,
     ) -> TaskRecord | None:
-        """The task, if it has these members, and will keep them whichever member of a replica set is lost.
-        ``more``: conditions beside them.
+        """The task, if it has these members, also on a majority of the replica set; otherwise ``None``.
 
-        Where an answer was lost, what is read may be lost with the member that has it. So the same members
-        are written again: that changes nothing, and is answered when a majority has all that came before.
+        ``more``: conditions beside them. Where the answer to a write was lost, what is read now may be on one
+        server alone, and be lost with that. So the same members are written again: that changes nothing, and
+        is answered when a majority has all that came before.
         """
         return await self.change(operation, task_id, Change(dict(members), dict(members)), more)
 
@@ -122,10 +122,10 @@ class Changes:
         *,
         whole: bool = False,
     ) -> TaskRecord | None:
-        """Read the task, decide, and apply that unless the task changed meanwhile; else again.
+        """Read the task, decide on a change, and apply it; if the task changed meanwhile, do it all again.
 
-        ``whole``: the decision needs payload and result. Gives the task as it is then, or ``None`` where
-        there is none. What ``decision`` raises, is raised.
+        ``whole``: the decision needs payload and result. Returns the changed task, or ``None`` where there is
+        none. Raises what ``decision`` raises, and `ServiceUnavailable` after `ATTEMPTS` tries.
         """
         for _ in range(ATTEMPTS):
             seen = await self.read(task_id, whole=whole)
@@ -139,10 +139,10 @@ class Changes:
     async def change_many(
         self, decided: Sequence[tuple[TaskRecord, Change]]
     ) -> tuple[int, dict[int, TaskRecord], dict[int, RatusError]]:
-        """Apply changes to tasks as they were read, each by itself; those that changed meanwhile stay.
+        """Apply changes, each by itself, to tasks that are as they were read; others are left alone.
 
-        By their places in ``decided``: which changes cannot be made whatever happens, and why, and the other
-        tasks as they are if all of these changes were applied; and before, how many were.
+        Returns how many changes were applied; by their places in ``decided``, the tasks as they are if all
+        changes were applied, without the refused ones; and by their places, why changes were refused.
         """
         requests: dict[int, UpdateOne] = {}
         refused: dict[int, RatusError] = {}
@@ -167,7 +167,7 @@ class Changes:
 
 
 def _refused(error: BulkWriteError, places: Sequence[int]) -> dict[int, RatusError]:
-    """Why single writes were refused. Raises the error of the driver where more than these went wrong."""
+    """By place, why single writes were refused. Raises the driver's error where anything else failed, too."""
     refused: dict[int, RatusError] = {}
     for failure in error.details["writeErrors"]:
         cause = OperationFailure(failure["errmsg"], failure["code"])
@@ -188,7 +188,7 @@ def applied(task: TaskRecord, change: Change) -> TaskRecord:
 
 
 def _as_read(task: TaskRecord, change: Change) -> Document:
-    """The task, if it is still as it was read: the topic too, since a sharded collection asks for it."""
+    """The condition that a task is still as it was read. A sharded collection needs the topic in it."""
     return {
         "_id": task.id,
         "topic": task.topic,

@@ -1,10 +1,10 @@
 """The two ways in which a claim is made: one task in one atomic step, or several by their ids.
 
 One: `findAndModify` in the order of claiming. Where the deployment refuses that, the first due task is looked
-up and claimed by its id if it is still due; who was too late looks again.
+up and claimed by its id if it is still due; where another server was faster, this is repeated.
 
-Several: each is claimed by its id under a nonce of its own, in one update (a few for hundreds),
-and those with our nonces are read back: they are ours, whatever happened on the way.
+Several: each is claimed by its id under a nonce of its own, in one update (a few for hundreds), and the tasks
+are read back. Those that have one of these nonces are claimed, whatever happened on the way.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST_BYTES = 4 * 2**20
 
 
 class Aim(Struct, frozen=True, gc=False):
-    """A task to be claimed, for whom and when."""
+    """A task to be claimed, for which request, and at what time."""
 
     task_id: str
     selection: Selection
@@ -43,7 +43,7 @@ class Aim(Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in an update at the most: the id twice, the consumer, and the rest."""
+        """Bytes that this claim takes in an update, at the most: the id twice, the consumer, and the rest."""
         return 4 * (2 * len(self.task_id) + len(self.selection.consumer)) + 500
 
 
@@ -70,7 +70,10 @@ class ClaimStatements:
     # ---- one -------------------------------------------------------------------------------------
 
     async def one(self, condition: Document, selection: Selection, now: int) -> TaskRecord | None:
-        """Claim the first task for which the condition (of `Due`, or a part of it) holds."""
+        """Claim the first task that meets the condition, that of `Due` or a narrower one. ``None``: no task.
+
+        Raises errors of the driver; a claim whose answer is lost is then released later.
+        """
         topic: str = condition["topic"]
 
         async def atomic(nonce: str) -> TaskRecord | None:
@@ -118,8 +121,8 @@ class ClaimStatements:
         self, condition: Document, selection: Selection, now: int, nonce: str
     ) -> TaskRecord | None:
         for attempt in range(ATTEMPTS):
-            # A server that was too late picks one a little further on, at random, or all would try the same
-            # again.
+            # After a try that came too late, a task a little further on is picked at random: otherwise all
+            # servers would try the same one again.
             candidates = await self._deployment.current.find(
                 condition,
                 {"nonce": 1},
@@ -143,9 +146,9 @@ class ClaimStatements:
     # ---- several ---------------------------------------------------------------------------------
 
     async def several(self, topic: str, aims: Sequence[Aim]) -> dict[str, TaskRecord]:
-        """Claim these tasks, each if it is still due; those that are claimed now, by id."""
+        """Claim these tasks, each if it is still due. Returns those that were claimed, by id."""
         nonces = {self._nonces(): aim for aim in aims}
-        # Callers who came together are served as of the moment when the last of them came.
+        # Callers that came together are served as of the moment when the last of them came.
         condition = self._due.condition(topic, max(aim.now for aim in aims))
         try:
             for part in _parts(nonces):
@@ -154,7 +157,7 @@ class ClaimStatements:
                 )
         except BaseException as error:
             if not is_passing(error):
-                # Some parts may have been made, of this one or, where the error is unknown, of all.
+                # Some parts may have been written: those before this one or, where the error is unknown, all.
                 self._lost.give_back(nonces, topic=topic)
                 raise
             tasks = await self._look(list(nonces), topic)
@@ -169,7 +172,10 @@ class ClaimStatements:
         return {task.id: task for task in tasks}
 
     async def _look(self, nonces: Sequence[str], topic: str) -> list[TaskRecord]:
-        """The claims under these nonces that were made after all. Those that were not may still come."""
+        """The claims under these nonces that were made after all.
+
+        The others may still be carried out late, so they are given back where they appear.
+        """
         try:
             found = await self._lost.confirmed(topic, nonces)
         except BaseException:
@@ -181,7 +187,7 @@ class ClaimStatements:
 
 
 def _parts(nonces: Mapping[str, Aim]) -> Iterator[dict[str, Change]]:
-    """What changes by the ids of the tasks, as much at a time as one update may hold."""
+    """The changes by the ids of the tasks, as many at a time as one update may hold."""
     part: dict[str, Change] = {}
     size = 0
     for nonce, aim in nonces.items():

@@ -1,4 +1,4 @@
-"""Claiming what is due: the topics in their order, each tended to before it is claimed from.
+"""Claiming due tasks of topics, in their order. Before that, a topic's lapsed and expired tasks are handled.
 
 One task is claimed in a single step, together with those of other callers where there are many. For a batch
 the first due tasks are looked up, with their sizes, and claimed by their ids.
@@ -23,7 +23,7 @@ from ratus_engines.mongodb.orphaned_claims import OrphanedClaims
 from ratus_engines.mongodb.pace import AT_ONCE, Pace
 from ratus_engines.mongodb.topics import Topics, View
 
-# Rounds of a batch in which others may take tasks that were looked up.
+# Rounds of a batch: in each, other servers may take the tasks that were looked up.
 _ROUNDS = 4
 
 
@@ -57,7 +57,7 @@ class Claims:
                 if len(claimed) >= selection.limit or _weight(claimed) >= MAX_PAGE_BYTES:
                     break
         except BaseException:
-            # The caller gets the error and not these.
+            # The caller gets the error instead of these tasks, so they are released.
             for task in claimed:
                 self._lost.give_back([task.nonce], task_id=task.id)
             raise
@@ -74,11 +74,11 @@ class Claims:
                 await self._take(topic, view, selection, now, claimed)
             if not believed or len(claimed) > before:
                 return
-            # Nothing is due as far as was known a moment ago: is it so?
+            # Nothing is due by what was known a moment ago, so the topic is read anew.
             view, believed = await self._tend(topic, now, anew=True), False
 
     async def _tend(self, topic: str, now: int, *, anew: bool = False) -> View:
-        """Take lapsed claims back and archive expired tasks, up to a number; what is known then."""
+        """Take back lapsed claims and archive expired tasks, up to `CLAIM_CHORES` each. Returns the view."""
         async with self._topics.lock(topic):
             view = None if anew else self._topics.known(topic, now)
             if view is None:
@@ -109,14 +109,14 @@ class Claims:
             task = await self._one(condition, selection, now)
             tasks = [] if task is None else [task]
         if tasks:
-            # Cut to what a date holds, as the database has it.
+            # The deadline of a claimed task is cut to milliseconds, as the database has it.
             self._topics.note(topic, deadline=tasks[0].deadline)
             claimed += tasks
 
     async def _behind_expired(self, condition: Document, now: int, count: int) -> list[str]:
-        """More tasks have expired than one poll archives: the ids of those due among as many of the next.
+        """The ids of due tasks, up to ``count``, where more tasks have expired than one poll archives.
 
-        A query for them would walk over all that expired.
+        Only the next `CLAIM_CHORES` tasks are looked at: a query for due ones would walk over all expired.
         """
         tasks = await self._deployment.current.find(
             {name: value for name, value in condition.items() if name != "expires"},
@@ -139,10 +139,10 @@ class Claims:
     async def _batch(
         self, condition: Document, selection: Selection, now: int, count: int, room: int
     ) -> list[TaskRecord] | None:
-        """Claim up to so many tasks and bytes; ``None`` when others were quicker again and again, which they
-        cannot be where one task is claimed in a single step.
+        """Claim up to ``count`` tasks of ``room`` bytes; ``None`` when others were faster in every round.
 
-        The caller holds the topic's lock, so that callers of this server do not go for the same ones.
+        Then the caller claims one task in a single step, where that cannot happen. It holds the topic's lock,
+        so that requests of this server do not try to claim the same tasks.
         """
         claimed: list[TaskRecord] = []
         for _ in range(_ROUNDS):

@@ -1,9 +1,9 @@
 """Claims of one task each that come at the same time, carried out together.
 
-Consumers who poll a topic at the same moment all go for its first task. MongoDB lets those that are too late
-try again, so that 64 of them get half as much done as eight. Here a topic has one claim under way; those that
-come meanwhile wait for its end and are then carried out together: the first due tasks are looked up in the
-index alone, and each is claimed by its id for one of the callers.
+Consumers that poll a topic at the same moment all try to claim its first task. MongoDB makes those that are
+too late try again, so that 64 of them get half as much done as eight. Here a topic has one claim under way;
+those that come meanwhile wait for its end and are then carried out together: the first due tasks are looked
+up in the index alone, and each is claimed by its id for one of the callers.
 
 Each caller gets a task that is due at its own time, in the order in which they came.
 """
@@ -30,15 +30,15 @@ logger = logging.getLogger("ratus.engines.mongodb")
 
 SingleClaim = Callable[[], Awaitable[TaskRecord | None]]
 
-# So few are as quick one by one, each in a single step.
+# Up to so many claims are as quick one by one, each in a single step.
 _FEW = 3
 
-# So many at most together: a part of a second for the database, whatever a task holds.
+# Claims that are carried out together, at most: a part of a second for the database, whatever a task holds.
 _MANY = 128
 
 
 class _Caller:
-    """One who waits for a task. ``alone`` claims one for it in a step of its own."""
+    """A request that waits for a task. ``alone`` claims one for it in a step of its own."""
 
     __slots__ = ("alone", "future", "now", "selection")
 
@@ -66,7 +66,10 @@ class Combiner:
     async def claim(
         self, topic: str, selection: Selection, now: int, alone: SingleClaim
     ) -> TaskRecord | None:
-        """The next due task of the topic. ``alone`` claims it in a step of its own."""
+        """Claim the next due task of the topic; ``None``: none is due.
+
+        ``alone`` claims it in a step of its own.
+        """
         waiting = self._waiting.get(topic)
         if waiting is not None:
             caller = _Caller(selection, now, alone)
@@ -95,8 +98,8 @@ class Combiner:
                         rest = callers if len(callers) <= _FEW else await self._together(topic, callers)
                         await asyncio.gather(*map(self._alone, rest))
                 except Exception as error:
-                    # Callers that came meanwhile get the error, too: they have waited as long, and would
-                    # again.
+                    # Callers that came meanwhile get the error, too: they have waited, and would most likely
+                    # wait again for the same error.
                     for caller in (*callers, *waiting):
                         if not caller.future.done():
                             caller.future.set_exception(error)
@@ -105,7 +108,7 @@ class Combiner:
             del self._waiting[topic]
 
     async def _together(self, topic: str, callers: Sequence[_Caller]) -> list[_Caller]:
-        """Claim a task for each caller; those for whom that has to be tried once more."""
+        """Claim a task for each caller. Returns the callers for which it has to be tried once more."""
         latest = max(caller.now for caller in callers)
         found = await self._deployment.current.find(
             self._due.condition(topic, latest),
@@ -148,7 +151,7 @@ class Combiner:
             task = await caller.alone()
         except (PyMongoError, InvalidDocument) as error:
             if is_passing(error):
-                raise  # it would not go better for the others
+                raise  # the other callers would get it as well
             if not caller.future.done():
                 caller.future.set_exception(error)
         else:
@@ -157,5 +160,5 @@ class Combiner:
     def _answer(self, caller: _Caller, task: TaskRecord | None) -> None:
         if not caller.future.done():
             caller.future.set_result(task)
-        elif task is not None:  # gone while the database was at work
+        elif task is not None:  # the caller was cancelled while the database was at work
             self._lost.give_back([task.nonce], task_id=task.id)

@@ -1,7 +1,8 @@
 """Committing: each commit by itself in one guarded step, or a batch of them in two.
 
-A batch of commits that each hold the nonce of a claim is read, decided and written at once. Where the
-database says that fewer were written than were decided, what became of each is looked up.
+For a batch of commits that each have the nonce of a claim, all tasks are read at once, and all changes are
+written at once. Where the database says that fewer changes were written, the tasks are read again to find out
+which.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ _PART_BYTES = 64 * 1024
 # Commits of a batch that go one by one, at the same time.
 _AT_ONCE = 16
 
-# Commits whose fate is not known that are remembered: those of some seconds of an outage, in a few megabytes.
+# Commits that are remembered because it is not known whether they were applied, at most: those of some
+# seconds of an outage, in a few megabytes.
 _MOST_UNANSWERED = 10_000
 
 
 class Commits:
-    """Applies commits; ``retry`` and ``random`` are for what fails."""
+    """Applies commits; ``retry`` and ``random`` are for the backoff of those that report a failure."""
 
     def __init__(
         self,
@@ -59,7 +61,10 @@ class Commits:
         self._unanswered = _Unanswered()
 
     async def commit(self, commits: Sequence[CommitRecord], now: int) -> list[Answer]:
-        """Apply each in order. For each the task as it then is, or why not."""
+        """Apply the commits in order. Returns for each the task as it then is, or why it is refused.
+
+        Raises errors that concern all of them (`ServiceUnavailable`, above all); some may be applied then.
+        """
         if len(commits) == 1:
             with self._deployment.limited():
                 return [await self._one(commits[0], now)]
@@ -70,7 +75,7 @@ class Commits:
         return [answers[number] for number in range(len(commits))]
 
     async def _part(self, commits: dict[int, CommitRecord], now: int) -> dict[int, Answer]:
-        """Those that stand alone under a nonce at once; others, and tasks with several commits, in order."""
+        """Apply commits with a nonce, the only ones to their task, all at once; the others one by one."""
         times = Counter(commit.id for commit in commits.values())
         together = {n: commit for n, commit in commits.items() if commit.nonce and times[commit.id] == 1}
         answers = await self._together(together, now)
@@ -80,7 +85,10 @@ class Commits:
     async def _each(
         self, commits: dict[int, CommitRecord], tried: Mapping[int, Change | None], now: int
     ) -> dict[int, Answer]:
-        """Apply those with these numbers one by one: several at the same time, those to one task in order."""
+        """Apply the commits with the numbers in ``tried`` one by one.
+
+        Several run at the same time, but those to one task in order. ``tried`` as in `_one`.
+        """
         answers: dict[int, Answer] = {}
         by_task: dict[str, list[int]] = {}
         for number in tried:
@@ -92,7 +100,7 @@ class Commits:
                 async with slots:
                     answers[number] = await self._one(commits[number], now, tried[number])
 
-        # Each is tried, so that it is known of each whether it may have been applied.
+        # All are tried, even if one fails, so that it is known of each whether it may have been applied.
         errors = await asyncio.gather(*map(in_order, by_task.values()), return_exceptions=True)
         for error in filter(None, errors):
             raise error
@@ -101,7 +109,7 @@ class Commits:
     # ---- one -------------------------------------------------------------------------------------
 
     async def _one(self, commit: CommitRecord, now: int, tried: Change | None = None) -> Answer:
-        """Apply one. ``tried``: what was decided and written before, so that it may have been applied."""
+        """Apply one commit. ``tried``: the change that was written for it before, perhaps with success."""
         try:
             task = await self._apply(commit, now, tried)
         except (Conflict, NotFound, BadRequest, PayloadTooLarge) as error:
@@ -147,14 +155,14 @@ class Commits:
         raise AssertionError("the second try returns or raises")
 
     async def _confirmed(self, commit: CommitRecord, now: int) -> TaskRecord | None:
-        """The task, if it carries this commit under a nonce that was made then, and goes on to."""
+        """The task, if this commit was applied to it at ``now`` and a majority has that; else ``None``."""
         members: dict[str, Any] = {"committed": now}
         if commit.state is not None:
             members["state"] = commit.state
         return await self._changes.confirm(_OPERATION, commit.id, members, {"nonce": {"$ne": commit.nonce}})
 
     async def _try(self, commit: CommitRecord, now: int, decided: list[Change]) -> TaskRecord:
-        """Apply the commit; what was ``decided`` for that is put into the list before it is tried."""
+        """Apply the commit. Each change is appended to ``decided`` before it is written."""
         if transitions.depends_on_task(commit):
 
             def decide(task: TaskRecord) -> Change:
@@ -176,7 +184,7 @@ class Commits:
     # ---- many ------------------------------------------------------------------------------------
 
     async def _together(self, commits: dict[int, CommitRecord], now: int) -> dict[int, Answer]:
-        """Answers for as many as are certain; the others have to go one by one."""
+        """Apply commits all at once. Commits without an answer here have to be applied one by one."""
         if not commits:
             return {}
         ids = [commit.id for commit in commits.values()]
@@ -194,7 +202,7 @@ class Commits:
                 if _brings_values(commit):
                     check_room(task, change)
             except Conflict as error:
-                if self._unanswered.get(commit) is None:  # else it may be refused for its own success
+                if self._unanswered.get(commit) is None:  # else its own success may be why
                     answers[number] = error
                 continue
             except (BadRequest, PayloadTooLarge) as error:
@@ -206,7 +214,7 @@ class Commits:
         except PyMongoError as error:
             if not is_passing(error):
                 raise
-            # Some were written, or all: each is tried again by itself, which finds out.
+            # Any of them may have been written: each is tried again by itself, which finds out.
             return answers | await self._each(commits, {n: change for n, (_, change) in decided.items()}, now)
         numbers = list(decided)
         answers |= {numbers[at]: error for at, error in refused.items()}
@@ -221,7 +229,7 @@ class Commits:
     async def _certain(
         self, written: dict[int, TaskRecord], commits: dict[int, CommitRecord], now: int
     ) -> dict[int, TaskRecord]:
-        """Those of the tasks that carry the commit, as they are in the database."""
+        """Those of the tasks to which the commit was applied, as they are in the database."""
         ids = [task.id for task in written.values()]
         cursor = self._deployment.tasks.find({"_id": {"$in": ids}})
         found = {task.id: task for task in await records(cursor)}
@@ -233,7 +241,7 @@ class Commits:
 
 
 def _parts(commits: Sequence[CommitRecord]) -> Iterator[dict[int, CommitRecord]]:
-    """The commits by their numbers, as many at a time as take some milliseconds to convert."""
+    """The commits by their places, as many at a time as take some milliseconds to convert."""
     part: dict[int, CommitRecord] = {}
     size = 0
     for number, commit in enumerate(commits):
@@ -247,12 +255,12 @@ def _parts(commits: Sequence[CommitRecord]) -> Iterator[dict[int, CommitRecord]]
 
 
 def _brings_values(commit: CommitRecord) -> bool:
-    """Whether the task may be too large afterwards; anything else has room in every task."""
+    """Whether the commit may make the task too large: other members than these have room in every task."""
     return commit.payload is not None or commit.result is not None
 
 
 class _Unanswered:
-    """Commits under a nonce that were answered with an error, though they may have been applied; and when.
+    """The times of commits with a nonce that may have been applied, though they were answered with an error.
 
     A client that repeats such a commit must not be refused for its own success.
     """
@@ -274,7 +282,7 @@ class _Unanswered:
 
 
 def _was_committed(task: TaskRecord, commit: CommitRecord, now: int) -> bool:
-    """Whether this commit under a nonce was applied, as far as the task shows: at this very millisecond."""
+    """Whether this commit was applied, as far as the task shows: the nonce is gone, the times are equal."""
     return (
         task.nonce != commit.nonce
         and task.committed is not None

@@ -1,8 +1,8 @@
 """How many tasks a topic has: counted where that is quick, kept where it is not.
 
-MongoDB counts some millions of keys a second. Up to `EXACT` tasks are counted for each request. Beyond
-that a number is kept: a request gets it at once and has it counted anew in the background, a twentieth of
-the time at most; only one that is older than `LONGEST` is waited for.
+MongoDB counts some millions of keys a second. Up to `EXACT` tasks are counted for each request. Beyond that a
+number is kept: a request gets it at once, and starts a new count in the background. Counting takes a
+twentieth of the time at most. A request waits for it only where the number is older than `LONGEST`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ratus_engines.mongodb.errors import reason
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
-# Counting so many takes a few milliseconds.
+# Tasks of a topic that are counted for each request, at most: that takes a few milliseconds.
 EXACT = 20_000
 
-# Seconds for which a kept number is given without a new one being counted, and without waiting for it.
+# Seconds for which a kept number is given without a new count, and without waiting for the new count.
 SHORTEST, LONGEST = 1.0, 10.0
 
-# A count that took so long is not made again before twenty times as long has passed.
+# After a count, no other begins for so many times as long as it took.
 _SHARE = 20
 
 # Numbers kept; each belongs to a topic of more than `EXACT` tasks, and there are not many of those.
@@ -65,7 +65,10 @@ class Counts:
             await stop(kept.counting)
 
     async def info(self, topic: str, paused: bool, now: int) -> TopicInfo | None:
-        """What is known of a topic; ``None`` where it has neither a task nor a setting."""
+        """The numbers of a topic at time ``now``; ``None`` where it has no task and is not paused.
+
+        Raises `ServiceUnavailable` when the first count of a large topic takes too long, and driver errors.
+        """
         states = await self._states(topic)
         if not any(states) and not paused:
             return None
@@ -136,7 +139,7 @@ class Counts:
         try:
             kept.value = await self._count(condition, index, None)
         except PyMongoError as error:
-            # Who waits sees an old number or runs out of time; the next one to ask has it counted again.
+            # A waiting request gets an old number or runs out of time; the next request starts a new count.
             logger.warning("cannot count the tasks of a large topic: %s", reason(error))
         else:
             kept.made_at = time.monotonic()

@@ -33,26 +33,26 @@ from ratus_engines.mongodb.sockets import close_when_cancelled
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
-# No operation takes longer than ten seconds: the driver gives up a little earlier, so that the answer is on
-# its way by then.
+# Seconds that an operation takes at most. The driver gives up a little before the ten seconds that are
+# promised, so that the answer is sent by then.
 LIMIT = 9.5
 
-# A probe is answered within a second, whatever happens.
+# Seconds that `Deployment.health` takes at most: the contract allows a second.
 PROBE_LIMIT = 0.8
 
 _NOT_REACHED = "MongoDB was not reached yet"
 _PREPARING = "its collection is being prepared"
 
-# Between two tries to prepare the collection while the database is away.
+# Seconds between two tries to prepare the collection while the database is away.
 _RETRY = 0.5
 
-# Options of the driver for what the URI does not set itself. Each is named as the URI would write it.
+# Options of the driver where the URI does not set them. Each is named as the URI would write it.
 _DEFAULTS: Mapping[str, Any] = {
     "appname": "ratus",
     "retrywrites": True,
     "retryreads": True,
     "readconcernlevel": "majority",
-    # An answered write is in the journal: on a replica set the majority sees to that, a single server does it
+    # An answered write is in the journal. On a replica set the majority implies that; a single server does it
     # only if asked.
     "w": "majority",
     "journal": True,
@@ -67,7 +67,7 @@ _BAD_VALUE = 2
 
 _LOCAL = ReadConcern("local")
 
-# Pieces of a user name or password that are shorter give nothing away.
+# Length from which on a piece of a user name or password is hidden: shorter ones give nothing away.
 _SHORTEST_SECRET = 3
 
 
@@ -89,7 +89,8 @@ def client(uri: str) -> AsyncMongoClient[dict[str, Any]]:
         text = str(complaint.message)
         named = names.get(text)
         if named:
-            # Several may be said the same of, each in its turn; of one, something may be said twice.
+            # The driver may give one text for several options, which are named in turn, or repeat a text for
+            # one option.
             text = f"{named.pop(0) if len(named) > 1 else named[0]}: {text}"
         logger.warning("the MongoDB URI: %s", _discreet(uri, text))
     return made
@@ -104,9 +105,9 @@ def _given(uri: str) -> list[str]:
 
 
 def _complained_of(uri: str) -> dict[str, list[str]]:
-    """The options that the driver warns of, in their order, by what it says of them.
+    """The options that the driver warns of, in their order, by the text of the warning.
 
-    From 4.20.1 on it does not name them. So it is asked about each by itself.
+    From 4.20.1 on the driver does not name them. So each option is parsed by itself.
     """
     found: dict[str, list[str]] = {}
     for option in _given(uri):
@@ -115,14 +116,14 @@ def _complained_of(uri: str) -> dict[str, list[str]]:
             try:
                 parse_uri(f"mongodb://host/?{option}", warn=True)
             except (PyMongoError, ValueError, TypeError, OSError):
-                continue  # one that goes with another; the whole was accepted
+                continue  # this option needs another one; the URI as a whole was accepted
         for text in {str(complaint.message) for complaint in complaints}:
             found.setdefault(text, []).append(option.partition("=")[0])
     return found
 
 
 def _discreet(uri: str, text: str) -> str:
-    """A text about a URI, unless there is a piece of the user name or the password in it."""
+    """A text about a URI, or a fixed one if it has a piece of the user name or the password in it."""
     secret = uri.partition("://")[2].rpartition("@")[0]
     for piece in re.split(r"[^\w]+", f"{secret} {unquote_plus(secret)}"):
         if len(piece) >= _SHORTEST_SECRET and piece in text:
@@ -136,7 +137,7 @@ def background(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
 
 
 def _notice_cancellation() -> None:
-    """Be cancelled after all where the driver swallowed that.
+    """Raise `asyncio.CancelledError` if the driver swallowed a cancellation.
 
     Before Python 3.12 ``asyncio.wait_for`` does, when a cancellation comes together with an answer.
     """
@@ -155,7 +156,7 @@ async def stop(task: asyncio.Task[None] | None) -> None:
 def _database(
     client: AsyncMongoClient[dict[str, Any]], name: str, collection: str
 ) -> AsyncDatabase[dict[str, Any]]:
-    """The database of this name, if it and a collection of that name can be; raises `ValueError`."""
+    """The database of this name. Raises `ValueError` if its name or the collection's is not allowed."""
     try:
         found = client[name]
         found.get_collection(collection)
@@ -175,10 +176,11 @@ def _of_kind(collection: str, kind: Kind[Any]) -> str:
 class Deployment:
     """A client, the collections, and the indexes that are there. ``retention`` is in microseconds.
 
-    - ``tasks``: written to, and read from for clients: what a majority has. ``settings``: those of topics.
+    - ``tasks``: for writing, and for reading what clients get: what a majority has. ``settings``: the
+      settings of topics.
     - ``current``, `records`: as the primary has it at this moment, for deciding what to write.
-      What a majority has may be some milliseconds old, and who decides by that is too late again and again.
-    - ``hints``: the names of the indexes that can be relied on.
+      What a majority has may be some milliseconds old, and a change decided by that is refused as too late.
+    - ``hints``: the names of the indexes that exist, for hints of queries.
     """
 
     def __init__(
@@ -202,7 +204,7 @@ class Deployment:
     # ---- life ------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Begin to connect and to prepare the collection, however long that takes."""
+        """Start to connect and to prepare the collection, in the background, however long that takes."""
         self._preparing = background(self._prepare())
 
     async def close(self) -> None:
@@ -227,7 +229,10 @@ class Deployment:
                 self._prepared.set()
 
     async def _do_without_journal(self) -> None:
-        """A server that keeps no journal refuses to wait for it, unless the URI asked it to."""
+        """Stop asking for the journal where a server keeps none and so refuses writes.
+
+        Nothing is changed where the URI has options on durability.
+        """
         if self._journal_is_wanted:
             return
         try:
@@ -241,7 +246,7 @@ class Deployment:
             self.settings = self.settings.with_options(write_concern=concern)
 
     async def look_for_indexes(self) -> None:
-        """Make what is missing and remember what is there. Raises errors of the driver."""
+        """Make missing indexes and put those that exist into ``hints``. Raises errors of the driver."""
         self.hints, notes = await indexes.ensure(
             self.tasks, retention=self._retention, create=self._create_indexes
         )
@@ -251,7 +256,7 @@ class Deployment:
     # ---- use -------------------------------------------------------------------------------------
 
     def records(self, kind: Kind[Any]) -> AsyncCollection[RawBSONDocument]:
-        """The collection of the records of a kind. MongoDB makes it with the first of them."""
+        """The collection of the records of a kind. MongoDB creates it with the first record."""
         return self._data.get_collection(  # type: ignore[return-value]  # the driver types collections by their client
             _of_kind(self.tasks.name, kind),
             codec_options=RAW,
@@ -262,12 +267,12 @@ class Deployment:
 
     @contextmanager
     def limited(self, seconds: float | None = None) -> Iterator[None]:
-        """The time limit of one operation, retries included; errors of the driver become ours.
+        """The time limit of one operation, retries included; errors of the driver become Ratus's.
 
-        ``seconds``: where it may take longer than one that a request waits for.
+        ``seconds``: a longer limit, for an operation that no request waits for.
 
-        The driver tries again as often as there is time, under the number of the first try, so that a
-        database which counts them carries out a write once.
+        The driver tries again as often as there is time. A retried write has the transaction number of the
+        first try, so that a database that keeps track of these carries it out once.
         """
         try:
             with pymongo.timeout(self.limit if seconds is None else seconds):
@@ -276,8 +281,8 @@ class Deployment:
         except (PyMongoError, InvalidDocument) as error:
             if not is_missing_hint(error):
                 raise translate(error) from error
-            # An index was dropped. The next operations wait until it is there again, or is not asked for any
-            # more.
+            # An index was dropped. The next operations wait until it is there again, or is no longer in
+            # ``hints``.
             if self._prepared.is_set():
                 self._trouble = "an index is gone"
                 self._prepared.clear()
@@ -292,7 +297,7 @@ class Deployment:
         ``at_once``: how many answers the database sends together, where there may be very many.
         """
         hint = self.hint(index)
-        # Unlike a query, an aggregation takes no hint that is none.
+        # Unlike a query, an aggregation does not accept ``None`` as a hint.
         options: dict[str, Any] = {} if hint is None else {"hint": hint}
         if at_once is not None:
             options["batchSize"] = at_once
@@ -300,7 +305,7 @@ class Deployment:
         return await cursor.to_list()
 
     def hint(self, name: str) -> str | None:
-        """The name of an index for a query to use, where the index is there."""
+        """The name of the index as a hint for a query, or ``None`` where the index does not exist."""
         return name if name in self.hints else None
 
     async def prepared(self) -> None:
@@ -312,7 +317,7 @@ class Deployment:
                 raise ServiceUnavailable(f"MongoDB is not ready: {self._trouble}") from None
 
     async def health(self) -> Health:
-        """Whether there is a primary that takes writes, which is asked now; within a second."""
+        """Ask the deployment whether there is a primary that takes writes; answers within a second."""
         answer: dict[str, Any] | None = None
         try:
             async with asyncio.timeout(PROBE_LIMIT):
@@ -329,7 +334,7 @@ class Deployment:
             return Health(False, f"MongoDB does not answer in time: {self._trouble}")
         except PyMongoError as error:
             return Health(False, f"MongoDB cannot be reached: {reason(error)}")
-        # A router of a sharded cluster does not call itself a primary in this way, but it does.
+        # ``ismaster`` is the older name of the field. The router of a sharded cluster counts as a primary.
         if not answer.get("isWritablePrimary", answer.get("ismaster")):
             return Health(False, "there is no primary at this moment")
         return Health(True)

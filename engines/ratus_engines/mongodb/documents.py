@@ -1,4 +1,4 @@
-"""Tasks as documents: the fields and types of a Ratus in Go, and ours beside them.
+"""Tasks as documents: the fields and types of a Ratus in Go, and those of this one beside them.
 
 | field | whose | type |
 | --- | --- | --- |
@@ -54,7 +54,7 @@ MAX_DOCUMENT = 16 * 1024 * 1024 - 64 * 1024
 
 # ---- the fields, from the table of members ---------------------------------------------------------
 
-# These are stored even when they hold nothing: a Go Ratus writes them, or an index has them.
+# These are stored even when they are empty: a Go Ratus writes them, or an index has them.
 _ALWAYS = frozenset({"id", "topic", "state", "nonce", "priority", "sequence"})
 
 _STORED = {name: member.type.stored for name, member in (KEPT | RARE).items()}
@@ -63,8 +63,8 @@ _TIMES = frozenset(name for name, stored in _STORED.items() if stored is Stored.
 _VALUES = frozenset(name for name, stored in _STORED.items() if stored is Stored.JSON)
 _OBJECTS = frozenset(name for name, stored in _STORED.items() if stored is Stored.OBJECT)
 
-# Members that are absent when they hold nothing, or are where a Go Ratus wrote the document; a filter for
-# nothing has to find both.
+# Members that may be absent when they are empty, also ``nonce``, which a Go Ratus may leave out. A query for
+# an empty one has to find absent fields as well.
 _ABSENT_WHEN_EMPTY = frozenset(
     name for name, member in KEPT.items() if member.default is not None and name not in _ALWAYS
 ) | {"nonce"}
@@ -82,7 +82,7 @@ def date(time: int) -> DatetimeMS:
 
 
 def document(task: TaskRecord) -> Document:
-    """A task as it is stored. Raises `BadRequest` for a payload that cannot be."""
+    """A task as a document. Raises `BadRequest` for a payload or result that cannot be stored."""
     found = _document(task)
     if task.rare is not None:
         for name, member in RARE.items():
@@ -92,8 +92,11 @@ def document(task: TaskRecord) -> Document:
 
 
 def _document_maker() -> Callable[[TaskRecord], Document]:
-    """What makes the document of a task: a function with a line for each member, as quick as one that is
-    written by hand. A loop over the members takes a third longer."""
+    """A function that makes the document of a task, without rare members.
+
+    It is generated, with a line for each member: as quick as a function that is written by hand, where a loop
+    over the members takes a third longer.
+    """
     lines = ["def make(task):", "found = {}"]
     for name, member in KEPT.items():
         value = f"task.{name}"
@@ -155,16 +158,16 @@ def check_room(task: TaskRecord, change: Change) -> None:
     """Raise `PayloadTooLarge` where the task as changed would have no room to grow any more."""
     task = copy.copy(task)
     transitions.apply(task, change)
-    # What is much shorter need not be looked at more closely.
+    # A task that is much smaller need not be encoded to know that it has room.
     if task.weight() + 2 * MOST_ADDED > MAX_DOCUMENT:
         encoded(task)
 
 
 def record(found: Mapping[str, Any]) -> TaskRecord:
-    """The task that a stored document is. Fields left out by a projection are at their default.
+    """The task in a stored document. Fields left out by a projection are at their default.
 
-    Another program may have written anything into a field: what cannot be read is as if it was absent, or
-    for a text, its text.
+    Another program may have written any type into a field: a value that cannot be read counts as absent, or
+    is converted to a string where the member is a text.
     """
     get = (decoded(found) if isinstance(found, RawBSONDocument) else found).get
     task = _record(get)
@@ -225,7 +228,7 @@ def _object_reader(kind: Object) -> Callable[[Any], Any]:
 
 
 def reader(member: Member) -> Callable[[Any], Any]:
-    """How the field of a member is read, which may be ``None``; that of a payload is there."""
+    """A function that reads the field of a member. It takes ``None``, too, except for a payload or result."""
     if isinstance(member.type, Object):
         return _object_reader(member.type)
     readers: dict[Stored | None, Callable[[Any], Any]] = {
@@ -239,8 +242,10 @@ def reader(member: Member) -> Callable[[Any], Any]:
 
 
 def _record_maker() -> Callable[[Callable[..., Any]], TaskRecord]:
-    """What makes a record of the ``get`` of a document: a function with an expression for each member, as
-    quick as one that is written by hand."""
+    """A function that makes a task of the ``get`` of a document, without rare members.
+
+    It is generated, with an expression for each member: as quick as a function that is written by hand.
+    """
     names: dict[str, Any] = {"TaskRecord": TaskRecord, "nothing": NOTHING}
     values = []
     for name in TaskRecord.__struct_fields__:
@@ -268,14 +273,14 @@ _RARE_READERS = tuple((name, member.wire, reader(member)) for name, member in RA
 
 
 def member(name: str, value: Any) -> Any:
-    """The condition that a member has this value, which documents without the member may mean."""
+    """The condition that a member has this value. An empty one is also found where the field is absent."""
     if not value and name in _ABSENT_WHEN_EMPTY:
         return {"$in": [value, None]}
     return value
 
 
 def conditions(require: Require) -> Document:
-    """What `transitions.meets` looks at in a task, as a query: the guard of a change, or what has lapsed."""
+    """Requirements (see `transitions.meets`) as a query: the guard of a change, or what has lapsed."""
     found: Document = {}
     for name, value in require.items():
         if isinstance(value, By):
@@ -292,14 +297,15 @@ def conditions(require: Require) -> Document:
 
 
 def _same_object(name: str, value: Struct | None) -> Document:
-    """Member by member: as a whole it would have to be stored in the same order, too."""
+    """The condition for an equal object, member by member: as a whole, the order of members counts, too."""
     if value is None:
         return {name: {"$not": {"$type": "object"}}}
     return {f"{name}.{each}": setting for each, setting in msgspec.structs.asdict(value).items()}
 
 
 def _same_time(time: int) -> Any:
-    """The date of a time; of the first or the last one, any that is read as it (see `record`)."""
+    """The condition that a date is this time. The first and the last time stand for any date beyond them, as
+    `record` reads them."""
     if time <= MIN_TIME:
         return {"$lte": date(MIN_TIME)}
     return {"$gte": date(MAX_TIME)} if time >= MAX_TIME else date(time)
@@ -315,7 +321,8 @@ def update(change: Change) -> Document | list[Document]:
         else:
             present[name] = _field(name, value)
     if change.attempts < 0:
-        # Never below zero, which only an expression can say. In it, texts would be names of fields.
+        # Never below zero, which needs an update with expressions. In these a text may mean a field, so
+        # values are literals.
         fewer = {"$max": [0, {"$add": [{"$ifNull": ["$attempts", 0]}, change.attempts]}]}
         literals = {name: {"$literal": value} for name, value in present.items()}
         stages: list[Document] = [{"$set": {**literals, "attempts": fewer}}]
@@ -331,7 +338,7 @@ def update(change: Change) -> Document | list[Document]:
 def updates(changes: Mapping[str, Change]) -> list[Document]:
     """One update for tasks by their ids, each with a change of its own that adds one attempt.
 
-    For MongoDB this is half the work of an update for each.
+    For MongoDB this is half the work of one update a task.
     """
     sets: list[Document] = []
     absent: set[str] = set()
@@ -349,7 +356,7 @@ def updates(changes: Mapping[str, Change]) -> list[Document]:
 
 
 def replacement(task: TaskRecord) -> list[Document]:
-    """An update that replaces a task whole, or inserts it, and keeps the place in the order of creation.
+    """An update that replaces a task as a whole, keeping its place in the order of creation, or inserts it.
 
     A document without a ``sequence`` (a Go Ratus wrote it) goes on without one.
     """

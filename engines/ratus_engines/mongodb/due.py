@@ -5,8 +5,8 @@ so: one whose ``scheduled`` is not after the moment at which it may have become 
 accepted, claimed (and given back, or lapsed) or committed. A task that was not due then waits for its time.
 So does one that is scheduled anew while the clock is behind, which gets the field ``waits``.
 
-That is asked for only while the clock is behind the latest time that this server has seen. The tasks that are
-scheduled between the two are looked at one by one then; as a rule nothing but the index is.
+Queries ask for this only while the clock is behind the latest time that this server has seen. Then MongoDB
+reads the documents of tasks that are scheduled between the two; as a rule it reads the index alone.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ratus.core.transitions import claimable
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.documents import Document, conditions, date, record
 
-# Requests that come at the same time are carried out in any order: their times differ by so much at the most,
-# in microseconds.
+# Microseconds by which the times of requests differ that come together, at the most: they are carried out in
+# any order. A clock that is further behind was set back.
 _TOGETHER = 500_000
 
 WAITS = "waits"
@@ -38,12 +38,12 @@ class Due:
         self._now = self._latest = 0
 
     def note(self, now: int) -> None:
-        """It is this time."""
+        """Note the time of a request, in microseconds."""
         self._now = now
         self._latest = max(self._latest, now)
 
     def mark(self, changes: Document | list[Document]) -> None:
-        """Have a task wait that an update schedules anew while the clock is behind."""
+        """Add the field ``waits`` to an update that schedules a task anew while the clock is behind."""
         members = (changes if isinstance(changes, dict) else changes[0])["$set"]
         if "scheduled" in members and self.is_back(self._now):
             members[WAITS] = True
@@ -65,7 +65,7 @@ class Due:
         }
 
     def condition(self, topic: str, now: int) -> Document:
-        """What may be claimed in a topic."""
+        """The condition for tasks that may be claimed in a topic."""
         return {
             "topic": topic,
             **conditions(claimable(now)),
@@ -77,7 +77,7 @@ class Due:
         return {"scheduled": 1, **(_MEMBERS if self.is_back(now) else {})}
 
     def is_due(self, found: Mapping[str, Any], now: int) -> bool:
-        """Whether a pending task, as the document with the fields of `projection`, is due."""
+        """Whether a pending task is due. ``found`` is its document with the fields of `projection`."""
         task = record(found)
         if task.scheduled <= now:
             return True
@@ -85,7 +85,8 @@ class Due:
         return self.is_back(now) and WAITS not in found and task.scheduled <= last_pending
 
     def kept(self, now: int) -> list[tuple[Document, str]]:
-        """Conditions, each with its index, for tasks that are due, or may be, only because they were."""
+        """Conditions, each with its index, for tasks that are due only because they were before the clock was
+        set back, or may be when they are released."""
         was_due = {WAITS: None, "$expr": {"$lte": ["$scheduled", _LAST_PENDING]}}
         between = {"$gt": date(now), "$lte": date(self._latest)}
         return [
@@ -94,5 +95,5 @@ class Due:
         ]
 
     def forget(self, now: int) -> None:
-        """Take this time for the latest: no task is due only because it was."""
+        """Take ``now`` for the latest time. For when no task is due only because it was before."""
         self._latest = now

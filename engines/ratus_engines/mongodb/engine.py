@@ -1,4 +1,4 @@
-"""The MongoDB engine: the contract, method by method, over the parts beside it."""
+"""The MongoDB engine: the methods of the engine contract, by means of the other modules of this package."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ from ratus_engines.mongodb.topics import Topics
 class MongodbEngine(Engine):
     """Keeps tasks in a collection of MongoDB, which other servers (in Go, too) may use at the same time.
 
-    ``retention`` is in microseconds. ``create_indexes``: make those that are missing. ``fallback``: do it
-    another way where a sharded deployment refuses the atomic one. ``atomic_poll``: try that for polls at all.
-    Raises `ValueError` for a URI that cannot be used.
+    ``retention`` is in microseconds. ``create_indexes``: make indexes that are missing. ``fallback``: where a
+    sharded deployment refuses an atomic operation, carry it out in two steps. ``atomic_poll``: try the atomic
+    operation for polls. Raises `ValueError` for a URI or a name that cannot be used.
     """
 
     traits = Traits(name="mongodb", durable=True, shared=True, precision=1_000)
@@ -177,7 +177,7 @@ class MongodbEngine(Engine):
             with self._deployment.limited():
                 tasks = await self._claims.claim(selection, now)
         except BaseException:
-            for task in tasks:  # the caller went away at the last moment
+            for task in tasks:  # the caller was cancelled at the last moment
                 self._lost.give_back([task.nonce], task_id=task.id)
             raise
         return tasks
@@ -263,7 +263,7 @@ class MongodbEngine(Engine):
         return self._signals.following
 
     def _note(self, task: TaskRecord) -> None:
-        """A claim may end before what was known to end first, and a task expire."""
+        """Note the task's deadline and expiry, which may be earlier than those known of its topic."""
         self._topics.note(task.topic, deadline=task.deadline, expiry=task.expires)
 
     # ---- topics ----------------------------------------------------------------------------------
@@ -346,7 +346,7 @@ class MongodbEngine(Engine):
             await self._forget_the_latest_time(now)
 
     async def _forget_the_latest_time(self, now: int) -> None:
-        """The clock was set back: take it as it is once no task is due only because it was."""
+        """After the clock was set back: go by it alone once no task is due only because it was before."""
         tasks, hint = self._deployment.current, self._deployment.hint
         with self._deployment.limited():
             for condition, index in self._due.kept(now):

@@ -23,7 +23,7 @@ from ratus.core.errors import InternalError, PayloadTooLarge, RatusError, Servic
 logger = logging.getLogger("ratus.engines.mongodb")
 
 # A sharded findAndModify whose query lacks the shard key, and a change of a shard key by a query that does
-# not hold all of it: the two refusals for which there is another way.
+# not hold all of it: the two refusals after which the other form of the operation is tried.
 FALLBACK_CODES = frozenset({61, 31025})
 
 _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
@@ -38,13 +38,13 @@ _TOO_LARGE = frozenset({10334, 17419, 17420})
 _PASSING = frozenset({6, 7, 43, 50, 63, 64, 89, 91, 112, 133, 134, 175, 189, 202, 237, 262, 317, 384})
 _PASSING_TOO = frozenset({9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436})
 
-# What the database or the driver says of errors of any code that pass.
+# Labels by which the database or the driver marks errors of any code that pass.
 _PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError", "ResumableChangeStreamError")
 
 # A bad value and a plan that cannot be made, if their text says so.
 _NO_HINT = frozenset({2, 291})
 
-# A text for clients and logs; the driver's own describes the whole topology.
+# Characters of a text for clients and logs; the driver's own describes the whole topology.
 _LONGEST_REASON = 200
 
 
@@ -83,7 +83,7 @@ def is_too_large(error: BaseException) -> bool:
 
 
 def refusal(error: PyMongoError | InvalidDocument) -> RatusError | None:
-    """The error that a client gets whose own write is what is wrong; ``None`` where others fail like it."""
+    """The error for a client whose own write is at fault; ``None`` where writes of others fail as well."""
     if is_passing(error) or is_missing_hint(error):
         return None
     translated = translate(error)
@@ -91,7 +91,7 @@ def refusal(error: PyMongoError | InvalidDocument) -> RatusError | None:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the database is away or changing its mind, and trying again will help."""
+    """Whether the error is temporary (no connection, no primary, a time limit), so that a retry may help."""
     if isinstance(error, ConnectionFailure | ExecutionTimeout | WriteConcernError):
         return True
     if isinstance(error, BulkWriteError):
@@ -109,7 +109,7 @@ def is_passing_code(code: object) -> bool:
 
 
 def _is_passing_bulk(details: Mapping[str, Any]) -> bool:
-    """A bulk write of which nothing else failed than what passes; its own code says nothing."""
+    """Whether all failures of a bulk write pass. The code of the error as a whole says nothing about that."""
     failures = details.get("writeErrors") or ()
     if failures:
         return all(is_passing_code(failure.get("code")) for failure in failures)
@@ -117,10 +117,10 @@ def _is_passing_bulk(details: Mapping[str, Any]) -> bool:
 
 
 def may_have_happened(error: BaseException) -> bool:
-    """Whether a write that ended so may have been carried out, although no answer says so.
+    """Whether a write that ended with this error may have been carried out, although no answer says so.
 
-    A refusal by the database or by ourselves says that it was not. Anything that is not known, a defect of
-    the driver included, may have come after the write.
+    A refusal by the database or by Ratus says that it was not. Any other error, also a defect of the driver,
+    may have come after the write.
     """
     if isinstance(error, PyMongoError):
         return is_passing(error)

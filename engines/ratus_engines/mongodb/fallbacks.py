@@ -1,4 +1,4 @@
-"""Operations that a sharded deployment refuses in their atomic form, and the other way of doing them."""
+"""Chooses between the atomic form of an operation, which a sharded deployment may refuse, and another one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POLL = "poll"
 class Fallbacks:
     """Remembers for each operation that its atomic form was refused.
 
-    ``automatic``: whether to try the other one then. ``atomic_poll``: whether polls try the atomic one.
+    ``automatic``: whether to try the other form then. ``atomic_poll``: whether polls try the atomic form.
     """
 
     def __init__(self, *, automatic: bool, atomic_poll: bool) -> None:
@@ -31,9 +31,9 @@ class Fallbacks:
     async def run(
         self, operation: str, atomic: Callable[[], Awaitable[Result]], other: Callable[[], Awaitable[Result]]
     ) -> Result:
-        """The result of the atomic form, or of the other one where the deployment refuses that.
+        """The result of the atomic form, or of the other one where the deployment refuses the atomic one.
 
-        Raises what they raise; without ``automatic`` a refusal as well.
+        Raises what these raise; without ``automatic``, the refusal as well.
         """
         if operation not in self.refused:
             try:

@@ -1,4 +1,4 @@
-"""The indexes: those of a Ratus in Go under their own names, and ours beside them.
+"""The indexes: those of a Ratus in Go under their own names, and those of this one beside them.
 
 | name | serves |
 | --- | --- |
@@ -8,7 +8,7 @@
 | `topic_1` | Go's; the active tasks of a topic |
 | `claim_order` | the order of claiming; what a look-up of due tasks needs is in the index |
 | `topic_1_deadline_1` | the next claim of a topic to lapse |
-| `topic_1_expires_1` | pending tasks that expire; others cost it nothing |
+| `topic_1_expires_1` | pending tasks that expire; the index does not hold others |
 | `topic_1_state_1__id_1` | lists, counts, the names of topics |
 | `committed_1` | retention: MongoDB deletes by it, and so does the chore |
 
@@ -41,7 +41,8 @@ EXPIRIES = "topic_1_expires_1"
 LISTS = "topic_1_state_1__id_1"
 RETENTION = "committed_1"
 
-# Deletes by the time of the claim, not of the commit. A Go Ratus makes it; it is not ours to drop.
+# By this index, MongoDB deletes tasks by the time of their claim, not of their commit. A Go Ratus makes it
+# and may still need it, so it is not dropped here.
 GO_RETENTION = "consumed_1"
 
 CLAIM_ORDER = [("priority", -1), ("scheduled", 1), ("sequence", 1)]
@@ -76,10 +77,10 @@ NAMES = frozenset({*(model.document["name"] for model in _MODELS), RETENTION})
 async def ensure(
     tasks: AsyncCollection[Any], *, retention: int, create: bool
 ) -> tuple[frozenset[str], Sequence[str]]:
-    """Make what is missing (if ``create``), and keep the retention (in microseconds) as it is set.
+    """If ``create``, make indexes that are missing, and set the retention (in microseconds) of `RETENTION`.
 
-    Gives the names of our indexes that are there, and what an operator should know. Raises errors of the
-    driver where the database is away; an index that cannot be made is only mentioned in the notes.
+    Returns the names of those in `NAMES` that exist, and notes for the operator. Raises errors of the driver
+    where the database is away; an index that cannot be made is only mentioned in the notes.
     """
     found = await _existing(tasks)
     notes: list[str] = []
@@ -120,7 +121,7 @@ def _is_there(model: IndexModel, found: dict[str, dict[str, Any]]) -> bool:
 
 
 async def _create(tasks: AsyncCollection[Any], models: Sequence[IndexModel]) -> list[str]:
-    """Make indexes; gives what was wrong with those that could not be made."""
+    """Make indexes. Returns a note for each that could not be made."""
     if not models:
         return []
     logger.info("making the indexes %s of %s", ", ".join(m.document["name"] for m in models), tasks.full_name)
@@ -131,7 +132,7 @@ async def _create(tasks: AsyncCollection[Any], models: Sequence[IndexModel]) -> 
             raise
         if len(models) == 1:
             return [f"cannot make the index {models[0].document['name']}: {reason(error)}"]
-        # One that cannot be had must not cost the others.
+        # One index that cannot be made must not prevent the others, so each is made by itself.
         return [note for model in models for note in await _create(tasks, [model])]
     return []
 

@@ -27,15 +27,16 @@ _UPSERT = "upsert"
 
 _UNCERTAIN = "MongoDB did not confirm in time that the tasks are stored; try again"
 
-# Errors of single items that a message lists; more would be a log file.
+# Errors of single items that a message lists at most.
 _MOST_SHOWN = 10
 
 
 class Sequence64:
-    """Gives out places in the order of creation: numbers that grow, and grow with time.
+    """Gives out places in the order of creation: each number is larger than the last, and follows the clock.
 
-    Between servers the order is as exact as their clocks. The clock is the machine's, in nanoseconds, and not
-    that of the request: two servers, or two starts, must not give the same number while the latter stands.
+    Between servers the order is as exact as their clocks. The numbers come from the machine's clock, in
+    nanoseconds, not from the time of the request: where that stands still, two servers, or two starts of one,
+    must not give the same number.
     """
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
@@ -67,7 +68,10 @@ class Inserts:
     # ---- insert ----------------------------------------------------------------------------------
 
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
-        """Store those whose id is new, in order; true for each stored."""
+        """Store the tasks whose id is new, in order. Returns true for each stored.
+
+        Raises `BadRequest` or `PayloadTooLarge` for a task that cannot be stored; then none is.
+        """
         documents = []
         pace = Pace()
         for task in tasks:
@@ -93,9 +97,9 @@ class Inserts:
     async def _write(
         self, requests: Sequence[Any], tasks: Sequence[TaskRecord], *ignored: int
     ) -> Mapping[int, int]:
-        """Write unordered; the codes, of those to be ignored, with which items failed.
+        """Write unordered. Returns, by place, the codes of items that failed with a code in ``ignored``.
 
-        Raises an error that names items which failed otherwise; the rest is written all the same.
+        Raises an error that names items which failed with any other; the rest is written all the same.
         """
         failures: list[dict[str, Any]] = []
         errors: list[BulkWriteError] = []
@@ -126,7 +130,7 @@ class Inserts:
     # ---- upsert ----------------------------------------------------------------------------------
 
     async def upsert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
-        """Store all, in place of those that have the same id; true for each that was new."""
+        """Store all tasks; each replaces the one with its id, if there is one. Returns true for each new."""
         last: dict[str, TaskRecord] = {}
         pace = Pace()
         for task in tasks:
@@ -140,7 +144,7 @@ class Inserts:
                 _UPSERT, lambda: self._replace(distinct), lambda: self._replace_optimistically(distinct)
             )
         self._stored(distinct)
-        # Of several with one id the first made it.
+        # Of several tasks with one id, the first counts as the new one.
         created = []
         for task in tasks:
             created.append(task.id in new)
@@ -148,7 +152,7 @@ class Inserts:
         return created
 
     async def _replace(self, tasks: Sequence[TaskRecord]) -> set[str]:
-        """Replace or insert; the ids that were new."""
+        """Replace or insert the tasks. Returns the ids that were new."""
         requests: list[UpdateOne] = []
         pace = Pace()
         for task in tasks:
@@ -183,8 +187,7 @@ class Inserts:
                 raise _failed(others, [tasks[number] for number in remaining])
             if not failures:
                 return new
-            # Another server or request inserted the same id at the same moment: now it is there to be
-            # replaced.
+            # Another request inserted the same id at the same moment, so the next try replaces that task.
             remaining = [remaining[failure["index"]] for failure in failures]
         raise busy()
 
@@ -192,7 +195,10 @@ class Inserts:
         return {task.id for task in tasks if await self._replace_one(task)}
 
     async def _replace_one(self, task: TaskRecord) -> bool:
-        """Where the topic is the shard key: a task that moves to another topic is deleted and inserted."""
+        """Replace or insert a task where the topic is the shard key. Returns whether its id was new.
+
+        A task that moves to another topic is deleted and inserted.
+        """
         collection = self._deployment.tasks
         for _ in range(ATTEMPTS):
             old = await self._deployment.current.find_one({"_id": task.id}, {"topic": 1, "sequence": 1})

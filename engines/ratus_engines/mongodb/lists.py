@@ -1,4 +1,4 @@
-"""Lists: the tasks of a topic by their id, and the topics by name."""
+"""Lists: the tasks of a topic in order of their ids, and the topics in order of their names."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import member, record
 from ratus_engines.mongodb.pace import Pace
 
-# Eight digits of a checksum stand before the id in a position.
+# Hexadecimal digits of a checksum that stand before the id in a cursor.
 _DIGITS = 8
 
 # The state is always in the condition, as the index begins with it.
 _FILTERS = tuple(member.name for member in FILTERS if not isinstance(member.type, State))
 
-# Documents in one answer of the database; a page is a hundred tasks as a rule.
+# Documents in one answer of the database: a page is a hundred tasks as a rule, and one more is read.
 _BATCH = 101
 
 
 async def page(deployment: Deployment, query: TaskQuery) -> TaskPage:
-    """One page of the tasks of a topic. Raises `BadRequest` for a position that was not given here."""
+    """One page of the tasks of a topic. Raises `BadRequest` for a cursor that no page has given."""
     states: Any = {"$in": list(range(ARCHIVED + 1))} if query.state is None else query.state
     condition: dict[str, Any] = {"topic": query.topic, "state": states}
     if query.after is not None:
@@ -72,10 +72,10 @@ def _id_at(position: str) -> str:
 
 
 async def topics(deployment: Deployment, limit: int, offset: int) -> list[str]:
-    """The names of topics that have a task or a setting, by name."""
+    """The names of topics that have a task or are paused, in order."""
     found = await deployment.aggregate(
         [
-            # One key a topic is looked at, however many tasks it has.
+            # MongoDB looks at one key of the index for each topic, however many tasks it has.
             {"$group": {"_id": "$topic"}},
             {
                 "$unionWith": {
@@ -94,7 +94,7 @@ async def topics(deployment: Deployment, limit: int, offset: int) -> list[str]:
 
 
 async def known_topics(deployment: Deployment, names: Collection[str]) -> set[str]:
-    """Those of these topics that have a task or a setting: a key of an index each, however many there are."""
+    """Those of these topics that have a task or are paused. Looks at a key of an index for each topic."""
     wanted = {"$in": list(names)}
     with_tasks, paused = await asyncio.gather(
         deployment.aggregate([{"$match": {"topic": wanted}}, {"$group": {"_id": "$topic"}}], indexes.LISTS),

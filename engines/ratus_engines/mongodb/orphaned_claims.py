@@ -1,7 +1,8 @@
 """Claims whose answer never came: found again, or given back as soon as the database can be asked.
 
-The connection broke, the time was over, or the caller went away: the claim may have been made all the same.
-Its nonce is known, since we make it. Without this such a task would lie there until its deadline.
+The connection broke, the time limit was over, or the caller was cancelled: the claim may have been made all
+the same. Its nonce is known, since the server makes it. Without this module such a task would stay claimed
+until its deadline.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _PAUSE = 0.5
 # A command whose connection broke may still be carried out, but not after its time limit.
 _LATE = LIMIT + 1
 
-# With a claim lost every millisecond, this is a minute of them. Older ones lapse at their deadline.
+# Claims that are looked for at most: a minute of them with one lost every millisecond. Older ones lapse at
+# their deadline.
 _MOST = 60_000
 
 
@@ -65,9 +67,9 @@ class OrphanedClaims:
         return await records(self._deployment.current.find(condition, hint=hint))
 
     async def confirmed(self, topic: str, nonces: Iterable[str]) -> list[TaskRecord]:
-        """The tasks of the topic that are claimed under these nonces, and stay so whichever member is lost.
+        """The tasks of the topic that are claimed under these nonces on a majority of the replica set.
 
-        See `Changes.confirm`: the claims are written again, which changes nothing and waits for a majority.
+        As in `Changes.confirm`, the claims are written again, which changes nothing and waits for a majority.
         """
         found = [task.nonce for task in await self.find(topic, nonces)]
         if not found:
@@ -80,7 +82,10 @@ class OrphanedClaims:
         return await self.find(topic, found)
 
     def give_back(self, nonces: Iterable[str], *, topic: str = "", task_id: str = "") -> None:
-        """No client has these claims: look for them for a while, and release those that were made."""
+        """Look for claims that no client has, for a while and in the background, and release those found.
+
+        They are looked for in the topic, or at the task where ``task_id`` is given.
+        """
         since = time.monotonic()
         for nonce in nonces:
             self._lost[nonce] = _Lost(topic, task_id, since)
@@ -90,7 +95,7 @@ class OrphanedClaims:
             self._looking = background(self._look())
 
     async def close(self) -> None:
-        """Look once more, briefly, and stop."""
+        """Stop looking, after one more look of a second at most."""
         if self._looking is not None:
             await stop(self._looking)
             try:

@@ -13,15 +13,15 @@ from ratus_engines.mongodb.documents import record
 # Bytes of tasks, or of documents, that are converted at a time: some milliseconds, whatever is in them.
 _SLICE = 64 * 1024
 
-# What the smallest task is counted as: converting it takes ten microseconds.
+# Bytes that are added for each task: converting the smallest one takes ten microseconds.
 _LEAST = 512
 
 AT_ONCE = 1_000
-"""Tasks that the driver is given at a time: it takes some milliseconds for them, in one step."""
+"""Tasks that are passed to the driver at a time: it handles them in one step of some milliseconds."""
 
 
 class Pace:
-    """Counts the work of one operation, and lets others go on after each slice of it."""
+    """Counts the work of one operation, and lets other requests run after each slice of it."""
 
     __slots__ = ("_left",)
 
@@ -29,7 +29,7 @@ class Pace:
         self._left = _SLICE
 
     async def spend(self, size: int) -> None:
-        """Something of so many bytes was converted."""
+        """Count a task or document of ``size`` bytes that was converted; other requests may run now."""
         self._left -= _LEAST + size
         if self._left <= 0:
             self._left = _SLICE

@@ -11,8 +11,8 @@ is plain. Any other is stored as the JSON text itself, as it was sent, in binary
 - whose conversion would hold the event loop: a list or an object with more in it than `MOST_VALUES`,
   `MOST_ESCAPES` or `MOST_STRUCTURE`. A string is quick, however long it is.
 
-No client can make such binary data by JSON, neither here nor with a Go Ratus, so it is trusted and given out
-as it is.
+No client can make such binary data by JSON, neither here nor with a Go Ratus, so it is trusted to be JSON and
+returned as it is.
 """
 
 from __future__ import annotations
@@ -36,38 +36,38 @@ from ratus.core.times import MAX_TIME, MIN_TIME, format_time
 MIN_INTEGER, MAX_INTEGER = -(2**63), 2**63 - 1
 
 TEXT_SUBTYPE = 0xE0
-"""Of binary data that is a JSON text: one of those that BSON leaves to its users."""
+"""The BSON subtype of binary data that is a JSON text: one of those that BSON leaves to its users."""
 
 MOST_VALUES = 10_000
-"""Values in a plain list or object, it and those within counted. Each takes up to a microsecond one way."""
+"""Values in a plain list or object at most, itself included. Each takes up to a microsecond each way."""
 
 MOST_ESCAPES = 50_000
-"""Backslashes in a plain list or object. Each takes up to 0.2 microseconds."""
+"""Backslashes in a plain list or object at most. Each takes up to 0.2 microseconds."""
 
 MOST_STRUCTURE = 256 * 1024
-"""Bytes of a plain list or object that are not in strings: digits and white space, above all."""
+"""Bytes of a plain list or object outside of strings at most: digits and white space, above all."""
 
 MOST_BYTES = 1024 * 1024
-"""Bytes of a plain list or object. Each takes up to ten nanoseconds.
+"""Bytes of a plain list or object at most. Each takes up to ten nanoseconds.
 
-At all these limits together a value takes twenty milliseconds, and a commit may bring two.
+At all these limits together a value takes twenty milliseconds, and a commit may have two: payload and result.
 """
 
 MOST_ADDED = 16 * MOST_VALUES
 """Bytes that a value takes more as BSON than as JSON, at the most: `[0.0,0.0]` takes 11 for each."""
 
-# A shorter value is plain in every respect: a value within takes two bytes, with its comma or bracket.
+# Bytes up to which a value cannot have more than `MOST_VALUES`: each takes two, with its comma or bracket.
 _SHORT = 2 * MOST_VALUES
 
 _ESCAPE = "\ue000"
 _ESCAPED = _ESCAPE.encode()
-_FIRST_OF_ESCAPED = _ESCAPED[:1]  # one byte is found, or not, ten times as quickly as three
+_FIRST_OF_ESCAPED = _ESCAPED[:1]  # a search for one byte is ten times as fast as for three
 
 # How a name that is not plain may look in JSON text.
 _UNUSUAL = re.compile(rb"\\u(?:0000|[eE]000)")
 
-# A text that may be unusual is looked at more closely up to this size: some ten milliseconds. A longer one is
-# stored as a text, whatever is in it.
+# Bytes of a text that may have unusual names up to which it is parsed to find out: some ten milliseconds. A
+# longer one is stored as a text, whatever is in it.
 _CLOSELY = 256 * 1024
 
 _BACKSLASH, _ESCAPED_BACKSLASH = b"\\", rb"\\"
@@ -76,8 +76,8 @@ _QUOTE, _ESCAPED_QUOTE, _QUOTE_BY_NUMBER = b'"', rb"\"", rb"\u0022"
 # Outside of strings: a zero with a sign, without a point and an exponent.
 _NEGATIVE_ZERO = re.compile(rb"-0(?<![eE]-0)(?![0-9.eE])")
 
-# What may be an integer over 64 bits, or a number like 1e300, each of which takes msgspec ten microseconds;
-# with each digit as a zero.
+# What may be an integer over 64 bits, or a number like 1e300, each of which takes msgspec ten microseconds.
+# For the search, each digit is replaced by a zero.
 _AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
 _LONG_DIGITS = b"0" * 19
 _HARD_NUMBERS = (_LONG_DIGITS, b"e000", b"e+000", b"e-000")
@@ -98,7 +98,8 @@ def to_bson(data: bytes, member: str) -> Any:
     """
     if data[:1] == _QUOTE:
         return _decode(data)
-    # Where numbers are looked for. A short value is not taken apart for that, unless one may be found.
+    # The text in which numbers are looked for: without strings, or a short value as it is. Strings are taken
+    # out of that only where something was found.
     outside = data if len(data) <= _SHORT else _cheap_outside(data)
     if outside is None:
         return _as_text(data)
@@ -116,7 +117,7 @@ def to_bson(data: bytes, member: str) -> Any:
     if _may_have_unusual_names(data) and not _has_plain_names(data):
         return _as_text(data)
     value = decode(data)
-    # A name that stood twice is gone now, and its quotes with it.
+    # Where a name stood twice, one of its members is gone from the value, so there are fewer quotes.
     if b"{" in outside and _quotes(data) != _encode(value).count(_QUOTE):
         return _as_text(data)
     return value
@@ -127,7 +128,7 @@ def _as_text(data: bytes) -> Binary:
 
 
 def _cheap_outside(data: bytes) -> bytes | None:
-    """As `_outside_strings`, of a list or an object; ``None`` where the value takes long to convert."""
+    """`_outside_strings` of a list or an object, or ``None`` where the value takes long to convert."""
     if len(data) > MOST_BYTES or data.count(_BACKSLASH) > MOST_ESCAPES:
         return None
     quotes = data.count(_QUOTE)
@@ -156,7 +157,7 @@ def _outside_strings(data: bytes) -> bytes:
 
 
 def _may_have_unusual_names(data: bytes) -> bool:
-    """Whether a NUL or U+E000 stands anywhere."""
+    """Whether a NUL or U+E000 is anywhere in a JSON text, in a name or not."""
     return (_FIRST_OF_ESCAPED in data and _ESCAPED in data) or (
         _BACKSLASH in data and b"\\u" in data and _UNUSUAL.search(data) is not None
     )
@@ -209,8 +210,8 @@ def _long_integer(value: Any, place: str) -> str | None:
 class _Members(dict[str, Any]):
     """An object that the driver does not take for a reference to a document.
 
-    It looks for $ref and $id in what it has decoded, and where it finds both it makes a `bson.dbref.DBRef`,
-    which forgets the order of the members and is no JSON.
+    The driver looks for $ref and $id in each object that it has decoded. Where it finds both it makes a
+    `bson.dbref.DBRef`, which loses the order of the members and is no JSON. In this class it finds neither.
     """
 
     __slots__ = ()
@@ -223,7 +224,7 @@ class _Members(dict[str, Any]):
 
 
 class _EscapedMembers(_Members):
-    """The same, for names that may have the escapes of version 0.1."""
+    """`_Members` for objects whose names may have the escapes of version 0.1."""
 
     __slots__ = ()
 
@@ -241,7 +242,8 @@ class _Name(str):
     __hash__ = object.__hash__
 
 
-# The last one stands once for each time that the name stood there before.
+# What the escapes of version 0.1 mean. The last one made a repeated name unique: it was added once for each
+# time that the name stood in the object before.
 _MEANINGS = {"0": "\0", "1": _ESCAPE, "2": ""}
 _UNESCAPE = re.compile(f"{_ESCAPE}(.)", re.DOTALL)
 
@@ -253,8 +255,8 @@ _ESCAPES = _PLAIN.with_options(document_class=_EscapedMembers)
 
 
 def decoded(document: RawBSONDocument) -> dict[str, Any]:
-    """The members of a document, for `to_json`; to be looked at with ``get`` only."""
-    # Of 4 KiB and more it is a view, in which nothing can be searched.
+    """The members of a document, for `to_json`. The caller may look at them with ``get`` only."""
+    # For a document of 4 KiB and more, ``raw`` is a memoryview, which cannot be searched.
     raw = bytes(document.raw)
     if _FIRST_OF_ESCAPED in raw and _ESCAPED in raw:
         return bson.decode(raw, _ESCAPES)
@@ -262,9 +264,9 @@ def decoded(document: RawBSONDocument) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> bytes:
-    """The JSON text of a value in what is `decoded`.
+    """The JSON text of a value in a `decoded` document.
 
-    Types that JSON does not know (another program wrote them) become texts.
+    Types that JSON does not know (another program wrote them) become strings.
     """
     if isinstance(value, RawBSONDocument):
         value = decoded(value)
@@ -280,7 +282,7 @@ def _foreign(value: Any) -> Any:
     if isinstance(value, int):
         return int(value)  # a 64-bit integer
     if isinstance(value, bytes):
-        # Binary data with a subtype: base64, as without. A JSON text within is another program's.
+        # Binary data of any subtype becomes base64. Where it is a JSON text, another program put it there.
         return bytes(value)
     if isinstance(value, DatetimeMS):
         time = int(value) * 1_000

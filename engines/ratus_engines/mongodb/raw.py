@@ -1,7 +1,7 @@
-"""Documents as the driver hands them out undecoded, and what it expects of them itself.
+"""The class of undecoded documents, with the methods that the driver itself calls on them.
 
 An answer to a write can carry a write concern error beside the labels that say whether to try again. The
-driver puts the labels into the document of the error, which is one of ours like every other document of the
+driver puts the labels into the document of the error, which has this class like every other document of the
 answer. A plain `RawBSONDocument` can be neither changed nor copied: the driver would fail, not try again.
 """
 

@@ -1,7 +1,7 @@
-"""Records of every kind: a collection a kind beside that of tasks, a document a record, a field a member.
+"""Records of every kind. Each kind has a collection beside that of tasks, and each record is a document.
 
-Members at their default have no field. ``version`` is the record's version; the settings of topics that
-Ratus 0.1 wrote have none.
+Each member is a field; those at their default are left out. The field ``version`` is the record's version;
+the settings of topics that Ratus 0.1 wrote have none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import NOTHING, Document, field_of, reader
 from ratus_engines.mongodb.payloads import decoded
 
-# What a document without a version is taken for. Others are nanoseconds since 1970.
+# The version of a document without that field. Other versions are nanoseconds since 1970.
 _WITHOUT_VERSION = 1
 
 
@@ -36,14 +36,14 @@ class Records:
         return None if found is None else _record(kind, found)
 
     async def after(self, kind: Kind[Members], record_id: str, limit: int) -> list[Record[Members]]:
-        """Up to so many records whose ids come after this one, in order."""
+        """Up to ``limit`` records whose ids come after ``record_id``, in order of their ids."""
         cursor = self._deployment.records(kind).find(
             {"_id": {"$gt": record_id}}, sort=[("_id", 1)], limit=limit
         )
         return [_record(kind, found) async for found in cursor]
 
     async def put(self, kind: Kind[Members], record_id: str, members: Members, expected: int | None) -> int:
-        """As `ratus.engine.Engine.put_record`, for a record that is stored."""
+        """As `ratus.engine.Engine.put_record` with members: stores a record. Returns its new version."""
         records = self._deployment.records(kind)
         version = self._versions()
         document = _document(kind, record_id, members, version)
@@ -61,7 +61,7 @@ class Records:
         return version
 
     async def delete(self, kind: Kind[Members], record_id: str, expected: int | None) -> bool:
-        """Delete the record; whether there was one. Raises `Conflict` for one of another version."""
+        """Delete the record. Returns whether there was one. Raises `Conflict` if it has another version."""
         records = self._deployment.records(kind)
         if expected == 0:
             if await records.find_one({"_id": record_id}) is not None:
@@ -79,7 +79,7 @@ async def _put_anyway(records: Any, record_id: str, document: Document) -> None:
         try:
             await records.replace_one({"_id": record_id}, document, upsert=True)
         except DuplicateKeyError:
-            continue  # another one was inserted at the same time: that is replaced
+            continue  # another request inserted it at the same time: replace that one
         return
 
 
@@ -88,7 +88,7 @@ def _of_version(record_id: str, version: int) -> Document:
 
 
 def _document(kind: Kind[Members], record_id: str, members: Members, version: int) -> Document:
-    """Raises `BadRequest` for JSON that cannot be stored."""
+    """The document of a record. Raises `BadRequest` for JSON that cannot be stored."""
     found: Document = {"_id": record_id, "version": version}
     for member in kind.table:
         value = getattr(members, member.name)

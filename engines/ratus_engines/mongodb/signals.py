@@ -1,8 +1,8 @@
 """Notifies the listener, if there is one, of what happened to a task, once.
 
-A change stream reports this server's own changes, too. The listener was notified of these already, so they
-are left out: each own change and each change of the stream are matched, whichever comes first. One that finds
-no match within some seconds is forgotten.
+A change stream reports this server's own changes, too. The listener must be notified of these only once, so
+each own change is matched with a change of the stream, whichever comes first, and the second is left out. A
+change that finds no match within some seconds is forgotten.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ _Event = tuple[str, int]
 
 DELETED = -1
 
-# Seconds after which an event is forgotten, at the latest after twice as many.
+# Seconds for which an event is remembered at least; at the most it is twice as many.
 _MEMORY = 3.0
 
 
 class Signals:
-    """``listener`` gives the engine's listener as it is at the moment."""
+    """Notifies the listener once of each change. ``listener`` returns the engine's present listener."""
 
     def __init__(self, listener: Callable[[], Listener | None]) -> None:
         self._listener = listener
         self._own = _Recent()
         self._heard = _Recent()
         self.following = False
-        """Whether changes are heard of, so that own ones have to be known again."""
+        """Whether a change stream is open, so that own changes in it have to be recognized."""
 
     # ---- what this server did --------------------------------------------------------------------
 
     def notify(self, tasks: Iterable[TaskRecord], *, stored: bool = False) -> None:
-        """These tasks were written as they are now; ``stored``: whole, not changed."""
+        """Notify of tasks that this server has written. ``stored``: as a whole, by an insert or an upsert."""
         listener = self._listener()
         if listener is None and not self.following:
             return
         topics: dict[str, None] = {}
         for task in tasks:
-            # Of a task that was made active by a change, nothing is heard.
+            # The stream does not report a change that made a task active.
             if (stored or task.state != ACTIVE) and self._was_notified((task.id, task.state)):
                 continue
             if task.state in (PENDING, ACTIVE):
@@ -54,27 +54,27 @@ class Signals:
                 listener.available(topic)
 
     def deleted(self, ids: Iterable[str]) -> None:
-        """These tasks were deleted."""
+        """Notify of tasks that this server has deleted."""
         listener = self._listener()
         for task_id in ids:
             if not self._was_notified((task_id, DELETED)) and listener is not None:
                 listener.settled(task_id)
 
     def available(self, topic: str) -> None:
-        """Something may be claimed in the topic."""
+        """Notify that something may be claimed in the topic."""
         if (listener := self._listener()) is not None:
             listener.available(topic)
 
     def follow(self, following: bool) -> None:
-        """From now on changes are heard of, or not any more. Some may have been missed in between."""
+        """Note that the change stream was opened or broke. Notifies that changes may have been missed."""
         if following != self.following:
             self.following = following
             if (listener := self._listener()) is not None:
                 listener.missed()
 
     def _was_notified(self, event: _Event) -> bool:
-        """Whether the stream reported this, and the listener was notified, before the answer to the write
-        came."""
+        """Whether the stream reported an own change, and the listener was notified, before the answer to the
+        write came. If not, the change is remembered."""
         if not self.following:
             return False
         if self._heard.take(event):
@@ -85,10 +85,10 @@ class Signals:
     # ---- what was heard of -----------------------------------------------------------------------
 
     def is_news(self, task_id: str, state: int, *, notified_at_once: bool) -> bool:
-        """Whether the listener has to be notified of a change of the stream, as it was not yet.
+        """Whether the listener was not notified yet of a change that the stream reports.
 
-        ``notified_at_once``: the caller does so before anything else happens; the same change of our own is
-        then left out.
+        ``notified_at_once``: the caller then notifies it before anything else runs; so if the change is one
+        of this server's own, `notify` leaves it out.
         """
         event = task_id, state
         if self._own.take(event):
@@ -98,7 +98,7 @@ class Signals:
         return True
 
     def heard_settled(self, task_id: str) -> None:
-        """A task was completed, archived or deleted, by any server."""
+        """Notify that a task was completed, archived or deleted, by any server."""
         if (listener := self._listener()) is not None:
             listener.settled(task_id)
 
@@ -116,7 +116,7 @@ class _Recent:
         self._new[event] = self._new.get(event, 0) + 1
 
     def take(self, event: _Event) -> bool:
-        """Whether there is such an event; then there is one less."""
+        """Remove one such event. Returns whether there was one."""
         self._forget()
         for events in (self._old, self._new):
             count = events.get(event)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pymongo import pool_shared
 
-# Where the driver connects. A version without it has to be looked at anew; a test says so.
+# The driver's function that connects. A test fails for a version of the driver without it.
 _CONNECT = "_async_create_connection"
 
 

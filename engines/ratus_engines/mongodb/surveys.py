@@ -1,7 +1,7 @@
-"""What is known of all topics at once: three questions, however many topics there are.
+"""The numbers of all topics, by three queries, however many topics there are.
 
-Asking for each topic by itself would take three questions a topic. These walk over every key of an index
-instead, some millions a second: little for a deployment that is asked seldom.
+Each topic by itself would take three queries. These walk over every key of an index instead, some millions a
+second: little, since surveys are rare.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import Document, record
 from ratus_engines.mongodb.due import Due
 
-# Seconds for each question: enough for a hundred million tasks; no request waits for the answer.
+# Seconds for each of the two parts: enough for a hundred million tasks; no request waits for the answer.
 _LIMIT = 60.0
 
-# Answers that are taken in or looked at before requests are let in: a millisecond or two of work.
+# Rows of an answer that are read or used before other requests run: a millisecond or two of work.
 _SLICE = 200
 
 Item = TypeVar("Item")
 
 
 async def survey(deployment: Deployment, is_due: Due, now: int, visit: Callable[[TopicInfo], None]) -> None:
-    """Tell ``visit`` of every topic that has a task or a setting. Raises `ServiceUnavailable`."""
+    """Call ``visit`` for every topic that has a task or is paused. Raises `ServiceUnavailable`."""
     by_state: list[Document] = [
         {"$group": {"_id": {"topic": "$topic", "state": "$state"}, "count": {"$sum": 1}}}
     ]
     due: list[Document] = [
-        # Any topic: with these bounds the index is jumped through, from what is due in one to the next.
+        # Any topic: with these bounds MongoDB jumps through the index, from the due tasks of one topic to
+        # those of the next.
         {"$match": {"topic": {"$gte": ""}, "state": PENDING, **is_due.scheduled(now)}},
         {"$group": {"_id": "$topic", "count": {"$sum": 1}, "scheduled": {"$min": "$scheduled"}}},
     ]

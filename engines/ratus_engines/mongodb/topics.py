@@ -1,8 +1,8 @@
-"""What is known of a topic: whether it is paused, what lapses and expires next, how many tasks it has.
+"""What is known of a topic: whether it is paused, and when a claim lapses and a task expires next.
 
 A claim has to know whether the topic is paused and whether a claim has lapsed or a task expired, but it
-cannot ask for that each time: it would take three times as long. So what was read is believed for a tenth
-of a second, and what this server does itself is added to it at once. What another server does meanwhile:
+cannot ask for that each time: it would take three times as long. So what was read is used for a tenth of a
+second, and what this server does itself is added to it at once. What another server does meanwhile:
 
 - Pausing is exact all the same, since a server that pauses waits as long before it answers.
 - A lapse is noticed late only where a claim was made for less than that time.
@@ -24,23 +24,24 @@ from ratus_engines.mongodb.deployment import Deployment, background, stop
 from ratus_engines.mongodb.documents import date, record
 from ratus_engines.mongodb.records import Records
 
-# Seconds for which a view is believed. Long enough to cost a claim little, short enough to be no time at all.
+# Seconds for which a view is used: so many that reading costs a claim little, and so few that a server that
+# pauses a topic can wait as long.
 FRESH = 0.1
 
 # Seconds after which a view that is still used is read anew, so that no claim has to wait for that.
 _AGING = 0.06
 
-# Topics remembered; clients may ask for any name. Forgetting all is cheap: each is read again in one go.
+# Topics remembered at most; clients may ask for any name. Forgetting all is cheap: each is just read again.
 MOST_VIEWS = 10_000
 
 NEVER = math.inf
 
-# The first that a task can have.
+# The earliest date that a task can have.
 _FIRST_DATE = date(MIN_TIME)
 
 
 class View:
-    """What was read of a topic. ``deadline`` and ``expiry`` are lower bounds: nothing lapses before them."""
+    """What was read of a topic. No claim lapses before ``deadline``, no task expires before ``expiry``."""
 
     __slots__ = ("deadline", "expiry", "now", "paused", "read_at")
 
@@ -52,7 +53,7 @@ class View:
         self.now = 0
 
     def age(self, now: int) -> float:
-        """Seconds since it was read, by the machine's clock or by the caller's, whichever are more."""
+        """Seconds since the view was read, by the machine's clock or by the caller's, whichever are more."""
         return max(time.monotonic() - self.read_at, abs(now - self.now) / 1_000_000)
 
     def note(self, deadline: float, expiry: float) -> None:
@@ -81,8 +82,10 @@ class Topics:
     # ---- views -----------------------------------------------------------------------------------
 
     def lock(self, topic: str) -> asyncio.Lock:
-        """Held by the request that tends the topic, so that a hundred polls do not all take the same claim
-        back."""
+        """The lock of a topic, for a request that takes lapsed claims back, reads it anew or claims a batch.
+
+        Without it, a hundred polls would all try to take back the same claim.
+        """
         lock = self._locks.get(topic)
         if lock is None:
             if len(self._locks) >= MOST_VIEWS:
@@ -91,7 +94,7 @@ class Topics:
         return lock
 
     def known(self, topic: str, now: int) -> View | None:
-        """The view of the topic, where it can be believed."""
+        """The view of the topic, or ``None`` where there is none that is younger than `FRESH`."""
         view = self._views.get(topic)
         if view is None or (age := view.age(now)) >= FRESH:
             return None
@@ -109,7 +112,7 @@ class Topics:
             pass  # the next request reads it itself, and gets the error
 
     async def read(self, topic: str, now: int) -> View:
-        """Read the topic anew. The caller holds its lock."""
+        """Read the topic anew, and remember the view. The caller holds the topic's `lock`."""
         view = self._reading[topic] = View()
         view.read_at, view.now = time.monotonic(), now
         try:
@@ -126,13 +129,13 @@ class Topics:
         return view
 
     def note(self, topic: str, *, deadline: float | None = None, expiry: float | None = None) -> None:
-        """This server made a claim that lapses, or stored a task that expires, at that time."""
+        """Note the deadline of a claim that this server made, or the expiry of a task that it stored."""
         for views in (self._views, self._reading):
             if (view := views.get(topic)) is not None:
                 view.note(NEVER if deadline is None else deadline, NEVER if expiry is None else expiry)
 
     def forget(self, topic: str | None = None) -> None:
-        """Read it anew next time; all topics without a name."""
+        """Drop the view of a topic, or all views for ``None``, so that the next request reads it anew."""
         if topic is None:
             self._views.clear()
         else:
@@ -150,7 +153,7 @@ class Topics:
             await self.settings_changed(None)
 
     async def settings_changed(self, topic: str | None) -> None:
-        """A topic's settings (``None``: all) were written: in force on every server when this returns."""
+        """After a topic's settings (``None``: all) were written, wait until all servers go by them."""
         await asyncio.sleep(FRESH)
         self.forget(topic)
 

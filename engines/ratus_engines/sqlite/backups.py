@@ -1,8 +1,8 @@
 """A consistent copy of a database that servers may be using.
 
 SQLite's backup interface copies page by page. The source is read in one read transaction, so the copy is the
-file as it was at the moment the backup began; writers go on meanwhile, and their log grows until it is done.
-The copy is checked and on disk before it gets its name.
+file as it was at the moment the backup began. Writers go on meanwhile, and their log grows until the backup
+is done. The copy is checked and synced to disk before it gets its name.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ STEP = 1024
 
 
 def copy(source: Path, target: Path, busy_timeout: int, progress: Callable[[int, int], None]) -> None:
-    """Copy the database at ``source`` to ``target``, where nothing may be.
+    """Copy the database at ``source`` to ``target``, which must not exist.
 
-    ``progress`` is called with the bytes that are copied and those there are. ``busy_timeout`` is in
-    microseconds. Raises `StartupError` when it cannot be done; then nothing is left at ``target``.
+    ``progress`` is called with the bytes that are copied and the bytes of the whole. ``busy_timeout`` is in
+    microseconds. Raises `StartupError` when the copy cannot be made; then nothing is left of it.
     """
     check_library()
     if not source.is_file():
@@ -58,7 +58,7 @@ def _copy(source: Path, partial: Path, busy_timeout: int, progress: Callable[[in
         contextlib.closing(connect_reader(source, busy_timeout)) as origin,
         contextlib.closing(sqlite3.connect(partial.absolute(), isolation_level=None)) as copied,
     ):
-        # As long as this transaction lasts, the source stands still for this connection.
+        # As long as this transaction lasts, this connection sees one state of the source.
         origin.execute("BEGIN")
         if not schema.check(origin):
             raise StartupError(f"{source} holds no tasks yet; there is nothing to copy")
@@ -67,14 +67,14 @@ def _copy(source: Path, partial: Path, busy_timeout: int, progress: Callable[[in
         def report(status: int, remaining: int, total: int) -> None:
             progress((total - remaining) * page_size, total * page_size)
 
-        # All is synced once, at the end.
+        # `_publish` syncs the whole copy, once.
         copied.execute("PRAGMA synchronous = OFF")
         origin.backup(copied, pages=STEP, progress=report, sleep=0)
         origin.execute("ROLLBACK")
 
 
 def _check(copied: Path) -> None:
-    """Raises `sqlite3.Error` unless the copy is whole."""
+    """Check the copy. Raises `sqlite3.Error` if it is damaged."""
     with contextlib.closing(sqlite3.connect(copied.absolute(), isolation_level=None)) as connection:
         problems = connection.execute("PRAGMA quick_check(1)").fetchall()
     if problems != [("ok",)]:
@@ -82,7 +82,7 @@ def _check(copied: Path) -> None:
 
 
 def _publish(partial: Path, target: Path) -> None:
-    """Put the copy on disk, then under its name. Raises `FileExistsError` if that is taken by now."""
+    """Sync the copy, then give it its name. Raises `FileExistsError` if the name is taken by now."""
     _sync(partial)
     try:
         # A link, unlike a rename, never takes the place of another file.

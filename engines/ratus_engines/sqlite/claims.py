@@ -31,8 +31,8 @@ _HEAD = statements.tasks(
 class Claims:
     """Carries out claims in one transaction, in which nothing else happens meanwhile.
 
-    Callers that ask at the same time differ by microseconds in their ``now``. The tasks are fetched for all
-    of them at once, and each gets the first that is due at its own.
+    Callers that ask at the same time differ by microseconds in their ``now``. Tasks are fetched for all
+    callers at once, and each caller gets the first ones that are due at its own ``now``.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Claims:
         self._first_deadlines: dict[str, int | None] = {}
 
     def serve(self, requests: Sequence[tuple[Selection, int]]) -> list[list[TaskRecord] | None]:
-        """The claims of each request, in order; each is a `Selection` and the time.
+        """The claimed tasks of each request, in order; a request is a `Selection` and the time.
 
-        ``None`` where so much had expired before anything that is due that the request has to be made again.
+        ``None`` for a request that met `CLAIM_CHORES` expired tasks before a due one: make it again.
         """
         wanted: dict[str, int] = {}
         latest = 0
@@ -120,7 +120,7 @@ class Claims:
 class _DueTasks:
     """The due tasks of a topic in the order of claiming: larger priority, then ``scheduled``, then creation.
 
-    Fetched a number at a time and up to a time that no caller's is after.
+    They are fetched ``count`` at a time, up to those due at ``until``, the latest time of all callers.
     """
 
     def __init__(self, transaction: Transaction, topic: Topic, until: int, count: int) -> None:
@@ -133,7 +133,7 @@ class _DueTasks:
         self._complete = False
 
     def take(self, now: int) -> TaskRecord | None:
-        """The first that is due, or ``None``. It has to be changed or put back before the next is taken."""
+        """Take the first due task, or ``None``. The caller must change it or put it back before the next."""
         for until in (self._until, now):
             for at, task in enumerate(self._tasks):
                 if task.scheduled <= now or task.sequence in self._early:
@@ -141,7 +141,7 @@ class _DueTasks:
                     return task
             if self._complete:
                 return None
-            # Those at hand are not due yet for this caller, and the next ones may lie behind them.
+            # The fetched tasks are not due yet for this caller, but tasks behind them may be.
             self._fetch(until)
         return self._tasks.pop(0) if self._tasks else None
 
@@ -149,7 +149,7 @@ class _DueTasks:
         self._tasks.insert(0, task)
 
     def forget(self) -> None:
-        """Fetch anew: tasks became pending."""
+        """Drop the fetched tasks, so that those that have become pending meanwhile are fetched, too."""
         self._tasks = []
         self._complete = False
 
@@ -170,7 +170,7 @@ class _DueTasks:
                 if size > MAX_PAGE_BYTES:
                     break
             if has_early and len(tasks) < self._count and size <= MAX_PAGE_BYTES:
-                # They are scheduled after all that is due by the clock.
+                # Tasks that are kept due come last: they are scheduled after all that are due by the clock.
                 values = (self.topic.number, level, until, self._count - len(tasks))
                 for row in self._transaction.rows(statements.EARLY, values):
                     task = task_of(row)

@@ -1,7 +1,7 @@
 """Connections to the database file: settings, and one writer at a time.
 
-SQLite lets one connection write at a time. Before it asks SQLite, a writer takes a lock of ours on a file
-beside the database (``PATH-lock``), and it holds it while it writes or copies the write-ahead log back into
+SQLite lets one connection write at a time. Before it asks SQLite, a writer locks a file of Ratus's own beside
+the database (``PATH-lock``), and it holds that lock while it writes or copies the write-ahead log back into
 the database (a checkpoint). SQLite before 3.51.3 can damage a file when one process commits while two others
 make a checkpoint; behind this lock no two Ratus processes ever do these at once.
 """
@@ -28,7 +28,7 @@ from ratus_engines.sqlite.files import Identity, identity
 OLDEST_SQLITE = (3, 35, 0)
 
 # Kibibytes of pages that a connection keeps in memory. Claims and commits touch the ends of a few indexes,
-# reads wander.
+# reads may touch any page.
 WRITER_CACHE = 64 * 1024
 READER_CACHE = 16 * 1024
 
@@ -39,12 +39,12 @@ LOG_KEPT = 64 * 1024 * 1024
 # 15 ms; at SQLite's usual 1,000 pages it takes 6 ms, but so often that a tenth of all work is lost.
 LOG_PAGES = 4_000
 
-# Between two tries to get a lock: a group of writes takes about a millisecond.
+# Seconds between two tries to get a lock: a group of writes takes about a millisecond.
 _SHORTEST_NAP, _LONGEST_NAP = 0.000_3, 0.002
 
 
 def check_library(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> None:
-    """Raises `StartupError` when Python's SQLite library is too old."""
+    """Check Python's SQLite library. Raises `StartupError` when it is too old."""
     if version < OLDEST_SQLITE:
         raise StartupError(
             f"the SQLite library of this Python is {'.'.join(map(str, version))}, engine sqlite needs "
@@ -53,7 +53,7 @@ def check_library(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -
 
 
 def check_place(path: Path) -> None:
-    """Raises `StartupError` where no database file can be."""
+    """Check the path of a database. Raises `StartupError` where no file can be."""
     if not path.parent.is_dir():
         raise StartupError(f"cannot keep tasks in {path}: there is no folder {path.parent}; create it")
     if path.exists() and not path.is_file():
@@ -61,17 +61,17 @@ def check_place(path: Path) -> None:
 
 
 def connect_writer(path: Path, synchronous: str, lock: WriteLock) -> sqlite3.Connection:
-    """A connection for writing to a file with the newest schema; made if it is not there.
+    """A connection for writing to the file, which is created if it is not there, with the newest schema.
 
-    Raises `StartupError` where that can never succeed, and `sqlite3.Error`.
+    The caller holds ``lock``. Raises `StartupError` where that can never succeed, and `sqlite3.Error`.
     """
-    with contextlib.suppress(OSError):  # sqlite says better what is wrong with the path
+    with contextlib.suppress(OSError):  # below, SQLite says better what is wrong with the path
         # The log and the index beside the file get its permissions.
         private_files.make(path)
     connection = _connect(path, WRITER_CACHE)
     try:
         if not schema.check(connection):
-            # Now, before the first table is there, or never.
+            # SQLite accepts this only before the first table is there.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
@@ -81,12 +81,12 @@ def connect_writer(path: Path, synchronous: str, lock: WriteLock) -> sqlite3.Con
             )
         connection.execute(f"PRAGMA synchronous = {'FULL' if synchronous == 'full' else 'NORMAL'}")
         if sys.platform == "darwin":
-            # There fsync leaves data in the disk's own cache.
+            # On macOS, fsync leaves data in the disk's own cache.
             connection.execute("PRAGMA fullfsync = ON")
         connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {LOG_KEPT}")
         schema.migrate(connection)
-        # A file that is read-only for this user can be opened, and a transaction begun, but no more.
+        # A file that is read-only for this user can be opened, and a transaction begun; only a write fails.
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE counters SET last = last")
         connection.execute("ROLLBACK")
@@ -126,7 +126,7 @@ def _connect(path: Path, cache: int, busy_timeout: int = 0) -> sqlite3.Connectio
 class WriteLock:
     """The lock that a writer holds. Released by the system when the process ends, however it ends.
 
-    Its file stands beside the database, of which ``path`` may be a link. ``timeout`` is in microseconds.
+    Its file stands beside the database itself, also where ``path`` is a link. ``timeout`` is in microseconds.
     """
 
     def __init__(self, path: Path, timeout: int) -> None:
@@ -136,13 +136,13 @@ class WriteLock:
         self._identity: Identity | None = None
 
     def open(self) -> None:
-        """Raises `OSError` when the file cannot be made."""
+        """Open the lock file, or make it. Raises `OSError` when that fails."""
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private_files.MODE)
         status = os.fstat(self._file)
         self._identity = status.st_dev, status.st_ino
 
     def close(self) -> None:
-        """Let go of the file; it stays where it is, others may be about to lock it."""
+        """Close the lock file. It is not deleted: another process may be about to lock it."""
         if self._file is not None:
             os.close(self._file)
             self._file = self._identity = None
@@ -167,23 +167,28 @@ class WriteLock:
         self._insist(lock)
 
     def release(self) -> None:
-        """Let others have the lock."""
+        """Release the lock."""
         if self._file is None:
             return
         try:
             fcntl.flock(self._file, fcntl.LOCK_UN)
         except OSError:
-            # Closing the file lets go of the lock as well. It is opened again when it is needed.
+            # Closing the file releases the lock as well. `acquire` opens it again.
             self.close()
 
     def changed(self) -> str:
-        """The lock's file, in words, if it was moved, replaced or deleted: another process would take another
-        one. Else nothing."""
+        """The lock file, in words, if it was moved, replaced or deleted; else an empty text.
+
+        Another process would then lock another file.
+        """
         held = self._identity
         return f"the lock file {self._path}" if held is not None and identity(self._path) != held else ""
 
     def begin(self, connection: sqlite3.Connection) -> None:
-        """Begin a transaction that writes; like `acquire`, for what programs other than Ratus hold."""
+        """Begin a transaction that writes, and wait while a program other than Ratus holds SQLite's lock.
+
+        Raises `ServiceUnavailable` when that takes longer than the timeout, and `sqlite3.OperationalError`.
+        """
 
         def begin() -> bool:
             try:
@@ -203,5 +208,5 @@ class WriteLock:
             until = until or now + self._timeout
             if now >= until:
                 raise ServiceUnavailable("the database is locked by another process; try again")
-            # Two that wait the same time would meet again and again.
+            # Two processes that wait the same time would try at the same moments again and again.
             time.sleep(random.uniform(_SHORTEST_NAP, _LONGEST_NAP))

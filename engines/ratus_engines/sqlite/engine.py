@@ -1,7 +1,8 @@
 """The SQLite engine: one file, one thread that writes, one that reads.
 
-Every acknowledged write is in SQLite's write-ahead log and, with ``synchronous`` ``full``, on disk. What may
-concern a million tasks works in slices, each a transaction of its own, and lets others in between.
+Every acknowledged write is in SQLite's write-ahead log and, with ``synchronous`` ``full``, on disk. An
+operation that may concern a million tasks works in slices, each a transaction of its own, and others run in
+between.
 """
 
 from __future__ import annotations
@@ -41,18 +42,19 @@ logger = logging.getLogger("ratus.sqlite")
 GIVEN_BACK_AT_ONCE = 128
 GIVEN_BACK_A_ROUND = 8_192
 
-# Free pages that stay in the file, this many and one in so many: new tasks would only ask for them again.
+# Free pages that stay in the file, since new tasks would need them again: this many, or one in so many of all
+# pages, whichever is more.
 KEPT_FREE = 512
 KEPT_FREE_SHARE = 8
 
-# Microseconds by which the times of operations may differ that come together, one of them with a large body.
-# More is a clock that was set back.
+# Microseconds by which an operation's time may be before that of an earlier one: requests that come together
+# are carried out in any order, above all where one has a large body. More means that the clock was set back.
 SAME_TIME = 500_000
 
-# Seconds that an operation waits, at the most, until what was due is kept due after the clock was set back.
+# Seconds that an operation waits, at the most, for `_keep_due` after the clock was set back.
 STEP_SECONDS = 1.0
 
-# Seconds that a question about health waits for a write to be tried. The contract allows a second.
+# Seconds that `health` waits for a trial write. The contract allows a second.
 PROBE_SECONDS = 0.5
 
 Result = TypeVar("Result")
@@ -61,8 +63,8 @@ Result = TypeVar("Result")
 class SqliteEngine(Engine):
     """Keeps everything in the file at ``path``.
 
-    ``synchronous``: ``full``, or ``normal`` to lose the last moments when the power fails. ``busy_timeout``:
-    microseconds that a write waits for other processes.
+    ``synchronous``: ``full``, or ``normal``: faster, but a power failure loses the last moments before it.
+    ``busy_timeout``: microseconds that a write waits for other processes. Raises `ValueError` without a path.
     """
 
     traits = Traits(name="sqlite", durable=True, shared=True)
@@ -80,7 +82,7 @@ class SqliteEngine(Engine):
         super().__init__(retry=retry, nonces=nonces, **({"random": random} if random else {}))
         if not path:
             raise ValueError("--sqlite-path is empty: name the file that holds the tasks")
-        # Where it is now: the folder of the process may get another name.
+        # Resolved now: the folder that the process runs in may get another name.
         file = Path(path).absolute()
         self._writer = Writer(file, synchronous=synchronous, busy_timeout=busy_timeout, listen=self._notify)
         self._reader = Reader(file, busy_timeout=busy_timeout)
@@ -89,7 +91,7 @@ class SqliteEngine(Engine):
         self._single = SingleWrites(self.retry, self.random, self.nonces)
         self._is_open = False
         self._probing: asyncio.Future[None] | None = None
-        self._latest = 0  # the latest time that was given
+        self._latest = 0  # the latest time of an operation since the clock was set back
         self._stepping: asyncio.Task[None] | None = None
 
     # ---- life ------------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ class SqliteEngine(Engine):
     async def health(self) -> Health:
         if not self._is_open:
             return Health(False, "the database is not open")
-        # Where 503 keeps requests away, no other write comes that could show that writing works again.
+        # While the server answers 503, no request may come whose write shows that writing works again.
         if self._writer.trouble or self._has_lost_files():
             await self._probe()
         return Health(not self._writer.trouble, self._writer.trouble)
@@ -159,11 +161,11 @@ class SqliteEngine(Engine):
         weight: int,
         undo: Callable[[Any], None] | None = None,
     ) -> Awaitable[Result]:
-        """Operations of smaller order come first within a transaction."""
+        """Submit an operation that serves many requests at once. Smaller orders run first."""
         return self._writer.submit(operation, arguments, weight=weight, order=order, undo=undo)
 
     async def _repeat(self, operation: Callable[..., int], *arguments: Any) -> int:
-        """Do slice after slice until there is nothing left. How many tasks that were."""
+        """Run the operation, a slice each time, until nothing is left. Returns how many tasks it handled."""
         total = 0
         while True:
             count = await self._write(operation, *arguments, weight=SLICE)
@@ -174,7 +176,7 @@ class SqliteEngine(Engine):
     # ---- a clock that is set back ------------------------------------------------------------------
 
     async def _see(self, now: int) -> None:
-        """Take note of the time of an operation. If the clock was set back, let stay due what was."""
+        """Note the time of an operation. If the clock was set back, keep those tasks due that were."""
         self._writer.clock.see(now)
         if now >= self._latest - SAME_TIME:
             self._latest = max(self._latest, now)
@@ -211,7 +213,8 @@ class SqliteEngine(Engine):
 
     # ---- tasks -----------------------------------------------------------------------------------
 
-    # What comes in is stored before claims are served, so that it can be claimed at once.
+    # The first argument is an order: a transaction stores tasks before it serves claims, so that they can be
+    # claimed at once.
 
     async def insert(self, tasks: Sequence[TaskRecord], now: int) -> list[bool]:
         await self._see(now)
@@ -269,7 +272,7 @@ class SqliteEngine(Engine):
         )
 
     def _give_back(self, tasks: Iterable[TaskRecord] | None) -> None:
-        """Release what was claimed for a caller who is gone."""
+        """Release tasks that were claimed for a caller that was cancelled."""
         for task in tasks or ():
             self._writer.undo(self._single.release, (task.id, task.nonce))
 
@@ -352,7 +355,7 @@ class SqliteEngine(Engine):
     async def _in_topics(
         self, find: Callable[..., list[tuple[int, int]]], operation: Callable[..., int], now: int
     ) -> int:
-        """Do an operation in every topic that has a task for it. How many tasks those were."""
+        """Run the operation in every topic that has a task for it. Returns how many tasks it handled."""
         total, after = 0, 0
         while found := await self._read(find, after, now):
             for topic, has_come in found:
@@ -371,7 +374,7 @@ class SqliteEngine(Engine):
         await self._give_space_back()
 
     async def _give_space_back(self) -> None:
-        """Cut free pages off the file, little by little, until few are left or it is enough for this time."""
+        """Cut free pages off the file, little by little, until few are left or a round's share is done."""
         for _ in range(GIVEN_BACK_A_ROUND // GIVEN_BACK_AT_ONCE):
             free, pages = await self._write(self._single.free_pages)
             spare = free - max(KEPT_FREE, pages // KEPT_FREE_SHARE)
@@ -395,6 +398,6 @@ class SqliteEngine(Engine):
 
 
 def _forget_error(future: asyncio.Future[None]) -> None:
-    """The writer has taken note of it."""
+    """Retrieve the error, so that asyncio does not log it: it is in the writer's ``trouble``."""
     if not future.cancelled():
         future.exception()

@@ -15,7 +15,7 @@ def is_busy(error: sqlite3.Error) -> bool:
 
 
 def describe(error: sqlite3.Error | OSError) -> str:
-    """What went wrong with the file and what to do about it, to be put behind its name."""
+    """What went wrong with the file and what to do about it: a text that follows its name in a message."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     reason = _REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")
@@ -36,10 +36,12 @@ _REASONS = {
 
 
 def as_answer(error: BaseException) -> Exception:
-    """The error that a caller gets whose operation failed with this one: a new one for each caller, where it
-    is no defect."""
+    """The exception to raise for a caller whose operation failed with ``error``.
+
+    Each caller gets a new one, except that a defect is passed on as it is.
+    """
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
-        return error  # a defect of ours
+        return error  # a defect of this engine
     if isinstance(error, sqlite3.Error):
         if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_TOOBIG:
             return PayloadTooLarge("SQLite keeps up to 1,000,000,000 bytes a task")
@@ -52,4 +54,4 @@ def as_answer(error: BaseException) -> Exception:
         return ServiceUnavailable(str(error))
     if isinstance(error, Exception):
         return error
-    return RuntimeError(f"the database failed: {error!r}")  # what ends a program must not reach an event loop
+    return RuntimeError(f"the database failed: {error!r}")  # a SystemExit must not reach an event loop

@@ -1,8 +1,8 @@
-"""The files that a database consists of, and whether their names still mean them.
+"""The files of a database, and whether they still have their names and what was written to them.
 
-What is written to a file that has lost its name cannot be found after a crash; and another process that
-opens the name gets another file, another log or another lock. So before each write the names are looked at,
-and whether the database was emptied or its log cut.
+What is written to a file that was moved, replaced or deleted cannot be found after a crash; and another
+process that opens the name gets another file, another log or another lock. So before each write the writer
+checks the names, and whether the database was emptied or its log cut.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Identity = tuple[int, int]
 
 
 def identity(path: str | Path) -> Identity | None:
-    """Which file has this name; ``None``: there is none."""
+    """The device and inode of the file with this name, or ``None`` if there is none. Raises `OSError`."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -33,7 +33,7 @@ class OpenFiles:
         self._log_size = 0
 
     def remember(self, connection: sqlite3.Connection) -> None:
-        """These are the files now: the connection has just opened them."""
+        """Remember which files a connection has that was just opened."""
         # SQLite follows links, and its other files stand beside the real one.
         ((_, _, real),) = connection.execute("PRAGMA database_list").fetchall()
         self._log = f"{real}-wal"
@@ -46,15 +46,17 @@ class OpenFiles:
         self.measure()
 
     def changed(self) -> str:
-        """Which file was moved, replaced or deleted since, in words; empty when none was."""
+        """Which file was moved, replaced or deleted since `remember`, in words; empty when none was."""
         for name, (words, known) in self._known.items():
             if known is not None and identity(name) != known:
                 return words
         return ""
 
     def lost_only_log(self) -> bool:
-        """Whether the log has lost its name to no other file, perhaps its index too, and nothing else has
-        changed: no other process has opened the database since."""
+        """Whether only the log is gone from its place, perhaps with its index, and no new file is there.
+
+        Then no other process has opened the database since.
+        """
         if identity(self._log) is not None:
             return False
         index = self._log.removesuffix("-wal") + "-shm"
@@ -67,11 +69,11 @@ class OpenFiles:
         )
 
     def measure(self) -> None:
-        """The log is as long as it has to be: everything in it was just written."""
+        """Remember the length of the log, which is right: it was just written or checked."""
         self._log_size = _size(self._log)
 
     def is_emptied(self) -> bool:
-        """Whether nothing is left in the database file, which never happens by itself."""
+        """Whether the database file is empty, although it was opened: SQLite never empties it."""
         return bool(self._log) and _size(self._path) == 0
 
     def is_log_cut(self) -> bool:

@@ -18,7 +18,7 @@ class Notifications:
         self.events: list[tuple[str, Sequence[Event]]] = []
 
     def add(self, other: Notifications) -> None:
-        """Put those of another transaction behind these."""
+        """Append the notifications of another transaction."""
         self.available |= other.available
         self.settled += other.settled
         self.events += other.events

@@ -1,4 +1,4 @@
-"""What writers do: from a request to rows. State changes come from `ratus.core.transitions`.
+"""The operations of the writer thread, from requests to rows. `ratus.core.transitions` decides state changes.
 
 An operation decides before it writes, so one that raises has changed nothing, and the others that share its
 transaction go on.
@@ -20,7 +20,7 @@ from ratus_engines.sqlite.claims import Claims
 from ratus_engines.sqlite.rows import task_of
 from ratus_engines.sqlite.transaction import Transaction
 
-# Tasks a long operation handles in one transaction before others get their turn: a few milliseconds of work.
+# Tasks a long operation handles in one transaction before other operations run: a few milliseconds of work.
 SLICE = 500
 
 # Due tasks of a priority that are counted in one transaction: a millisecond of work.
@@ -42,7 +42,7 @@ _EXPIRED = statements.bare_tasks(
 
 _VERSION = "SELECT version FROM records WHERE kind = ? AND id = ?"
 
-# Places of the index that are visited in one transaction where there is nothing to do.
+# Places of the index that `keep_due` visits in one transaction while it finds nothing to do.
 PLACES = 200
 
 # After any time.
@@ -87,7 +87,7 @@ class GroupedWrites:
                 old = known.get(task.id)
                 created.append(old is None and task.id not in fresh)
                 if old is None:
-                    fresh[task.id] = task  # a second time it takes the place of the first
+                    fresh[task.id] = task  # where an id comes twice, the later task replaces the earlier one
                 else:
                     transaction.replace(old, task)
                     known[task.id] = task
@@ -124,7 +124,7 @@ class GroupedWrites:
 
 
 class SingleWrites:
-    """Operations that serve one request each. A slice answers with how many tasks it handled."""
+    """Operations that serve one request each. One that works in slices returns how many tasks it handled."""
 
     def __init__(self, retry: RetryDefaults, random: Callable[[], float], nonces: Callable[[], str]) -> None:
         self._retry = retry
@@ -170,13 +170,15 @@ class SingleWrites:
             transaction.put_record(TOPIC_SETTINGS, name, None)
 
     def count_due(self, transaction: Transaction, name: str, now: int) -> bool:
-        """Count tasks that have fallen due since they were counted last, but not too many at once. Whether
-        all are counted now. Tasks that fall due at the same moment are counted together."""
+        """Count a slice of the tasks that have fallen due since the last count.
+
+        Returns whether all are counted. Tasks that fall due at the same moment are counted together.
+        """
         topic = transaction.topic(name)
         if not topic.number or topic.due_until == now:
             return True
         if topic.due_until > now:
-            # The server that counted last had a clock ahead of ours.
+            # The clock was set back since the last count, or another server counted, whose clock is ahead.
             values = (topic.number, now, topic.due_until)
             ((fewer,),) = transaction.read(statements.COUNT_DUE, values)
             transaction.count_due(topic, now, -fewer)
@@ -208,8 +210,10 @@ class SingleWrites:
     # ---- clocks ------------------------------------------------------------------------------------
 
     def keep_due(self, transaction: Transaction, place: Place, now: int, latest: int) -> Place | None:
-        """A slice of the work when the clock was set back from ``latest`` to ``now``: let those pending tasks
-        behind a place stay due that were when they came. The next place, or ``None`` at the end."""
+        """Keep pending tasks due that were due before the clock was set back from ``latest`` to ``now``.
+
+        One slice, behind a place. Returns the place behind which the next one begins, or ``None`` at the end.
+        """
         for _ in range(PLACES):
             found = transaction.read(statements.NEXT_PENDING, place)
             if not found:
@@ -229,7 +233,7 @@ class SingleWrites:
         return place
 
     def forget_early(self, transaction: Transaction, now: int) -> int:
-        """Tasks that are due by the clock again need not be kept due."""
+        """Delete rows of ``early`` whose tasks are due by the clock again. Returns how many."""
         if not transaction.has_early:
             return 0
         rows = transaction.read("SELECT sequence FROM early WHERE scheduled <= ? LIMIT ?", (now, SLICE))
@@ -257,7 +261,7 @@ class SingleWrites:
     # ---- slices of what may concern very many tasks ------------------------------------------------
 
     def last(self, transaction: Transaction) -> int:
-        """The number that was given last: whatever has a larger one came later."""
+        """The last number that was given out: tasks that are inserted later get larger ones."""
         return transaction.last
 
     def delete_of_topic(self, transaction: Transaction, name: str, until: int) -> int:
@@ -278,7 +282,7 @@ class SingleWrites:
     def release_of_topic(
         self, transaction: Transaction, name: str, after: int, until: int
     ) -> tuple[int, int]:
-        """Give back active tasks with numbers after one and up to another; also answers with the last one."""
+        """Release active tasks with numbers after one and up to another. Also returns the last number."""
         for row in (rows := transaction.read(_TASKS, (name, ACTIVE, after, until, SLICE))):
             task = task_of(row)
             transaction.change(task, transitions.release())
@@ -286,7 +290,7 @@ class SingleWrites:
         return len(rows), after
 
     def recover(self, transaction: Transaction, topic: int, now: int) -> int:
-        """Let claims of the topic of this number lapse whose deadline has come."""
+        """Take back those claims in the topic of this number whose deadline has come."""
         rows = transaction.read(statements.LAPSED, (topic, now, SLICE))
         for task in map(task_of, rows):
             transaction.change(task, transitions.lapse(task, now, self._retry, self._random))

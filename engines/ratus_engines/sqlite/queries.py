@@ -1,5 +1,8 @@
-"""What readers look up. Each function gets a connection with a read transaction and takes a few milliseconds
-at most; what may take longer is asked for in slices."""
+"""The queries of the reader thread.
+
+Each function gets a connection in a read transaction and takes a few milliseconds at most; a query that may
+take longer is made in slices.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +24,22 @@ from ratus.core.records import (
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.rows import task_of
 
-# Tasks that a filter looks at before others get their turn.
+# Tasks that a filter looks at before other queries run.
 SLICE = 2_000
 
-# Topics that a chore looks at before others get their turn.
+# Topics that a chore looks at before other queries run.
 TOPICS_SLICE = 500
 
-# Topics that are surveyed before others get their turn: a millisecond or two of work.
+# Topics that a survey visits before other queries run: a millisecond or two of work.
 SURVEYED = 32
 
-# So many due tasks of a priority may be counted anew for each request. More are counted once, and kept.
+# Tasks of one priority that have fallen due since the last count and are counted for each request, at most.
+# Where there are more, the writer counts them once and stores their number.
 COUNTED = 2_000
 
 
 def get(connection: sqlite3.Connection, task_id: str) -> TaskRecord | None:
-    """The task with this id."""
+    """The task with this id, or ``None``."""
     row = connection.execute(_BY_ID, (task_id,)).fetchone()
     return None if row is None else task_of(row)
 
@@ -47,8 +51,10 @@ _BY_ID = statements.tasks("tasks.id = ?")
 
 
 def get_topic(connection: sqlite3.Connection, name: str, now: int, patient: bool) -> TopicInfo | None:
-    """What is known of a topic. Raises `Uncounted` if too many of its due tasks had to be counted for that,
-    unless the caller is ``patient``."""
+    """The numbers of a topic at time ``now``, or ``None`` where there is no such topic.
+
+    Raises `Uncounted` if more than `COUNTED` tasks of a priority have to be counted, unless ``patient``.
+    """
     row = connection.execute(
         "SELECT topic, pending, active, completed, archived, paused, due, due_until FROM topics "
         "WHERE name = ?",
@@ -59,7 +65,7 @@ def get_topic(connection: sqlite3.Connection, name: str, now: int, patient: bool
     topic, *counts, paused, due, until = row
     oldest = None
     if counts[PENDING]:
-        # The clock may have stepped back behind the time up to which the number is kept.
+        # ``due`` was counted up to ``until``, which is after now where the clock has stepped back since.
         span = (topic, min(until, now), max(until, now))
         (soon,) = connection.execute(statements.SOON_DUE, (*span, COUNTED)).fetchone()
         if soon is not None and not patient:
@@ -81,8 +87,10 @@ class Uncounted(Exception):
 def survey_slice(
     connection: sqlite3.Connection, after: int, now: int
 ) -> list[tuple[int, str, TopicInfo | None]]:
-    """Some topics behind a number: number, name and what is known of each, or ``None`` where that takes
-    patience. Empty at the end."""
+    """The next topics behind a number, as number, name and `get_topic` of each. Empty at the end.
+
+    The last is ``None`` for a topic that is `Uncounted`.
+    """
     rows = connection.execute(
         "SELECT topic, name FROM topics WHERE topic > ? ORDER BY topic LIMIT ?", (after, SURVEYED)
     ).fetchall()
@@ -97,7 +105,7 @@ def _get_quickly(connection: sqlite3.Connection, name: str, now: int) -> TopicIn
 
 
 def newest(connection: sqlite3.Connection) -> int:
-    """When the task that came last was accepted, or 0: the clock said that much once."""
+    """The time at which the newest task was accepted, or 0 without one: the clock has been there before."""
     row = connection.execute("SELECT produced FROM tasks ORDER BY sequence DESC LIMIT 1").fetchone()
     return 0 if row is None else int(row[0])
 
@@ -109,7 +117,7 @@ def list_topics(connection: sqlite3.Connection, limit: int, offset: int) -> list
 
 
 def next_due(connection: sqlite3.Connection, name: str) -> int | None:
-    """When next a claim in this topic may succeed."""
+    """The earliest time at which a claim in this topic may succeed; ``None``: paused, or without a task."""
     row = connection.execute("SELECT topic FROM topics WHERE name = ? AND NOT paused", (name,)).fetchone()
     if row is None:
         return None
@@ -119,8 +127,11 @@ def next_due(connection: sqlite3.Connection, name: str) -> int | None:
 
 
 def _topics_with(condition: str, time: str, index: str) -> str:
-    """Numbers of topics after one (1) that have a task that fulfils the condition, whether or not its time
-    has come (2), and whether it has; one step down the index from one topic to the next."""
+    """A statement for the topics behind a number (1) that have a task which meets the condition.
+
+    For each, its number, and whether the earliest ``time`` of these tasks has come (2). From one topic to the
+    next is one step down the index.
+    """
     of = f"FROM tasks INDEXED BY {index} WHERE {condition}"
     return f"""
     WITH RECURSIVE found (topic) AS (
@@ -151,7 +162,7 @@ def topics_expired(connection: sqlite3.Connection, after: int, now: int) -> list
 
 
 def get_record(connection: sqlite3.Connection, kind: Kind[Members], record_id: str) -> Record[Members] | None:
-    """The record of this kind with this id."""
+    """The record of this kind with this id, or ``None``."""
     row = connection.execute(
         "SELECT id, version, members FROM records WHERE kind = ? AND id = ?", (kind.name, record_id)
     ).fetchone()
@@ -161,7 +172,7 @@ def get_record(connection: sqlite3.Connection, kind: Kind[Members], record_id: s
 def list_records(
     connection: sqlite3.Connection, kind: Kind[Members], after: str, limit: int
 ) -> list[Record[Members]]:
-    """Records of this kind behind an id, in order of their ids."""
+    """Up to ``limit`` records of this kind behind an id, in order of their ids."""
     rows = connection.execute(
         "SELECT id, version, members FROM records WHERE kind = ? AND id > ? ORDER BY id LIMIT ?",
         (kind.name, after, limit),
@@ -178,8 +189,12 @@ def _record(kind: Kind[Members], row: tuple[str, int, str]) -> Record[Members]:
 
 
 class Slice(Struct, frozen=True):
-    """Part of a list. ``last``: behind which number to go on; ``skipped``: so many of the offset are done
-    with; ``size``: about how many bytes the tasks take; ``more``: there may be something behind."""
+    """Part of a list of tasks.
+
+    ``last``: the number behind which the next part begins; ``skipped``: how many tasks were skipped for the
+    offset; ``size``: about how many bytes the tasks take; ``more``: there may be tasks behind this part;
+    ``full``: the limit of tasks or bytes was reached.
+    """
 
     tasks: list[TaskRecord]
     last: int
@@ -198,7 +213,7 @@ _CANDIDATES = {
     state: f"{_OF_TOPIC if state is None else _OF_STATE.format(state)} ORDER BY sequence LIMIT ?3"
     for state in (None, 0, 1, 2, 3)
 }
-# The state is the index's; every other filter is a parameter behind those of the candidates.
+# The index finds the state; every other filter is a parameter behind those of the candidates.
 _FILTERS = tuple(member.name for member in FILTERS if not isinstance(member.type, State))
 _MATCHES = " AND ".join(f"(?{at} IS NULL OR {name} = ?{at})" for at, name in enumerate(_FILTERS, 4))
 _FILTERED = {
@@ -213,9 +228,9 @@ _BY_NUMBER = statements.tasks("tasks.sequence = ?")
 def list_slice(
     connection: sqlite3.Connection, query: TaskQuery, after: int, skip: int, limit: int, room: int | None
 ) -> Slice:
-    """Tasks of a topic behind a number: up to ``limit``, after skipping some, as far as there is ``room``.
+    """Up to ``limit`` tasks of a topic behind the number ``after``, once ``skip`` tasks were skipped.
 
-    ``room`` is in bytes; ``None``: the first task has room whatever it takes.
+    They take ``room`` bytes at most; ``None``: those of a page, in which the first task always has room.
     """
     filters = [getattr(query, name) for name in _FILTERS]
     filtered = any(value is not None for value in filters)
@@ -256,8 +271,11 @@ def list_slice(
 
 
 def news(connection: sqlite3.Connection, version: int, since: int) -> tuple[int, list[tuple[str, int]]]:
-    """The file's version, and, unless it is the one given, topics in which something became available after
-    a number of ``counters.arrived``, each with its own number, in order."""
+    """The version of the file, and the topics in which something became available since.
+
+    These are the topics whose ``arrived`` is larger than ``since``, each with that number, in its order.
+    Where the version is still ``version``, no other connection has written, and no topic is given.
+    """
     (found,) = connection.execute("PRAGMA data_version").fetchone()
     if found == version:
         return version, []
@@ -266,7 +284,7 @@ def news(connection: sqlite3.Connection, version: int, since: int) -> tuple[int,
 
 
 def last_arrived(connection: sqlite3.Connection) -> int:
-    """The number of ``counters.arrived``."""
+    """The number in ``counters.arrived``: the last one that a topic has got."""
     (found,) = connection.execute("SELECT arrived FROM counters").fetchone()
     assert isinstance(found, int)
     return found

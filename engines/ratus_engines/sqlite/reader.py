@@ -20,7 +20,7 @@ logger = logging.getLogger("ratus.sqlite")
 
 
 class Reader(Worker):
-    """Work gets the connection before its own arguments."""
+    """The worker for queries. The ``work`` of a job gets the connection before the job's arguments."""
 
     def __init__(self, path: Path, *, busy_timeout: int) -> None:
         super().__init__("ratus-sqlite-reader")
@@ -29,7 +29,7 @@ class Reader(Worker):
         self._connection: sqlite3.Connection | None = None
 
     def begin(self) -> None:
-        """Raises `StartupError`."""
+        """Open the connection. Raises `StartupError`."""
         try:
             self._connect()
         except sqlite3.Error as error:
@@ -42,7 +42,7 @@ class Reader(Worker):
         return connection
 
     def notify(self, notifications: Notifications) -> None:
-        """Reading changes nothing."""
+        """Do nothing: reads change nothing."""
 
     def work(self) -> None:
         jobs = self.take()
@@ -65,7 +65,7 @@ class Reader(Worker):
             if connection is not None and connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error as error:
-            # It would go on seeing the database as it is now, for ever.
+            # Its transaction did not end, so it would see the database as it is now for ever.
             logger.warning("the connection that reads %s is replaced: %s", self._path, describe(error))
             self._connection = None
             if connection is not None:

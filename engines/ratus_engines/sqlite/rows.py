@@ -1,4 +1,4 @@
-"""How a task lies in a row of the table ``tasks``, and how it comes back."""
+"""Converts tasks to rows of the table ``tasks``, and back."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def _is_bare(name: str) -> bool:
 BARE_COLUMNS = ", ".join(
     column if _is_bare(name) else "NULL" for name, column in zip(MEMBERS, COLUMNS.split(", "), strict=True)
 )
-"""The same without what may be large, payload and result above all, and without rare members, which stand
-behind those: for tasks that are changed and not handed out."""
+"""`COLUMNS`, with NULL for what may be large (payload and result above all) and for the rare members, which
+are stored behind those: for tasks that are changed and not returned."""
 
 _encode = msgspec.json.Encoder().encode
 
 # ---- conversions -----------------------------------------------------------------------------------
-# A column holds what the record holds, but for these: truth as 0 and 1, an object as JSON text, and the rare
-# members together as one object, so that a new one needs no column.
+# A column holds the value in the record, except that booleans are 0 and 1, an object is JSON text, and the
+# rare members together are one JSON object, so that a new one needs no column.
 
 
 def _object_reader(member: Member) -> Callable[[str | bytes], Any]:
@@ -50,7 +50,8 @@ _RARE = Kind("rare", tuple(RARE.values()), Rare)
 
 
 def _read_rare(text: str) -> Rare:
-    """What a newer version wrote beside is not looked at. It stays in the file until the task is replaced."""
+    """Parse rare members. Those that only a newer version knows are ignored; they stay in the file until the
+    task is replaced."""
     return _RARE.from_json(text)
 
 
@@ -59,7 +60,7 @@ def _rare_text(rare: Rare) -> str:
 
 
 def _conversions() -> Iterator[tuple[int, str, Callable[[Any], Any], Callable[[Any], Any]]]:
-    """By index and name of a column, how it is read and written."""
+    """For each column that needs a conversion: its index, its name, and how it is read and written."""
     for at, name in enumerate(MEMBERS):
         if name == "rare":
             yield at, name, _read_rare, _rare_text
@@ -82,7 +83,7 @@ def task_of(row: Sequence[Any]) -> TaskRecord:
 
 
 def row_of(task: TaskRecord, topic: int) -> list[Any]:
-    """The row of a task: the values of `MEMBERS`, with the number of its topic."""
+    """The row of a task: the values of `MEMBERS`, with the topic's number in place of its name."""
     row = list(msgspec.structs.astuple(task))
     row[_TOPIC] = topic
     for at, _, _, write in _CONVERSIONS:
@@ -93,20 +94,23 @@ def row_of(task: TaskRecord, topic: int) -> list[Any]:
 
 # ---- inserting -----------------------------------------------------------------------------------
 
-# What a producer gives to an ordinary new task. The other columns have their defaults then, and binding 8
-# values instead of 21 saves a third of the time.
+# The members that an ordinary new task has. The other columns have their defaults then, and binding 8 values
+# instead of 21 saves a third of the time.
 _ORDINARY = ("id", "topic", "produced", "scheduled", "producer", "payload", "priority", "sequence")
 _AT = [MEMBERS.index(name) for name in _ORDINARY]
 _REST = [index for index in range(len(MEMBERS)) if index not in _AT]
 _DEFAULTS = [list(msgspec.structs.astuple(TaskRecord("", "", 0, 0)))[index] for index in _REST]
 
 # Rows of one statement. SQLite runs a statement without the interpreter's lock, so that the event loop goes
-# on meanwhile; longer ones bring nothing more.
+# on meanwhile; more rows gain nothing.
 _SIZES = (64, 32, 16, 8, 4, 2, 1)
 
 
 def inserts(tasks: Sequence[TaskRecord], topics: Sequence[int]) -> list[tuple[str, list[Any]]]:
-    """Statements that insert tasks in this order, each into the topic of that number, but for known ids."""
+    """Statements and their values that insert tasks in this order, except those whose id is stored already.
+
+    ``topics`` are the numbers of the tasks' topics.
+    """
     rows = [row_of(task, topic) for task, topic in zip(tasks, topics, strict=True)]
     names: Sequence[str] = MEMBERS
     if all([row[index] for index in _REST] == _DEFAULTS for row in rows):

@@ -1,6 +1,6 @@
 """The tables, their indexes, and how a file of an older version gets them.
 
-The schema's version is SQLite's ``user_version``; ``application_id`` says that a file is ours. `MIGRATIONS`
+The schema's version is SQLite's ``user_version``; ``application_id`` marks a file of Ratus. `MIGRATIONS`
 lead from each version to the next, each in a transaction of its own: a crash in the middle leaves a file
 that the next start goes on with.
 
@@ -107,7 +107,7 @@ MIGRATIONS: Sequence[str] = (_TABLES, _EARLY, _RARE, _RECORDS)
 
 
 class Foreign(Exception):
-    """The file is not ours to touch; the text says what it is and what to do, to be put behind its name."""
+    """The file must not be touched. The text says what it is and what to do; it follows the file's name."""
 
 
 def check(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIONS) -> int:
@@ -134,7 +134,7 @@ def migrate(connection: sqlite3.Connection, migrations: Sequence[str] = MIGRATIO
     while check(connection, migrations) < len(migrations):
         connection.execute("BEGIN IMMEDIATE")
         try:
-            # Another process may have been faster: what counts is the version under the lock.
+            # Another process may have migrated the file meanwhile: what counts is the version under the lock.
             version = check(connection, migrations)
             if version < len(migrations):
                 for statement in _statements(migrations[version]):
@@ -153,7 +153,7 @@ def _statements(script: str) -> list[str]:
     statements, begun = [], ""
     for piece in script.split(";")[:-1]:
         begun += piece + ";"
-        # A semicolon in a text or a comment ends nothing.
+        # A semicolon in a text or a comment does not end a statement.
         if sqlite3.complete_statement(begun):
             statements.append(begun)
             begun = ""

@@ -1,7 +1,9 @@
-"""Statements that several modules need, and what they have in common.
+"""SQL statements that several modules need, and their common parts.
 
-A partial index serves only a statement that spells its condition out (``state = 0``). ``INDEXED BY`` makes a
-statement fail, in the tests, rather than scan.
+In descriptions, numbers in parentheses are those of a statement's parameters.
+
+SQLite uses a partial index only for a statement that spells out the index's condition (``state = 0``). With
+``INDEXED BY``, a statement that cannot use the index fails, in the tests, rather than scan the table.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from ratus_engines.sqlite.rows import BARE_COLUMNS, COLUMNS
 
 
 def tasks(where: str, index: str = "") -> str:
-    """A statement whose rows `rows.task_of` understands."""
+    """A statement that selects tasks, as rows for `rows.task_of`."""
     return _select(COLUMNS, where, index)
 
 
@@ -20,7 +22,7 @@ def bare_tasks(where: str, index: str = "") -> str:
 
 
 def places(where: str, index: str = "") -> str:
-    """A statement whose rows `Transaction.delete` takes. It does not read payloads."""
+    """A statement whose rows are the arguments of `Transaction.delete`. It does not read payloads."""
     return _select("sequence, id, topics.name, state, scheduled", where, index)
 
 
@@ -58,7 +60,7 @@ SELECT coalesce(sum((SELECT count(*) FROM {_FALLING_DUE})), 0) FROM levels WHERE
 SOON_DUE = f"""{_LEVELS}
 SELECT min((SELECT scheduled FROM {_FALLING_DUE} ORDER BY scheduled LIMIT 1 OFFSET ?4))
 FROM levels WHERE priority IS NOT NULL"""
-"""The first time by which so many (4) or more of these have fallen due, or NULL if there are fewer."""
+"""When a priority first has more than so many (4) tasks of `COUNT_DUE`, or NULL if none ever has."""
 
 FIRST_DEADLINE = "SELECT min(deadline) FROM tasks INDEXED BY tasks_active WHERE state = 1 AND topic = ?"
 """The earliest deadline of a topic's active tasks, or NULL."""
@@ -68,21 +70,21 @@ LAPSED = bare_tasks(
 )
 """The active tasks of a topic whose deadline has come, earliest first."""
 
-# A task is due when it came if its `scheduled` is not after one of the moments at which it may have become
-# pending: when it was accepted, claimed (and given back, or lapsed) or committed.
+# A task was due when it became pending if its `scheduled` is not after one of the moments at which that may
+# have been: when it was accepted, claimed (and given back, or lapsed) or committed.
 _WAS_DUE = "scheduled <= max(produced, coalesce(consumed, produced), coalesce(committed, produced))"
 
 KEEP_DUE = f"""
 INSERT OR IGNORE INTO early
 SELECT sequence, topic, priority, scheduled FROM tasks INDEXED BY tasks_pending
 WHERE state = 0 AND topic = ?1 AND priority = ?2 AND scheduled > ?3 AND scheduled <= ?4 AND {_WAS_DUE}"""
-"""Keep due what was due when it came, of a topic (1) and a priority (2), scheduled after a time (3) and up to
-another (4)."""
+"""Keep those tasks due that were due when they became pending: of a topic (1) and a priority (2), scheduled
+after a time (3) and up to another (4)."""
 
 STAY_DUE = (
     "INSERT OR IGNORE INTO early SELECT sequence, topic, priority, scheduled FROM tasks WHERE sequence = ?"
 )
-"""Keep one task due."""
+"""Keep the task with this number due."""
 
 NEXT_PENDING = """
 SELECT topic, priority, scheduled FROM tasks INDEXED BY tasks_pending
@@ -93,17 +95,18 @@ PENDING_FROM = """
 SELECT scheduled FROM tasks INDEXED BY tasks_pending
 WHERE state = 0 AND topic = ?1 AND priority = ?2 AND scheduled > ?3 AND scheduled <= ?4
 ORDER BY scheduled LIMIT 1 OFFSET ?5"""
-"""Up to when so many (5) tasks of a topic (1) and a priority (2) are scheduled after a time (3)."""
+"""The ``scheduled`` of the pending task behind so many (5) others, of those of a topic (1) and a priority (2)
+that are scheduled after a time (3) and up to another (4)."""
 
 EARLY_DUE = "SELECT count(*), min(scheduled) FROM early WHERE topic = ? AND scheduled > ?"
 """How many tasks of a topic are due although they are scheduled after a time, and the first such time."""
 
 ANY_EARLY = "SELECT min(sequence) FROM early"
-"""NULL: no clock was set back, or all has been claimed since."""
+"""A task that is kept due, or NULL: no clock was set back, or all such tasks have been claimed since."""
 
 EARLY = f"""
 SELECT {COLUMNS} FROM early CROSS JOIN tasks ON tasks.sequence = early.sequence
 CROSS JOIN topics ON topics.topic = early.topic
 WHERE early.topic = ? AND early.priority = ? AND early.scheduled > ?
 ORDER BY early.scheduled, early.sequence LIMIT ?"""
-"""Tasks of a topic and a priority that are due although they are scheduled after a time, as many as given."""
+"""Tasks of a topic and a priority that are due although they are scheduled after a time, up to a limit."""

@@ -1,7 +1,8 @@
 """One write transaction: what it knows of topics, and the few ways in which it changes tasks.
 
-Counts and numbers are read under the lock and written once, at the end, however many operations share the
-transaction. Nothing is kept from one transaction to the next: other processes write to the file, too.
+The counts of topics and the last numbers given are read under the lock and written once, at the end, however
+many operations share the transaction. Nothing is kept from one transaction to the next: other processes write
+to the file, too.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Clock:
         self.now = self.latest = 0
 
     def see(self, now: int) -> None:
-        """It is this time."""
+        """Note the time of an operation, in microseconds."""
         self.now = now
         self.latest = max(self.latest, now)
 
@@ -61,8 +62,10 @@ class Topic:
 
 
 class Transaction:
-    """See the module's text. ``notifications`` are for the listener and the observer, once it is
-    committed."""
+    """A transaction that the caller begins, finishes (see `finish`) and commits.
+
+    ``notifications`` are for the listener and the observer, once it is committed.
+    """
 
     def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
         self._connection = connection
@@ -78,17 +81,17 @@ class Transaction:
     # ---- statements ------------------------------------------------------------------------------
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """All rows; what was written before is seen."""
+        """All rows of a statement, which sees what this transaction has written."""
         self._flush()
         return self._connection.execute(statement, values).fetchall()
 
     def rows(self, statement: str, values: Sequence[Any]) -> Iterable[Any]:
-        """Like `read`, row by row. Nothing may be written until the last row that is wanted was taken."""
+        """Like `read`, row by row. The caller must not write before it has taken the last row it needs."""
         self._flush()
         return self._connection.execute(statement, values)
 
     def _write(self, statement: str, values: Sequence[Any]) -> None:
-        """Write soon: equal statements that follow each other are carried out at once."""
+        """Queue a write: equal statements that follow each other are executed together (see `_flush`)."""
         if statement != self._run_statement:
             self._flush()
             self._run_statement = statement
@@ -121,11 +124,11 @@ class Transaction:
         return self._counters()[0]
 
     def touch(self) -> None:
-        """Leave a number out: SQLite writes nothing where nothing changes."""
+        """Skip a number, so that there is something to write: SQLite writes nothing where nothing changes."""
         self._next()
 
     def _next(self, count: int = 1) -> int:
-        """The first of that many new numbers."""
+        """Give out ``count`` new numbers. Returns the first."""
         numbers = self._counters()
         first = numbers[0] + 1
         numbers[0] += count
@@ -146,7 +149,7 @@ class Transaction:
         return topic
 
     def keep(self, topic: Topic) -> Topic:
-        """Give the topic a row if it has none; gone at the end if it has neither task nor setting then."""
+        """Give the topic a row if it has none. `finish` deletes it unless it has a task or is paused then."""
         if not topic.number:
             topic.number = self._next()
             topic.changed = True
@@ -163,7 +166,7 @@ class Transaction:
                 self._make_available(topic)
 
     def count_due(self, topic: Topic, until: int, more: int) -> None:
-        """From now on tasks up to ``until`` are kept in the count; those are so many more."""
+        """From now on, ``due`` counts the tasks up to ``until``, which are ``more`` than before."""
         topic.due_until = until
         topic.due += more
         topic.changed = True
@@ -173,7 +176,7 @@ class Transaction:
             self._write("DELETE FROM topics WHERE topic = ?", (topic.number,))
             return
         values = [topic.paused, *topic.counts, topic.due, topic.due_until]
-        # An index is on arrived, so it is left alone where nothing arrived.
+        # ``arrived`` has an index, so it is written only where something has become available.
         if topic.arrived:
             numbers = self._counters()
             numbers[1] += 1
@@ -185,7 +188,7 @@ class Transaction:
     # ---- records ---------------------------------------------------------------------------------
 
     def put_record(self, kind: Kind[Members], record_id: str, members: Members | None) -> int:
-        """Store a record, or delete it without members. Its version, 0 when there is none."""
+        """Store a record, or delete it if ``members`` is ``None``. Returns its version, or 0 if deleted."""
         version = 0
         if members is None:
             self._write("DELETE FROM records WHERE kind = ? AND id = ?", (kind.name, record_id))
@@ -217,7 +220,7 @@ class Transaction:
         return found
 
     def insert(self, tasks: Sequence[TaskRecord]) -> list[bool]:
-        """Store the tasks in this order, but for those whose id is known; true for each stored."""
+        """Store the tasks in this order, except those whose id is known. Returns true for each stored."""
         topics = [self.keep(self.topic(task.topic)) for task in tasks]
         first = self._next(len(tasks))
         for number, task in enumerate(tasks, first):
@@ -238,14 +241,16 @@ class Transaction:
         return created
 
     def replace(self, old: TaskRecord, new: TaskRecord) -> None:
-        """Put a task whole in the place of an old one."""
+        """Replace a task as a whole. The new one gets the ``sequence`` of the old one."""
         new.sequence = old.sequence
         self._move(old, new)
         self._write(REPLACE, row_of(new, self.topic(new.topic).number))
 
     def change(self, task: TaskRecord, change: Change) -> TaskRecord:
-        """Carry out a change whose guard holds. The task as it then is, in a record of its own: the old one
-        may be on its way to another caller."""
+        """Carry out a change whose guard holds. Returns the task with it.
+
+        That is a new record: the old one may be part of the answer to another caller.
+        """
         new = copy.copy(task)
         transitions.apply(new, change)
         self._move(task, new)
@@ -276,14 +281,14 @@ class Transaction:
 
     @property
     def has_early(self) -> bool:
-        """Whether there are tasks that are due only since they were when they came."""
+        """Whether there are tasks that are due only because they were due before the clock was set back."""
         if self._early is None:
             ((first,),) = self.read(statements.ANY_EARLY)
             self._early = first is not None
         return self._early
 
     def keep_due(self, topic: int, priority: int, after: int, until: int) -> None:
-        """Let tasks stay due that were when they came, of those scheduled after a time and up to another."""
+        """Keep tasks due that were when they became pending, if scheduled after a time and up to another."""
         self._flush()
         kept = self._connection.execute(statements.KEEP_DUE, (topic, priority, after, until)).rowcount
         if kept:
@@ -294,12 +299,12 @@ class Transaction:
             self._make_available(found)
 
     def forget_early(self, sequences: Iterable[Sequence[Any]]) -> None:
-        """Tasks of these numbers are due by the clock again."""
+        """Delete the rows of ``early`` with these numbers: their tasks are due by the clock again."""
         for values in sequences:
             self._write("DELETE FROM early WHERE sequence = ?", values)
 
     def _forget_early(self, sequence: int, state: int) -> None:
-        """A pending task is changed or deleted."""
+        """Delete the row of ``early`` of a task that is changed or deleted, if it was pending."""
         if state == PENDING and self.has_early:
             self._write("DELETE FROM early WHERE sequence = ?", (sequence,))
 
@@ -321,7 +326,7 @@ class Transaction:
         self._notify(new, topic, before)
 
     def _notify(self, task: TaskRecord, topic: Topic, before: int | None) -> None:
-        """Note what to tell the listener of a task that could be claimed from ``before`` on, if ever."""
+        """Add the notification of a changed task. Before, it could be claimed from ``before`` on, if ever."""
         if task.state == PENDING:
             self._make_available(topic)
         elif task.state != ACTIVE:

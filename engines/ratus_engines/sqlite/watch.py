@@ -1,4 +1,4 @@
-"""Finds what other processes make available, by looking whether the file has changed."""
+"""Finds out what other processes make available, by checking again and again whether the file has changed."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from ratus_engines.sqlite.reader import Reader
 
 logger = logging.getLogger("ratus.sqlite")
 
-# Seconds between two looks. One costs some microseconds, and waiting requests are to be woken within 250 ms.
+# Seconds between two checks. One takes some microseconds, and waiting requests are to be woken within 250 ms.
 INTERVAL = 0.1
 
-# Seconds between two looks, at the most, after errors that were not foreseen.
+# Seconds between two checks, at the most, after unforeseen errors.
 LONGEST_PAUSE = 30.0
 
 
 class Watch:
-    """Notifies of topics that have something new since the last look, whichever process wrote it.
+    """Calls ``notify`` with the topics that have something new since the last check.
 
-    Between `stop` and `start` it does not look; the first look after that covers all the time between.
+    It does not matter which process wrote it. Between `stop` and `start` nothing is checked; the first
+    check after that covers all the time between.
     """
 
     def __init__(self, reader: Reader, notify: Callable[[Iterable[str]], None]) -> None:
@@ -33,7 +34,7 @@ class Watch:
         self._arrived = 0
 
     async def open(self) -> None:
-        """Begin to count: what comes from now on is new."""
+        """Note where the file is now: what is written later is new. To be awaited before `start`."""
         self._arrived = await self._reader.submit(queries.last_arrived, ())
 
     def start(self) -> None:
@@ -53,7 +54,7 @@ class Watch:
             except ServiceUnavailable as error:
                 logger.debug("looking for what other processes wrote failed: %s", error.detail)
             except Exception:
-                # Requests that wait rely on this: it goes on whatever happens, and more slowly.
+                # Waiting requests rely on the checks: they go on whatever happens, but at longer intervals.
                 pause = min(2 * pause, LONGEST_PAUSE)
                 logger.exception("looking for what other processes wrote failed; trying again")
             else:

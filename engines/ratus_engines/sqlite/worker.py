@@ -1,10 +1,10 @@
-"""A thread that does what the event loop asks for: everything that waits, at once.
+"""A thread that carries out jobs for the event loop: those that wait, as one group.
 
-What is asked for in one turn of the event loop is handed over together at the end of the turn, and what is
-done together is answered together: one wake-up in each direction, however many callers there are.
+The jobs of one turn of the event loop are handed to the thread together, at the end of the turn, and the jobs
+of one group are answered together: one wake-up in each direction, however many callers there are.
 
-Whatever goes wrong in the thread, every caller gets an answer, and the thread goes on: after an error that
-was not foreseen it pauses, the longer the more of them follow each other, and its log stays short.
+Whatever fails in the thread, every caller gets an answer, and the thread goes on. After an unforeseen error
+it pauses, longer after each that follows, and it logs only one of them in `_LOG_INTERVAL`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from ratus_engines.sqlite.notifications import Notifications
 
 logger = logging.getLogger("ratus.sqlite")
 
-# Tasks that one group may touch, about 20 ms of work. What is beyond waits for the next group, so that a
+# Tasks that one group may touch, about 20 ms of work. Jobs beyond that wait for the next group, so that a
 # small request never waits for all the large ones.
 GROUP_WEIGHT = 2_000
 
-# Seconds of pause after an error that was not foreseen; each that follows doubles it.
+# Seconds of pause after an unforeseen error; each one that follows doubles it, up to the longest.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.5
 
 # Seconds between two records of such errors in the log.
@@ -38,10 +38,11 @@ _LOG_INTERVAL = 10.0
 
 
 class Job:
-    """Something to do. The thread leaves the result, or the exception to be raised, in ``answer``.
+    """A job for the thread, which puts the result, or the exception to be raised, into ``answer``.
 
-    ``weight`` is about how many tasks it touches. ``order``: 0 for work on its own; work of a larger order
-    gets the arguments of all jobs of that order at once. ``undo`` gets the result when the caller is gone.
+    ``weight`` is about how many tasks the job touches. With ``order`` 0, ``work`` is called for this job
+    alone; with a larger one, it is called once with the arguments of all jobs of that order. ``undo`` is
+    called on the event loop with the result, if the caller was cancelled meanwhile.
     """
 
     __slots__ = ("answer", "arguments", "future", "order", "undo", "weight", "work")
@@ -66,27 +67,27 @@ class Job:
 
 
 class Worker(ABC):
-    """The thread and its queue; what it does is up to the methods that run in it."""
+    """The thread and its queue of jobs. A subclass says how they are done, by its abstract methods."""
 
     def __init__(self, name: str) -> None:
         self._thread = threading.Thread(target=self._main, name=name, daemon=True)
         self._queue: SimpleQueue[list[Job] | None] = SimpleQueue()
-        self._backlog: deque[Job] = deque()  # the thread's own
-        self._taken: list[Job] = []  # the thread's own
-        self._stopping = False  # the thread's own
-        self._undone = False  # whether anything was undone since it was set
-        self._turn: list[Job] = []  # what was asked for in this turn of the event loop
+        self._backlog: deque[Job] = deque()  # used by the thread only
+        self._taken: list[Job] = []  # used by the thread only
+        self._stopping = False  # used by the thread only
+        self._undone = False  # whether `undo` was called since this was set to false
+        self._turn: list[Job] = []  # jobs submitted in this turn of the event loop
         self._loop: asyncio.AbstractEventLoop
         self._started: asyncio.Future[None]
         self._is_open = False
-        self._pause = 0.0  # the thread's own
-        self._logged_at: float | None = None  # the thread's own
-        self._unlogged = 0  # the thread's own
+        self._pause = 0.0  # used by the thread only
+        self._logged_at: float | None = None  # used by the thread only
+        self._unlogged = 0  # used by the thread only
 
     # ---- on the event loop -------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Raises what `begin` raised."""
+        """Start the thread and wait for its `begin`. Raises what that raised."""
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.create_future()
         self._thread.start()
@@ -98,7 +99,7 @@ class Worker(ABC):
         self._is_open = True
 
     async def stop(self) -> None:
-        """Do what was asked for, then end. Nothing can be asked for any more."""
+        """Finish the submitted jobs, then end the thread. From now on `submit` raises."""
         if self._is_open:
             self._is_open = False
             await self._finish()
@@ -106,7 +107,7 @@ class Worker(ABC):
             await asyncio.to_thread(self._thread.join)
 
     async def _finish(self) -> None:
-        """Wait until all that was asked for is answered, and what that undid is undone."""
+        """Wait until all submitted jobs are answered, and so are those by which they were undone."""
         while True:
             self._undone = False
             last = self._submit(_nothing, ())
@@ -124,13 +125,13 @@ class Worker(ABC):
         order: int = 0,
         undo: Callable[[Any], None] | None = None,
     ) -> asyncio.Future[Any]:
-        """Have something done (see `Job`). Raises `ServiceUnavailable` before the start and after the end."""
+        """Submit a `Job`; the future gets its answer. Raises `ServiceUnavailable` unless the thread runs."""
         if not self._is_open:
             raise ServiceUnavailable("the database is not open")
         return self._submit(work, arguments, weight=weight, order=order, undo=undo)
 
     def undo(self, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        """To be called by the ``undo`` of a job: have something done that it takes, even while stopping."""
+        """Submit work that undoes a job. To be called by the ``undo`` of a `Job`, also while stopping."""
         self._undone = True
         self._submit(work, arguments).add_done_callback(_log_undo)
 
@@ -164,7 +165,7 @@ class Worker(ABC):
             if future.done():  # cancelled
                 if job.undo is not None and not isinstance(answer, BaseException):
                     job.undo(answer)
-            elif isinstance(answer, StopIteration):  # which no future takes
+            elif isinstance(answer, StopIteration):  # a future refuses it
                 future.set_exception(RuntimeError(f"the thread {self._thread.name} failed: {answer!r}"))
             elif isinstance(answer, BaseException):
                 future.set_exception(answer)
@@ -176,15 +177,15 @@ class Worker(ABC):
 
     @abstractmethod
     def begin(self) -> None:
-        """Comes first; what it raises is raised by `start`."""
+        """Called once, first. What it raises is raised by `start`, and the thread ends."""
 
     @abstractmethod
     def work(self) -> None:
-        """Something waits: `take` it, do it, `answer` it."""
+        """Called again and again while jobs wait: `take` some, do them, and `answer` them."""
 
     @abstractmethod
     def end(self) -> None:
-        """Comes last, unless `begin` failed."""
+        """Called once, last, unless `begin` failed."""
 
     def waiting(self) -> int:
         """How many jobs wait."""
@@ -192,9 +193,9 @@ class Worker(ABC):
         return len(self._backlog)
 
     def take(self, most: int | None = None) -> list[Job]:
-        """What waits, in the order of arrival, without those whose caller is gone.
+        """Take waiting jobs, in the order of arrival, and drop those whose callers were cancelled.
 
-        So many jobs at most, or else as many as `GROUP_WEIGHT` allows.
+        Up to ``most`` jobs, dropped ones included; without ``most``, as many as `GROUP_WEIGHT` allows.
         """
         self._fetch()
         jobs = self._taken = []
@@ -212,7 +213,7 @@ class Worker(ABC):
         return jobs
 
     def answer(self, jobs: list[Job], notifications: Notifications | None = None) -> None:
-        """Give the jobs their answers, and `notify` the rest."""
+        """Pass the jobs' answers to their callers, then call `notify`: both on the event loop."""
         self._taken = []
         if jobs:
             self._call(self._deliver, jobs, notifications or Notifications())
@@ -256,7 +257,7 @@ class Worker(ABC):
         self._logged_at, self._unlogged = now, 0
 
     def _wait(self) -> bool:
-        """Wait until there is something to do; false when there will not be."""
+        """Wait for jobs. False when the thread has to stop and none is left."""
         if not self._stopping:
             self._accept(self._queue.get())
         self._fetch()
@@ -283,7 +284,7 @@ class Worker(ABC):
 
 
 def _nothing(*arguments: Any) -> None:
-    """A job that is done once all that was asked for before it is."""
+    """The work of a job that marks a place in the queue: it is answered after all jobs before it."""
 
 
 def _log_undo(future: asyncio.Future[Any]) -> None:

@@ -1,9 +1,9 @@
 """The writer: group commit in one thread.
 
 All jobs that wait become one transaction, and no caller is answered before it is on disk. While one group is
-being written the next one gathers, so a commit takes the longer the more are waiting, and no timer is needed.
+being written the next one gathers, so groups grow with the load, and no timer is needed.
 
-An operation that fails in an unforeseen way takes its whole group back; the operations are then done again,
+After an unforeseen error in one operation the whole group is rolled back. Its operations are then done again,
 each in a transaction of its own, so that only the caller of the one that fails gets the error.
 """
 
@@ -30,7 +30,7 @@ Notify = Callable[[Notifications], None]
 
 
 class CommitFailed(Exception):
-    """The group could not be put on disk, and is taken back as a whole."""
+    """The group could not be put on disk, and is rolled back as a whole. ``reason`` is the cause."""
 
     def __init__(self, reason: Exception) -> None:
         super().__init__(str(reason))
@@ -38,7 +38,7 @@ class CommitFailed(Exception):
 
 
 class Writer(Worker):
-    """See the module's text. ``listen`` is called on the event loop with what a group did.
+    """Writes to the file at ``path``. ``listen`` is called on the event loop with a group's notifications.
 
     ``trouble`` says why the last writes failed; it is empty while they succeed.
     """
@@ -60,7 +60,7 @@ class Writer(Worker):
     # ---- life ------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Raises `StartupError`."""
+        """Open the lock and the database. Raises `StartupError`."""
         try:
             check_place(self._path)
             self._lock.open()
@@ -82,7 +82,7 @@ class Writer(Worker):
         return connection
 
     def end(self) -> None:
-        # The connection that closes a file last copies the log back into it.
+        # Closing the last connection to a database copies the log back into it, which needs the lock.
         try:
             self._lock.acquire()
         except (ServiceUnavailable, OSError) as error:
@@ -98,7 +98,7 @@ class Writer(Worker):
         try:
             self._lock.acquire()
         except (ServiceUnavailable, OSError) as error:
-            # What was asked for meanwhile has not waited that long yet.
+            # Only these fail: jobs that were submitted meanwhile have not waited that long yet.
             jobs = self.take(waiting)
             self._fail(jobs, error)
             self.answer(jobs)
@@ -158,14 +158,14 @@ class Writer(Worker):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
         except sqlite3.Error:
-            # What it has in memory is worth nothing any more; the file is as it was.
+            # What the connection has in memory cannot be trusted any more; the file is as it was.
             self._connection = None
             connection.close()
 
     def _overwrite(self) -> None:
-        """Write something else in the place of a transaction that failed.
+        """Overwrite, in the log, a transaction whose commit failed.
 
-        It may lie in the log, whole but for its sync. SQLite has forgotten it, but if the process died now,
+        It may be in the log as a whole, only not synced. SQLite has dropped it, but if the process died now,
         the next one would find it there and take it for committed, although its callers got an error.
         """
         connection = self._connection
@@ -173,20 +173,22 @@ class Writer(Worker):
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
-            # A number is left out: SQLite writes nothing where nothing changes.
+            # Skips a number: SQLite writes nothing where nothing changes.
             connection.execute("UPDATE counters SET last = last + 1")
             connection.execute("COMMIT")
         except sqlite3.Error:
-            # Even if its sync fails, too, what it wrote has broken the chain of checksums.
+            # Even if this commit is not synced either, its write has broken the log's chain of checksums.
             self._roll_back(connection)
 
     def has_odd_files(self) -> bool:
-        """Whether a file was moved, replaced, deleted or cut. May be asked from any thread, as `missing`."""
+        """Whether a file was moved, replaced, deleted or cut. Thread-safe. Raises `OSError`, as `missing`."""
         return self.missing() != "" or self._files.is_emptied() or self._files.is_log_cut()
 
     def missing(self) -> str:
-        """Which file was moved, replaced or deleted, in words; empty when none was. May be asked from any
-        thread. Raises `OSError` where the system cannot say."""
+        """Which file was moved, replaced or deleted, in words; empty when none was. Thread-safe.
+
+        Raises `OSError` where the system cannot say.
+        """
         return self._files.changed() or self._lock.changed()
 
     def _check_files(self, connection: sqlite3.Connection) -> None:
@@ -199,7 +201,8 @@ class Writer(Worker):
                 self._check_log(connection)
             return
         if self._files.lost_only_log():
-            # What was acknowledged lies in a log without a name, and would be lost if the process died.
+            # Acknowledged writes are in a log without a name, and would be lost if the process died. This
+            # copies them into the database.
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         raise ServiceUnavailable(
             f"{missing} was moved, replaced or deleted while the server runs; "
@@ -207,8 +210,11 @@ class Writer(Worker):
         )
 
     def _check_log(self, connection: sqlite3.Connection) -> None:
-        """The log is shorter than it was: fine where it was begun anew, or cut by another program once all of
-        it was copied into the database. Raises `ServiceUnavailable` where something is missing."""
+        """Check a log that is shorter than it was. Raises `ServiceUnavailable` where something is missing.
+
+        Nothing is missing where SQLite began the log anew, or where another program cut it once all of it was
+        copied into the database.
+        """
         try:
             _, pages, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             ((page_size,),) = connection.execute("PRAGMA page_size").fetchall()
@@ -228,7 +234,7 @@ class Writer(Worker):
 
 
 def _perform(transaction: Transaction, jobs: Iterable[Job]) -> None:
-    """Do the jobs in the order of their `order`, those that share one together."""
+    """Do the jobs by their ``order``: those with 0 first, one by one, then all of each other one together."""
     for order, group in groupby(sorted(jobs, key=_order), key=_order):
         if order:
             together = list(group)
