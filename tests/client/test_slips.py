@@ -82,7 +82,7 @@ SLIPS: list[tuple[Any, str]] = [
     (lambda c: c.delete_task(Task(id="1")), "as text, not as Task"),
     (lambda c: c.get_topic(None), "topic"),
     (lambda c: c.poll(1), "topics: give a text"),
-    (lambda c: c.poll(["t", 1]), "topics: each of them is a text"),
+    (lambda c: c.poll(["t", 1]), "topics: each of them has to be a text"),
 ]
 
 

@@ -105,6 +105,7 @@ class BulkOperations:
     ) -> int:
         """Change tasks until none meets the condition, or until ``most`` were looked at. Returns how many."""
         count = looked = 0
+        unchanged: set[str] = set()
         while most is None or looked < most:
             limit = BATCH if most is None else min(BATCH, most - looked)
             with self._deployment.limited():
@@ -114,9 +115,15 @@ class BulkOperations:
                 done = await self._apply(list(_decided(map(record, found), decide)))
             count += done
             looked += len(found)
-            # Where nothing could be changed, other servers are changing these tasks.
-            if len(found) < limit or not done:
+            if len(found) < limit:
                 break
+            if not done:
+                # Another server has changed these tasks first, and there may be more of them. Tasks that
+                # cannot be changed are found again.
+                ids = {task["_id"] for task in found}
+                if ids == unchanged:
+                    break
+                unchanged = ids
         return count
 
     async def _apply(self, decided: Sequence[tuple[TaskRecord, Change]]) -> int:

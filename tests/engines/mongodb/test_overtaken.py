@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from bson.datetime_ms import DatetimeMS
+from ratus_engines.mongodb import bulk_operations
 from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.engine import MongodbEngine
 
@@ -206,3 +207,20 @@ async def test_a_deadline_before_all_times_lapses(harness: Harness) -> None:
     first = DatetimeMS(-(10**15))
     await harness.engine._deployment.tasks.update_one({"_id": "1"}, {"$set": {"deadline": first}})
     assert await harness.engine.recover(harness.now) == 1
+
+
+async def test_a_batch_that_another_server_took_first_is_not_the_last(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_operations, "BATCH", 3)
+    other = await harness.start()
+    assert isinstance(other, MongodbEngine)
+    for number in range(5):
+        await harness.add(f"{number}", state=ACTIVE, nonce=NONCE, deadline=harness.now - 5 + number)
+
+    async def lapse_the_first_batch(harness: Harness) -> None:
+        assert await other._bulk.lapse(harness.now, topic="t", most=3) == 3
+
+    interrupted(harness, monkeypatch, lapse_the_first_batch)
+    assert await harness.engine.recover(harness.now) == 2
+    assert await harness.engine.recover(harness.now) == 0
