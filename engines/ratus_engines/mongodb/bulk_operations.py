@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ratus.core import transitions
@@ -105,7 +105,7 @@ class BulkOperations:
     ) -> int:
         """Change tasks until none meets the condition, or until ``most`` were looked at. Returns how many."""
         count = looked = 0
-        unchanged: set[str] = set()
+        progress = _Progress()
         while most is None or looked < most:
             limit = BATCH if most is None else min(BATCH, most - looked)
             with self._deployment.limited():
@@ -115,15 +115,8 @@ class BulkOperations:
                 done = await self._apply(list(_decided(map(record, found), decide)))
             count += done
             looked += len(found)
-            if len(found) < limit:
+            if len(found) < limit or not progress.goes_on(found, done):
                 break
-            if not done:
-                # Another server has changed these tasks first, and there may be more of them. Tasks that
-                # cannot be changed are found again.
-                ids = {task["_id"] for task in found}
-                if ids == unchanged:
-                    break
-                unchanged = ids
         return count
 
     async def _apply(self, decided: Sequence[tuple[TaskRecord, Change]]) -> int:
@@ -160,6 +153,7 @@ class BulkOperations:
         """Delete the completed tasks that were committed at or before that time. Returns how many."""
         condition = conditions(transitions.purgeable(before))
         count = 0
+        progress = _Progress()
         while True:
             with self._deployment.limited():
                 found = await self._deployment.current.find(
@@ -167,7 +161,7 @@ class BulkOperations:
                 ).to_list()
                 done = await self._delete([task["_id"] for task in found], condition)
             count += done
-            if len(found) < BATCH or not done:
+            if len(found) < BATCH or not progress.goes_on(found, done):
                 return count
 
     async def _delete(self, ids: Sequence[str], condition: Document) -> int:
@@ -205,3 +199,21 @@ class BulkOperations:
                 await self._deployment.tasks.update_many(
                     conditions(change.require), update(change), hint=self._deployment.hint(index)
                 )
+
+
+class _Progress:
+    """Whether there is a point in looking for another batch of tasks.
+
+    Where another server has changed a whole batch first, there may be more behind it. Tasks that cannot be
+    changed are found again.
+    """
+
+    def __init__(self) -> None:
+        self._unchanged: set[str] = set()
+
+    def goes_on(self, found: Sequence[Mapping[str, Any]], done: int) -> bool:
+        """After a batch of which ``done`` tasks were changed here."""
+        if done:
+            return True
+        before, self._unchanged = self._unchanged, {task["_id"] for task in found}
+        return self._unchanged != before

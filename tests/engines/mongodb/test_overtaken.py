@@ -15,7 +15,7 @@ from ratus_engines.mongodb import bulk_operations
 from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.engine import MongodbEngine
 
-from ratus.core.records import ACTIVE, ARCHIVED, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness, members
 
 pytestmark = pytest.mark.anyio
@@ -224,3 +224,26 @@ async def test_a_batch_that_another_server_took_first_is_not_the_last(
     interrupted(harness, monkeypatch, lapse_the_first_batch)
     assert await harness.engine.recover(harness.now) == 2
     assert await harness.engine.recover(harness.now) == 0
+
+
+async def test_a_purge_goes_on_behind_a_batch_that_another_server_deleted(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_operations, "BATCH", 3)
+    other = await harness.start()
+    for number in range(5):
+        await harness.add(f"{number}", state=COMPLETED, committed=harness.now - 5 + number)
+    own = harness.engine
+    assert isinstance(own, MongodbEngine)
+    delete, deleted = own._bulk._delete, False
+
+    async def overtaken(ids: list[str], condition: Any) -> int:
+        nonlocal deleted
+        if not deleted:
+            deleted = True
+            for each in ids:
+                assert await other.delete_task(each)
+        return await delete(ids, condition)
+
+    monkeypatch.setattr(own._bulk, "_delete", overtaken)
+    assert await own.purge(harness.now) == 2
