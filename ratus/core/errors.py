@@ -5,6 +5,7 @@
      ├─ Unauthorized          401   no token, or (UnknownToken) one that is not known
      ├─ Forbidden             403   the token may not do this
      ├─ NotFound              404   no such task, topic or route; nothing is due
+     │   └─ Closed            404   a rate or a hold lets none of what is due be claimed yet
      ├─ MethodNotAllowed      405   the path exists, the method does not
      ├─ RequestTimeout        408   the client took too long to send its request
      ├─ Conflict              409   the id exists, or the task is no longer the caller's
@@ -76,6 +77,17 @@ class NotFound(RatusError):
 
     status = 404
     kind = "not found"
+
+
+class Closed(NotFound):
+    """Tasks are due, but a rate or a hold lets none be claimed yet; answered with ``Retry-After``.
+
+    ``reopens`` is when that changes, in microseconds since 1970-01-01 UTC.
+    """
+
+    def __init__(self, reopens: int) -> None:
+        super().__init__("what is due may not be claimed yet: its rate is used up, or it is on hold")
+        self.reopens = reopens
 
 
 class MethodNotAllowed(RatusError):

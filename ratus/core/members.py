@@ -28,10 +28,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from ratus.core import labels
 from ratus.core.limits import MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_PRIORITY, MAX_TOPICS, MIN_PRIORITY
 from ratus.core.quoting import quoted
 from ratus.core.records import ARCHIVED, EXPIRED, FAILED, PENDING, RetryPolicy
 from ratus.core.transitions import BACKOFFS, MAX_ERROR_BYTES
+from ratus.core.turns import Limits, PerLabel, Rate
 
 Schema = dict[str, Any]
 
@@ -103,6 +105,14 @@ class Name(Text):
 
 
 @dataclass(frozen=True)
+class LabelName(Text):
+    """The name of a label."""
+
+    pattern: str = labels.NAME_PATTERN
+    form: str = labels.NAME_FORM
+
+
+@dataclass(frozen=True)
 class Choice(Text):
     """One of a few texts; ``or_empty``: an empty one counts as not given."""
 
@@ -126,6 +136,17 @@ class Names(Type):
             "minItems": 1,
             "maxItems": self.most,
         }
+
+
+@dataclass(frozen=True)
+class LabelNames(Type):
+    """One name of a label as a text, or several, each once."""
+
+    most: int
+
+    def schema(self) -> Schema:
+        name = {"type": "string", "pattern": f"^{labels.NAME_PATTERN}$"}
+        return {"anyOf": [name, {"type": "array", "items": name, "minItems": 1, "maxItems": self.most}]}
 
 
 @dataclass(frozen=True)
@@ -264,6 +285,26 @@ class Texts(Type):
             raise ValueError(f"it takes {size} bytes, more than {self.most_bytes}")
 
 
+@dataclass(frozen=True)
+class Labels(Type):
+    """Labels of a task (`ratus.core.labels`), kept as the JSON text of their object."""
+
+    @property
+    def stored(self) -> Stored:
+        return Stored.JSON
+
+    def schema(self) -> Schema:
+        value = {
+            "anyOf": [{"type": "string", "maxLength": labels.MAX_VALUE_BYTES}, {"type": "integer"}],
+        }
+        return {
+            "type": "object",
+            "maxProperties": labels.MAX_LABELS,
+            "propertyNames": {"pattern": f"^{labels.NAME_PATTERN}$"},
+            "additionalProperties": {"anyOf": [*value["anyOf"], {"type": "array", "items": value}]},
+        }
+
+
 # ---- members --------------------------------------------------------------------------------------
 
 
@@ -343,6 +384,7 @@ TASK: Final = (
     Member("payload", Json()),
     Member("result", Json()),
     Member("trace", TRACE, rare=True),
+    Member("labels", Labels(), rare=True),
     # Members of requests that are converted into ``scheduled`` and ``expires`` when the request is read.
     Member("defer", Duration(), shown=False, kept=False),
     Member("ttl", Duration(least=1), shown=False, kept=False),
@@ -361,6 +403,7 @@ COMMIT: Final = (
     Member("payload", Json()),
     Member("error", CutText(most_bytes=MAX_ERROR_BYTES)),
     Member("result", Json()),
+    Member("hold", Duration(least=1)),
     Member("defer", Duration(), kept=False),
 )
 """Members of a commit. ``None`` leaves what the task has; an empty nonce forces."""
@@ -374,10 +417,38 @@ PROMISE: Final = (
     Member("wait", Duration(least=0), shown=False),
     Member("limit", Integer(1), shown=False),
     Member("topics", Names(MAX_TOPICS), shown=False),
+    Member("order", Choice(values=("due", "newest", "random")), default="due", shown=False),
+    Member("where", Labels(), shown=False),
+    Member("prefer", LabelNames(3), shown=False),
     # Only where a claim is extended or released.
     Member("nonce", Text(), default="", shown=False),
 )
 """Members of claims and of the requests that make, extend or release one. Answers have those of a claim."""
+
+MAX_CONCURRENCY: Final = 1_000_000
+"""The largest limit of concurrency: the number of active tasks that engines are measured with."""
+
+RATE: Final = (
+    Member("count", Integer(1, 1_000_000_000), always=True),
+    Member("period", Duration(least=1), always=True),
+    Member("burst", Integer(1, 1_000_000_000), default=1),
+)
+"""The members of a rate: ``count`` claims a ``period``."""
+
+PER: Final = (
+    Member("label", LabelName(), always=True),
+    Member("concurrency", Integer(1, MAX_CONCURRENCY)),
+    Member("rate", Object("Rate", RATE, Rate)),
+    Member("ordered", Boolean(), default=False),
+)
+"""The members of the limits of each value of a label."""
+
+LIMITS: Final = (
+    Member("concurrency", Integer(1, MAX_CONCURRENCY)),
+    Member("rate", Object("Rate", RATE, Rate)),
+    Member("per", Object("PerLabel", PER, PerLabel)),
+)
+"""The members of a topic's limits."""
 
 TOPIC: Final = (
     Member("name", Text(), given=False, always=True),
@@ -386,6 +457,9 @@ TOPIC: Final = (
     Member("due", Integer(0), given=False),
     Member("oldest", Time(), given=False),
     Member("paused", Boolean(), default=False),
+    Member("limits", Object("Limits", LIMITS, Limits)),
+    Member("closed", Text(), given=False),
+    Member("reopens", Time(), given=False),
 )
 """Members of a topic; those that requests may have (``given``) are its settings."""
 

@@ -14,6 +14,9 @@ from typing import Any, Generic, TypeVar, overload
 import msgspec
 from msgspec import Struct, structs
 
+from ratus.core.labels import Pair, has_all
+from ratus.core.turns import Closing, Limits
+
 # A page of a list and the answer to a claim end early at this size, and the answer to a batch of commits
 # leaves out the tasks from there on, so that one answer cannot fill the memory.
 MAX_PAGE_BYTES = 16 * 1024 * 1024
@@ -67,6 +70,7 @@ class Rare(Struct, frozen=True, gc=False, omit_defaults=True):
     """
 
     trace: bytes | None = None
+    labels: bytes | None = None
 
     def weight(self) -> int:
         """About how many bytes the members take in an answer."""
@@ -133,6 +137,7 @@ class TaskRecord(Struct, gc=False):
     sequence: int = 0
 
     trace = RareMember[bytes]()
+    labels = RareMember[bytes]()
 
     def weight(self) -> int:
         """About how many bytes the task takes in an answer; rarely an underestimate."""
@@ -162,6 +167,7 @@ class CommitRecord(Struct, gc=False):
     """A commit to one task, with times relative to now made absolute (``defer`` is in ``scheduled``).
 
     ``None`` leaves a member as it is. An empty nonce forces the commit, whatever the task's nonce and state.
+    ``hold``: for so many microseconds from now, nothing more of the task's lane is handed out.
     """
 
     id: str
@@ -172,6 +178,7 @@ class CommitRecord(Struct, gc=False):
     payload: bytes | None = None
     error: str | None = None
     result: bytes | None = None
+    hold: int | None = None
 
 
 class TaskQuery(Struct, frozen=True, gc=False):
@@ -189,14 +196,16 @@ class TaskQuery(Struct, frozen=True, gc=False):
     outcome: str | None = None
     producer: str | None = None
     consumer: str | None = None
+    labels: tuple[Pair, ...] = ()
 
     def matches(self, task: TaskRecord) -> bool:
-        """Whether a task passes the filters (state, outcome, producer, consumer)."""
+        """Whether a task passes the filters (state, outcome, producer, consumer, labels)."""
         return (
             (self.state is None or task.state == self.state)
             and (self.outcome is None or task.outcome == self.outcome)
             and (self.producer is None or task.producer == self.producer)
             and (self.consumer is None or task.consumer == self.consumer)
+            and (not self.labels or has_all(task.labels, self.labels))
         )
 
 
@@ -211,6 +220,16 @@ class TopicSettings(Struct, frozen=True, gc=False):
     """The settings of a topic: a record of the kind `ratus.core.kinds.TOPIC_SETTINGS`."""
 
     paused: bool = False
+    limits: Limits | None = None
+
+
+class LaneInfo(Struct, frozen=True, gc=False):
+    """A lane: the tasks of a topic with this (first) value of a label, ``None``: without the label."""
+
+    value: str | None
+    active: int = 0
+    pending: int = 0
+    closed: Closing | None = None
 
 
 Members = TypeVar("Members", bound=Struct)
@@ -228,13 +247,20 @@ class Record(Struct, Generic[Members], frozen=True, gc=False):
 
 
 class TopicInfo(Struct, frozen=True, gc=False):
-    """What is known of a topic: tasks by state (0 to 3), tasks due, and the earliest due ``scheduled``."""
+    """What is known of a topic: tasks by state (0 to 3), tasks due, and the earliest due ``scheduled``.
+
+    ``closed``: why it hands out nothing as a whole. ``lanes``: how many lanes the engine keeps of it, of all
+    labels together.
+    """
 
     name: str
     counts: tuple[int, int, int, int] = (0, 0, 0, 0)
     due: int = 0
     oldest: int | None = None
     paused: bool = False
+    limits: Limits | None = None
+    closed: Closing | None = None
+    lanes: int = 0
 
     @property
     def count(self) -> int:

@@ -114,13 +114,26 @@ class Change(Struct, frozen=True, gc=False):
 
     ``require``: the guard; where it does not hold, the change does not apply. ``set``: new values.
     ``attempts``: added to the task's attempts, which never go below zero. ``events``: what is to be counted
-    once the change is made, in the topic that the task is in then.
+    once the change is made, in the topic that the task is in then. ``hold``: until when nothing more is
+    handed out of the lane that the task was in before; 0 where it has no such effect. Like all limits, the
+    engine keeps it beside the task (`ratus.core.turns`).
     """
 
     require: Require
     set: dict[str, Any]
     attempts: int = 0
     events: tuple[Event, ...] = ()
+    hold: int = 0
+
+
+def occupies(task: TaskRecord) -> bool:
+    """Whether a task takes a place under the limits of concurrency: the active tasks do, nothing beside."""
+    return task.state == ACTIVE
+
+
+def stands_in_line(task: TaskRecord) -> bool:
+    """Whether a task keeps its lane alive: it may still be claimed, or is."""
+    return task.state in (PENDING, ACTIVE)
 
 
 def apply(task: TaskRecord, change: Change) -> None:
@@ -207,9 +220,10 @@ class Extend(Struct, frozen=True, gc=False):
 
 
 class Release(Struct, frozen=True, gc=False):
-    """Give an active task back. With a nonce: only that claim."""
+    """Give an active task back. With a nonce: only that claim. ``hold``: see `Change`."""
 
     nonce: str | None = None
+    hold: int = 0
 
 
 def claimable(now: int) -> Require:
@@ -257,12 +271,12 @@ def claim_by_id(task: TaskRecord, command: ClaimById, now: int) -> Change:
     return Change(require, {**members, **_AFRESH, "attempts": 1}, events=events)
 
 
-def release(nonce: str | None = None) -> Change:
+def release(nonce: str | None = None, hold: int = 0) -> Change:
     """Take an active task back without counting it as a failure. With a nonce: only that claim."""
     require: Require = {"state": ACTIVE}
     if nonce is not None:
         require["nonce"] = nonce
-    return Change(require, {"state": PENDING, "nonce": ""}, attempts=-1)
+    return Change(require, {"state": PENDING, "nonce": ""}, attempts=-1, hold=hold)
 
 
 def extend(*, nonce: str, deadline: int) -> Change:
@@ -295,6 +309,7 @@ def commit(
     - To pending from active without ``error`` is giving back: the attempt is taken back. To pending from any
       other state starts afresh: no attempts, no error, no outcome.
     - ``error`` with ``state`` does what ``state`` says and keeps the error; completing without one clears it.
+    - ``hold`` holds what the task was claimed from, whatever becomes of the task.
 
     ``task`` may be ``None`` where `depends_on_task` says that it is not needed.
     """
@@ -310,6 +325,7 @@ def commit(
     if commit.result is not None:
         members["result"] = commit.result
 
+    hold = 0 if commit.hold is None else now + commit.hold
     failed: tuple[Event, ...] = () if commit.error is None else (Event.FAILURE,)
 
     state = commit.state
@@ -322,7 +338,8 @@ def commit(
             members["error"] = commit.error
         elif state == COMPLETED:
             members["error"] = ""
-        return Change({"nonce": commit.nonce} if commit.nonce else {}, members, events=failed)
+        require = {"nonce": commit.nonce} if commit.nonce else {}
+        return Change(require, members, events=failed, hold=hold)
 
     assert task is not None, "this commit depends on the task"
     guard = _guard(task)
@@ -351,7 +368,7 @@ def commit(
             members |= _implied_deadline(now)
     if failed:
         failed += _after_error(members)
-    return Change(guard, members, attempts=given_back, events=failed)
+    return Change(guard, members, attempts=given_back, events=failed, hold=hold)
 
 
 def only_completes(task: TaskRecord, commit: CommitRecord) -> bool:
@@ -362,6 +379,7 @@ def only_completes(task: TaskRecord, commit: CommitRecord) -> bool:
         and commit.result is None
         and commit.payload is None
         and commit.scheduled is None
+        and commit.hold is None
         and not commit.topic
         and (not commit.nonce or commit.nonce == task.nonce)
     )
@@ -493,7 +511,7 @@ def decide(task: TaskRecord, command: Command, now: int, defaults: RetryDefaults
         case Extend():
             change = extend(nonce=command.nonce, deadline=command.deadline)
         case Release():
-            change = release(command.nonce)
+            change = release(command.nonce, command.hold)
         case Lapse():
             return lapse(task, now, defaults, random)
         case Expire():

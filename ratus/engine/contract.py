@@ -23,7 +23,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import structs
 
@@ -32,6 +32,7 @@ from ratus.core.kinds import TOPIC_SETTINGS, Kind
 from ratus.core.nonces import Nonces
 from ratus.core.records import (
     CommitRecord,
+    LaneInfo,
     Members,
     Record,
     TaskPage,
@@ -40,8 +41,9 @@ from ratus.core.records import (
     TopicInfo,
     TopicSettings,
 )
-from ratus.core.selection import Selection
+from ratus.core.selection import Selection, Where
 from ratus.core.transitions import Event, RetryDefaults
+from ratus.core.turns import Reason
 
 # How many lapsed claims a claim takes back, or expired tasks it archives, in one step: so that no poll waits
 # for a million of them, and other operations get their turn. The chore does the rest.
@@ -90,10 +92,12 @@ class Health:
 class Listener(Protocol):
     """Notified by an engine of what waiting requests wait for. Calls are synchronous and cheap."""
 
-    def available(self, topic: str) -> None:
+    def available(self, topic: str, task: TaskRecord | None = None) -> None:
         """A claim in the topic may succeed that could not before, or sooner than `Engine.next_due` said.
 
-        That is so where a task became pending, a deadline was set, or the topic was resumed.
+        That is so where a task became pending, a deadline was set, the topic was resumed, its limits were
+        changed, or a place or a hold of it ended. ``task``: only this task became available, so that no claim
+        is helped whose ``where`` it does not match; ``None``: any claim may be.
         """
         ...
 
@@ -111,6 +115,10 @@ class Observer(Protocol):
 
     def record(self, topic: str, events: Sequence[Event]) -> None:
         """A change with these events was made to a task, which is in this topic now."""
+        ...
+
+    def refused(self, topic: str, reason: Reason) -> None:
+        """A claim found due tasks in the topic, and a limit let it have none of them."""
         ...
 
 
@@ -217,7 +225,17 @@ class Engine(ABC):
         A task that was due when it was stored, or when a claim of it was made that has ended, stays due where
         ``now`` has stepped back behind its ``scheduled``.
 
-        Topics in the order given; within one by priority (larger first), then ``scheduled``, then creation.
+        Topics in the order given; within one by priority (larger first), then ``scheduled``, then creation,
+        or as ``selection.order`` says: by ``newest``, the latest ``scheduled`` first, then the last created.
+        With ``selection.where`` only tasks that match. With ``selection.prefer``, or a limit ``per`` label,
+        tasks of the highest priority come in turns (`ratus.core.turns`), decided anew for each of several.
+
+        Limits (`TopicSettings.limits`) and holds are kept: no more claims are out than they say, over all
+        servers, and all limits of a claim are taken together or not at all. With ``per``, turns are over the
+        lanes that are open; ``where`` on another label looks at the first `WHERE_TASKS` matching tasks.
+        Raises `Closed` where nothing was claimed, a task that matches is due, and it is a rate or a hold that
+        closes it (the topic's, or where that is open the lane's); of several the one that reopens first.
+
         Paused topics give nothing. Two callers never get the same claim. Lapsed claims of these topics
         are taken back first, up to about `CLAIM_CHORES`; expired tasks that stand before a due one are
         archived, however many. Ends early, after at least one task, at `MAX_PAGE_BYTES` or when many lapsed
@@ -230,6 +248,7 @@ class Engine(ABC):
 
         Raises `NotFound`, and `Conflict` unless the task is pending and has not expired. With ``force`` it is
         claimed whatever its state; one that has ended or expired starts afresh (`transitions.claim_by_id`).
+        Limits do not hinder it; it counts against them like any claim.
         """
 
     @abstractmethod
@@ -241,19 +260,28 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
-        """Give an active task back; with a nonce, only if it is claimed under it. True when that was done."""
+    async def release(
+        self, task_id: str, now: int, nonce: str | None = None, hold: int | None = None
+    ) -> bool:
+        """Give an active task back; with a nonce, only if it is claimed under it. True when that was done.
+
+        ``hold``: for so many microseconds from ``now``, nothing more is handed out of the task's lane (where
+        the topic has limits ``per`` label), else of its topic. Of several holds the longest is in force. It
+        is made in the same step as the release; so is that of a commit (`CommitRecord.hold`).
+        """
 
     @abstractmethod
     async def release_topic(self, topic: str, now: int) -> int:
         """Give back all active tasks that the topic has at this moment. Returns how many there were."""
 
     @abstractmethod
-    async def next_due(self, topic: str) -> int | None:
-        """When a claim in this topic may succeed next.
+    async def next_due(self, topic: str, now: int, where: Where | None = None) -> int | None:
+        """When a claim in this topic (of tasks that match) may succeed next, unless notified before.
 
         That is the earliest ``scheduled`` of its pending tasks (possibly past) or deadline of its active
-        ones; ``None`` when the topic is paused or has neither.
+        ones; ``None`` when the topic is paused or has neither. What a limit closes counts from when it
+        reopens, where that is known, and not at all where a notification will say so (a place becomes free).
+        It may be too early, but not again and again: at the time that is returned something has changed.
         """
 
     def watch(self, waiting: bool) -> bool:
@@ -314,11 +342,18 @@ class Engine(ABC):
             await asyncio.sleep(0)
 
     async def set_paused(self, topic: str, paused: bool) -> None:
-        """Pause or resume a topic. Survives a restart; false is the default, and no record is kept of it."""
+        """Pause or resume a topic, as `change_settings` does."""
+        await self.change_settings(topic, paused=paused)
+
+    async def change_settings(self, topic: str, **changes: Any) -> None:
+        """Set these members of the topic's `TopicSettings`; the others stay.
+
+        Survives a restart; no record is kept of a topic whose settings are all at their default.
+        """
         while True:
             found = await self.get_record(TOPIC_SETTINGS, topic)
             old = TopicSettings() if found is None else found.members
-            new = structs.replace(old, paused=paused)
+            new = structs.replace(old, **changes)
             if new == old:
                 return
             version = 0 if found is None else found.version
@@ -335,6 +370,30 @@ class Engine(ABC):
     @abstractmethod
     async def delete_topics(self) -> int:
         """Delete everything. Returns how many tasks there were."""
+
+    # ---- lanes -----------------------------------------------------------------------------------
+
+    # A lane is what `ratus.core.turns` says. An engine keeps lanes of a topic for those labels that a claim
+    # has preferred, or that its limits are per: "in use" from then on, until the topic is deleted. (A topic
+    # without task and setting may be forgotten, and its lanes with it.) When a label comes into use, lanes
+    # are made of the tasks that there are, each served when its first task (by creation) came in.
+    #
+    # A lane whose last task is neither pending nor active any more is forgotten, but for its times of rate
+    # and hold: these count, under the label and the value, until they have passed or the topic is deleted.
+
+    @abstractmethod
+    async def list_lanes(
+        self, topic: str, label: str, after: str | None, limit: int, now: int
+    ) -> list[LaneInfo]:
+        """Up to ``limit`` lanes of a topic by a label, whose values come after ``after``, by code point.
+
+        ``None`` begins with the lane of the tasks without the label, where there are any. The label comes
+        into use. Lanes without tasks are listed while a rate or a hold closes them.
+        """
+
+    @abstractmethod
+    async def lift_holds(self, topic: str, now: int) -> None:
+        """End all holds of a topic and of its lanes."""
 
     # ---- records ---------------------------------------------------------------------------------
 

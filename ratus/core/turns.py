@@ -1,0 +1,147 @@
+"""Limits and turns: when a topic or a value of its label is closed, and which value goes next.
+
+A **lane** is the tasks of a topic that have the same (first) value of a label; the tasks without that label
+are a lane, too, whose value is ``None``. The topic as a whole is limited in the same way as a lane.
+
+A **limit** closes a topic or a lane:
+
+- *concurrency*: while so many of its tasks are active, nothing beside them. Whatever ends the active state
+  frees a place.
+- *rate*: until the time in ``allowed``, by the generic cell rate algorithm (GCRA): each claim moves that time
+  on by ``period / count``, and claims may be made up to ``burst - 1`` such intervals ahead of it.
+- *hold*: until the time in ``held``, which a consumer sets when a third party refuses it.
+- *ordered* (lanes only): while a task of it is active, or the first by creation is not due.
+
+**Turns**: of the lanes with a due task of the highest priority, the one with the fewest active tasks goes
+first; among equals the one that was served longest ago; among equals the one whose task stands first in line.
+A lane is *served* when a task of it is claimed, and a new lane counts as served when its first task came in.
+
+Nothing here does I/O or reads a clock. Times are microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from enum import Enum
+from typing import Final, TypeAlias, TypeVar
+
+from msgspec import Struct
+
+FIRST_TASKS: Final = 256
+"""Due tasks of the chosen value among which the next name of ``prefer`` is decided."""
+
+WHERE_TASKS: Final = 1000
+"""Tasks that match ``where`` on another label than that of ``per``, and are looked at for an open lane."""
+
+
+class Rate(Struct, frozen=True, gc=False):
+    """At most ``count`` claims a ``period`` (microseconds), evenly spread; ``burst`` of them are saved up."""
+
+    count: int
+    period: int
+    burst: int = 1
+
+
+class PerLabel(Struct, frozen=True, gc=False):
+    """The limits of each value of a label. ``ordered``: its tasks one after the other, by creation."""
+
+    label: str
+    concurrency: int | None = None
+    rate: Rate | None = None
+    ordered: bool = False
+
+
+class Limits(Struct, frozen=True, gc=False):
+    """How much of a topic may be claimed; ``None``: as much as is due."""
+
+    concurrency: int | None = None
+    rate: Rate | None = None
+    per: PerLabel | None = None
+
+
+class Reason(Enum):
+    """Why a topic or a lane hands out nothing."""
+
+    PAUSED = "paused"
+    CONCURRENCY = "concurrency"
+    ORDERED = "ordered"
+    RATE = "rate"
+    HOLD = "hold"
+    BUILDING = "building"
+
+
+class Closing(Struct, frozen=True, gc=False):
+    """Why a topic or a lane is closed, and when it opens again where that is known."""
+
+    reason: Reason
+    reopens: int | None = None
+
+
+Bound: TypeAlias = Limits | PerLabel
+"""What bounds a topic or each lane: it has ``concurrency`` and ``rate``."""
+
+
+def interval(rate: Rate) -> int:
+    """Microseconds between two claims, rounded up so that no window ever holds one too many."""
+    return -(-rate.period // rate.count)
+
+
+def allowed_from(rate: Rate, allowed: int, now: int) -> int:
+    """When the next claim may be made, at or before ``now`` if at once.
+
+    ``allowed`` is the lane's time (see `claimed`), 0 for a lane that was never claimed from. Where the clock
+    was set back, or the rate was changed, the wait is not longer than a whole burst takes.
+    """
+    step = interval(rate)
+    return min(allowed, now + rate.burst * step) - (rate.burst - 1) * step
+
+
+def claimed(rate: Rate, allowed: int, now: int) -> int:
+    """The lane's new time after a claim, allowed or forced. It says nothing any more once it has come."""
+    step = interval(rate)
+    return max(now, min(allowed, now + rate.burst * step)) + step
+
+
+def closing(bound: Bound | None, active: int, allowed: int, held: int, now: int) -> Closing | None:
+    """Why a topic or a lane is closed at ``now``; ``None``: it is open.
+
+    ``active``: how many of its tasks are active. ``allowed`` and ``held``: its times of rate and hold.
+    """
+    if bound is not None and bound.concurrency is not None and active >= bound.concurrency:
+        return Closing(Reason.CONCURRENCY)
+    rate_at = 0
+    if bound is not None and bound.rate is not None:
+        rate_at = allowed_from(bound.rate, allowed, now)
+    if held > now and held >= rate_at:
+        return Closing(Reason.HOLD, held)
+    if rate_at > now:
+        return Closing(Reason.RATE, rate_at)
+    return None
+
+
+Item = TypeVar("Item")
+
+
+def next_turn(
+    items: Iterable[Item],
+    value_of: Callable[[Item], Hashable],
+    standing: Callable[[Hashable], tuple[int, int]],
+) -> list[Item]:
+    """The items of the value whose turn it is, in their order. ``items`` are in line; empty: none.
+
+    ``value_of`` gives an item's value; ``standing`` a value's active tasks and when it was served.
+    """
+    by_value: dict[Hashable, list[Item]] = {}
+    for item in items:
+        by_value.setdefault(value_of(item), []).append(item)
+    if not by_value:
+        return []
+    # `min` takes the first among equals, and values are in the order of their first item.
+    return by_value[min(by_value, key=standing)]
+
+
+def names_in_turn(per: PerLabel | None, prefer: Sequence[str]) -> tuple[str, ...]:
+    """The labels by which values take turns, the deciding one first: that of ``per``, then the preferred."""
+    if per is None:
+        return tuple(prefer)
+    return (per.label, *(name for name in prefer if name != per.label))
