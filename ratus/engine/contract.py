@@ -374,9 +374,10 @@ class Engine(ABC):
     # ---- lanes -----------------------------------------------------------------------------------
 
     # A lane is what `ratus.core.turns` says. An engine keeps lanes of a topic for those labels that a claim
-    # has preferred, or that its limits are per: "in use" from then on, until the topic is deleted. (A topic
-    # without task and setting may be forgotten, and its lanes with it.) When a label comes into use, lanes
-    # are made of the tasks that there are, each served when its first task (by creation) came in.
+    # has preferred, or that its limits are per: "in use" from then on, until the topic is deleted. A topic
+    # without task and setting has none in use; the engine may forget those that it had. When a label comes
+    # into use, lanes are made of the tasks that there are, each served when its first task (by creation) came
+    # in.
     #
     # A lane whose last task is neither pending nor active any more is forgotten, but for its times of rate
     # and hold: these count, under the label and the value, until they have passed or the topic is deleted.
@@ -387,8 +388,9 @@ class Engine(ABC):
     ) -> list[LaneInfo]:
         """Up to ``limit`` lanes of a topic by a label, whose values come after ``after``, by code point.
 
-        ``None`` begins with the lane of the tasks without the label, where there are any. The label comes
-        into use. Lanes without tasks are listed while a rate or a hold closes them.
+        ``None`` begins with the first value. The lane of the tasks without the label, if there are any, is
+        the last of all. The label comes into use, where the topic has a task or a setting. ``closed`` is
+        given where the limits are per this label; lanes without tasks are then listed while they are closed.
         """
 
     @abstractmethod

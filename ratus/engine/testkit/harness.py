@@ -12,6 +12,7 @@ from ratus.core.errors import RatusError
 from ratus.core.records import CommitRecord, TaskPage, TaskQuery, TaskRecord, TopicInfo
 from ratus.core.selection import Selection
 from ratus.core.transitions import Event
+from ratus.core.turns import Reason
 from ratus.engine import Engine
 from ratus.testing import START
 
@@ -117,14 +118,17 @@ class Harness:
     # ---- claims and commits ------------------------------------------------------------------------
 
     async def claim(
-        self, *topics: str, limit: int = 1, consumer: str = "", timeout: int = 10 * MINUTE
+        self, *topics: str, limit: int = 1, consumer: str = "", timeout: int = 10 * MINUTE, **chosen: Any
     ) -> list[TaskRecord]:
-        """Claim what is due, in the topic ``t`` unless others are given."""
-        selection = Selection(topics or ("t",), self.now + timeout, consumer, limit)
+        """Claim what is due, in the topic ``t`` unless others are given.
+
+        ``chosen``: ``order``, ``where`` and ``prefer`` of the selection.
+        """
+        selection = Selection(topics or ("t",), self.now + timeout, consumer, limit, **chosen)
         return [copy.copy(task) for task in await self.engine.claim(selection, self.now)]
 
-    async def claim_ids(self, *topics: str, limit: int = 1000) -> list[str]:
-        return [task.id for task in await self.claim(*topics, limit=limit)]
+    async def claim_ids(self, *topics: str, limit: int = 1000, **chosen: Any) -> list[str]:
+        return [task.id for task in await self.claim(*topics, limit=limit, **chosen)]
 
     async def claim_one(self, topic: str = "t", timeout: int = 10 * MINUTE) -> TaskRecord:
         """The next due task, which has to be there."""
@@ -160,7 +164,7 @@ class RecordingListener:
         self.tasks: list[str] = []
         self.gaps = 0
 
-    def available(self, topic: str) -> None:
+    def available(self, topic: str, task: TaskRecord | None = None) -> None:
         self.topics.append(topic)
 
     def settled(self, task_id: str) -> None:
@@ -171,13 +175,21 @@ class RecordingListener:
 
 
 class CountingObserver:
-    """An `engine.observer` that counts: ``events`` is how often each event happened in each topic."""
+    """An `engine.observer` that counts.
+
+    ``events`` is how often each event happened in each topic, ``refusals`` how often a claim was refused in a
+    topic for each reason.
+    """
 
     def __init__(self) -> None:
         self.events: Counter[tuple[str, str]] = Counter()
+        self.refusals: Counter[tuple[str, str]] = Counter()
 
     def record(self, topic: str, events: Sequence[Event]) -> None:
         self.events.update((topic, event.name) for event in events)
+
+    def refused(self, topic: str, reason: Reason) -> None:
+        self.refusals[topic, reason.value] += 1
 
 
 def members(task: TaskRecord) -> dict[str, Any]:

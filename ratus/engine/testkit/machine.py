@@ -11,10 +11,13 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Any, TypeVar
 
-from ratus.core.errors import Conflict, RatusError
+from msgspec import structs
+
+from ratus.core.errors import Closed, Conflict, RatusError
 from ratus.core.kinds import TOPIC_SETTINGS
 from ratus.core.records import (
     CommitRecord,
+    Rare,
     Record,
     RetryPolicy,
     TaskQuery,
@@ -22,12 +25,13 @@ from ratus.core.records import (
     TopicInfo,
     TopicSettings,
 )
-from ratus.core.selection import Selection
+from ratus.core.selection import Selection, Where
 from ratus.core.transitions import RetryDefaults
+from ratus.core.turns import Closing, Limits, PerLabel, Rate, Reason
 from ratus.engine import Engine
 from ratus.engine.testkit.contract.rare_members import with_all
 from ratus.engine.testkit.harness import CountingObserver, MakeEngine, fixed, members, value
-from ratus.engine.testkit.model import Model, Task
+from ratus.engine.testkit.model import Model, Task, labels
 from ratus.engine.testkit.sample import FULL, SAMPLE, Sample
 from ratus.testing import START
 
@@ -54,6 +58,37 @@ POLICIES = [
     RetryPolicy(max_attempts=1),
 ]
 
+# Values of labels that are equal, values of arrays, tasks without a label.
+LABELS = [
+    b'{"c":"x"}',
+    b'{"c":"x","r":"e"}',
+    b'{"c":"7"}',
+    b'{"c":7,"r":["w","e"]}',
+    b'{"c":["y","x"]}',
+    b'{"r":"e"}',
+    b'{"c":"","r":[]}',
+]
+NAMES = ["c", "r"]
+WHERE = [
+    Where("c", ("x",)),
+    Where("c", ("7", "y")),
+    Where("r", ("e",)),
+    Where("r", ("w", "none")),
+    Where("none", ("x",)),
+]
+# Steps between two claims are whole milliseconds, as engines keep them.
+RATES = [Rate(1, 3 * STEP), Rate(2, 8 * STEP, 2), Rate(3, 10_000 * 3, 3)]
+LIMITS = [
+    Limits(concurrency=1),
+    Limits(concurrency=3, rate=RATES[0]),
+    Limits(rate=RATES[1]),
+    Limits(per=PerLabel("c", concurrency=1)),
+    Limits(per=PerLabel("c", rate=RATES[0])),
+    Limits(per=PerLabel("r", concurrency=2, rate=RATES[2])),
+    Limits(per=PerLabel("c", ordered=True)),
+    Limits(concurrency=2, rate=RATES[2], per=PerLabel("c", concurrency=2, rate=RATES[1], ordered=True)),
+]
+
 # How often each operation is drawn. Claims and commits most, so that tasks live a little.
 WEIGHTS = {
     "advance": 8,
@@ -70,6 +105,9 @@ WEIGHTS = {
     "purge": 2,
     "pages": 2,
     "set_paused": 2,
+    "set_limits": 3,
+    "lift_holds": 1,
+    "lanes": 1,
     "put_settings": 2,
     "put_record": 4,
     "record_pages": 1,
@@ -120,6 +158,8 @@ class RandomMachine:
             for number in range(1, steps + 1):
                 (name,) = self.draw.choices(names, weights)
                 await self._steps[name]()
+                self.model.settle()
+                await self._clean()
                 if number % compare_every == 0 or number == steps:
                     await self._compare()
         except Exception as error:
@@ -162,8 +202,32 @@ class RandomMachine:
             error=self._one(("", "boom")) if odd else "",
             outcome=self._one(("", "failed", "expired")) if odd else "",
             expires=self._time(-1, 5) if self._one((False, False, True)) else None,
-            rare=self._one((None, None, with_all())),
+            rare=self._one((None, None, with_all(), *(Rare(labels=labels) for labels in LABELS))),
         )
+
+    def _wanted(self) -> dict[str, Any]:
+        """What a consumer chooses."""
+        chosen: dict[str, Any] = {"order": self._one(("due", "due", "due", "newest", "random"))}
+        kind = self._one((None, None, "where", "prefer", "both"))
+        if kind == "where":
+            chosen["where"] = self._one(WHERE)
+        if kind == "prefer":
+            chosen["prefer"] = self._one((("c",), ("r",), ("c", "r"), ("r", "c")))
+        if kind == "both":
+            chosen["where"] = self._one(WHERE[:4])
+            chosen["prefer"] = (chosen["where"].label,)
+        return chosen
+
+    async def _use(self, topics: Any, labels: Any) -> None:
+        """Let labels come into use where the topic exists, in the engine and in the model.
+
+        A claim does that, too, in those topics that it comes to: which these are is left to the engine.
+        """
+        for topic in dict.fromkeys(topics):
+            for label in labels:
+                if topic in self.model.topics():
+                    await self.engine.list_lanes(topic, label, None, 1, self.now)
+                    self.model.use(topic, label)
 
     def _claimed(self) -> tuple[str, str]:
         """A claim that a consumer holds or held, or a task without one."""
@@ -196,14 +260,30 @@ class RandomMachine:
     # ---- what consumers do -------------------------------------------------------------------------
 
     async def _claim(self) -> None:
-        topics = tuple(self._one(TOPICS) for _ in range(self._one((1, 1, 2, 3))))
-        selection = Selection(topics, self._time(1, 6), self._one(CONSUMERS), self._one((1, 1, 2, 20)))
+        topics = tuple(dict.fromkeys(self._one(TOPICS) for _ in range(self._one((1, 1, 2, 3)))))
+        chosen = self._wanted()
+        selection = Selection(
+            topics, self._time(1, 6), self._one(CONSUMERS), self._one((1, 1, 2, 20)), **chosen
+        )
         self._record("claim", selection)
-        expected = self.model.due(topics, self.now)[: selection.limit]
-        tasks = [copy.copy(task) for task in await self.engine.claim(selection, self.now)]
-        assert [task.id for task in tasks] == expected
-        for task in tasks:
-            self._took(task, selection)
+        await self._use(topics, selection.prefer)
+        for topic in topics:
+            if topic not in self.model.paused:
+                self.model.recover(self.now, topic)
+        answer = await attempt(self.engine.claim(selection, self.now))
+        wanted = as_wanted(selection)
+        if isinstance(answer, RatusError):
+            assert isinstance(answer, Closed)
+            assert not self.model.candidates(topics, wanted, self.now)
+            assert answer.reopens == self.model.reopens(topics, wanted, self.now)
+        else:
+            for task in map(copy.copy, answer):
+                assert task.id in self.model.candidates(topics, wanted, self.now)
+                self._took(task, selection)
+            if len(answer) < selection.limit:
+                assert not self.model.candidates(topics, wanted, self.now)
+            if not answer:
+                assert self.model.reopens(topics, wanted, self.now) is None
         # How many other tasks a claim recovers or archives (which topics it reaches, how many expired tasks
         # it meets) is left to the engine, so the rest is done here before the engine is compared.
         await self.engine.recover(self.now)
@@ -260,6 +340,7 @@ class RandomMachine:
                     payload=None if plain else self._one(JSON),
                     error=self._one(ERRORS),
                     result=None if plain else self._one(JSON),
+                    hold=self.draw.randint(1, 5) * STEP if self._rarely() and self._rarely() else None,
                 )
             )
         self._record("commit", commits)
@@ -301,10 +382,12 @@ class RandomMachine:
     async def _release(self) -> None:
         task_id, nonce = self._claimed()
         given = self._one((None, nonce))
-        self._record("release", task_id, given)
+        hold = self.draw.randint(1, 5) * STEP if self._rarely() else None
+        self._record("release", task_id, given, hold)
         tasks = [t for t in self.model.tasks.values() if t["id"] == task_id and t["state"] == 1]
-        done = self.model.release([t for t in tasks if given in (None, t["nonce"])])
-        assert await self.engine.release(task_id, self.now, given) is bool(done)
+        until = 0 if hold is None else self.now + hold
+        done = self.model.release([t for t in tasks if given in (None, t["nonce"])], until)
+        assert await self.engine.release(task_id, self.now, given, hold) is bool(done)
 
     async def _release_topic(self) -> None:
         topic = self._one(TOPICS)
@@ -328,13 +411,15 @@ class RandomMachine:
     async def _delete_topic(self) -> None:
         topic = self._one(TOPICS)
         self._record("delete topic", topic)
-        self.model.paused.discard(topic)
-        assert await self.engine.delete_topic(topic) == self.model.delete(self.model.of(topic))
+        count = self.model.delete(self.model.of(topic))
+        self.model.forget(topic)
+        assert await self.engine.delete_topic(topic) == count
 
     async def _delete_topics(self) -> None:
         self._record("delete everything")
-        self.model.paused.clear()
         count = self.model.delete(list(self.model.tasks.values()))
+        for topic in TOPICS:
+            self.model.forget(topic)
         assert await self.engine.delete_topics() == count
 
     async def _set_paused(self) -> None:
@@ -343,19 +428,65 @@ class RandomMachine:
         (self.model.paused.add if paused else self.model.paused.discard)(topic)
         await self.engine.set_paused(topic, paused)
 
+    async def _set_limits(self) -> None:
+        topic, limits = self._one(TOPICS), self._one((None, *LIMITS))
+        self._record("set limits of", topic, limits)
+        await self.engine.change_settings(topic, limits=limits)
+        await self._limited(topic, limits)
+
+    async def _limited(self, topic: str, limits: Limits | None) -> None:
+        """The limits of a topic are these now."""
+        if limits is None:
+            self.model.limits.pop(topic, None)
+        else:
+            self.model.limits[topic] = structs.asdict(limits) | {
+                "rate": as_rate(limits.rate),
+                "per": None
+                if limits.per is None
+                else structs.asdict(limits.per) | {"rate": as_rate(limits.per.rate)},
+            }
+            if limits.per is not None:
+                await self._use([topic], [limits.per.label])
+
+    async def _lift_holds(self) -> None:
+        topic = self._one(TOPICS)
+        self._record("lift the holds of", topic)
+        await self.engine.lift_holds(topic, self.now)
+        self.model.lift_holds(topic)
+
+    async def _lanes(self) -> None:
+        """Follow the pages of the list of lanes."""
+        topic, label, limit = self._one(TOPICS), self._one(NAMES), self._one((1, 2, 3))
+        self._record("pages of the lanes of", topic, label, limit)
+        await self._use([topic], [label])
+        found: list[tuple[str | None, int, int, Any]] = []
+        after: str | None = None
+        while True:
+            page = await self.engine.list_lanes(topic, label, after, limit, self.now)
+            found += [(lane.value, lane.active, lane.pending, as_closed(lane.closed)) for lane in page]
+            if len(page) < limit or page[-1].value is None:  # the lane without a value is the last
+                break
+            after = page[-1].value
+        assert found == self.model.lanes(topic, label, self.now)
+
     async def _put_settings(self) -> None:
-        """Put settings as `set_paused` does, but expect any version: the current one, an older one, none."""
+        """Put settings as `change_settings` does, but expect any version: what is there, older, or none."""
         topic, paused = self._one(TOPICS), self._rarely()
+        limits = self._one((None, None, *LIMITS))
         found = await self.engine.get_record(TOPIC_SETTINGS, topic)
-        assert (found is not None and found.members.paused) == (topic in self.model.paused)
+        there = TopicSettings() if found is None else found.members
+        assert there.paused == (topic in self.model.paused)
+        assert (there.limits is None) == (topic not in self.model.limits)
         version = 0 if found is None else found.version
         expected = self._expected(version)
-        self._record("put settings of", topic, paused, expected)
-        settings = TopicSettings(paused=True) if paused else None
-        answer = await attempt(self.engine.put_record(TOPIC_SETTINGS, topic, settings, expected))
-        self._check_version(answer, version, expected, is_there=paused)
+        self._record("put settings of", topic, paused, limits, expected)
+        settings = TopicSettings(paused, limits)
+        new = None if settings == TopicSettings() else settings
+        answer = await attempt(self.engine.put_record(TOPIC_SETTINGS, topic, new, expected))
+        self._check_version(answer, version, expected, is_there=new is not None)
         if not isinstance(answer, RatusError):
             (self.model.paused.add if paused else self.model.paused.discard)(topic)
+            await self._limited(topic, limits)
 
     async def _put_record(self) -> None:
         record_id, members = self._one(RECORDS), self._one((None, Sample(), FULL, Sample(number=-1)))
@@ -428,10 +559,12 @@ class RandomMachine:
             "producer": self._one((None, None, "", "p")),
             "consumer": self._one((None, None, "", "first")),
         }
-        self._record("pages of", topic, limit, filters)
+        pairs = self._one(((), (), (("c", "x"),), (("c", "7"), ("r", "e")), (("c", "x"), ("c", "y"))))
+        self._record("pages of", topic, limit, filters, pairs)
         found, after = [], None
         while True:
-            page = await self.engine.list_tasks(TaskQuery(topic, limit, after=after, **filters))
+            query = TaskQuery(topic, limit, after=after, labels=pairs, **filters)
+            page = await self.engine.list_tasks(query)
             assert len(page.tasks) <= limit
             found += [task.id for task in page.tasks]
             after = page.next
@@ -441,6 +574,7 @@ class RandomMachine:
             t["id"]
             for t in self.model.of(topic)
             if all(wanted is None or t[name] == wanted for name, wanted in filters.items())
+            and all(text in labels(t, name) for name, text in pairs)
         ]
         assert sorted(found) == sorted(matching)
 
@@ -455,14 +589,16 @@ class RandomMachine:
             assert {t.id: members(t) for t in page.tasks} == {t["id"]: seen(t) for t in right}
             assert len(page.tasks) == len(right)
             count += len(right)
-            assert await self.engine.get_topic(topic, self.now) == self._info(topic)
-            assert await self.engine.next_due(topic) == self.model.next_due(topic)
+            found = await self.engine.get_topic(topic, self.now)
+            assert (None if found is None else structs.replace(found, lanes=0)) == self._info(topic)
+            await self._compare_next_due(topic)
         assert count == len(self.model.tasks)
         assert set(await self.engine.list_topics(100, 0)) == self.model.topics()
         assert self.observer.events == self.model.events
         surveyed: list[TopicInfo] = []
         await self.engine.survey(self.now, surveyed.append)
-        assert {info.name: info for info in surveyed} == {t: self._info(t) for t in self.model.topics()}
+        infos = {info.name: structs.replace(info, lanes=0) for info in surveyed}
+        assert infos == {t: self._info(t) for t in self.model.topics()}
         assert len(surveyed) == len(self.model.topics())
         record_id = self._one(RECORDS)
         record = await self.engine.get_record(SAMPLE, record_id)
@@ -471,6 +607,24 @@ class RandomMachine:
         task_id = self._one(IDS)
         task = await self.engine.get(task_id)
         assert (None if task is None else task.topic) == self.model.tasks.get(task_id, {}).get("topic")
+
+    async def _compare_next_due(self, topic: str) -> None:
+        """Exact where nothing is limited; else never later than the first time at which a claim works."""
+        where = self._one((None, *WHERE))
+        due = await self.engine.next_due(topic, self.now, where)
+        if where is None and topic not in self.model.limits and not self.model.closed(topic, self.now):
+            assert due == self.model.next_due(topic)
+            return
+        wanted = {"order": "due", "where": where and (where.label, where.values), "prefer": ()}
+        opens = self.model.opens(topic, wanted, self.now)
+        assert opens is None or (due is not None and due <= opens)
+
+    async def _clean(self) -> None:
+        """A topic without task and setting may be forgotten, with its labels in use; so that is done."""
+        for topic in TOPICS:
+            if topic not in self.model.topics() and any(key[0] == topic for key in self.model.in_use):
+                await self.engine.delete_topic(topic)
+                self.model.forget(topic)
 
     def _info(self, topic: str) -> TopicInfo | None:
         if topic not in self.model.topics():
@@ -483,7 +637,26 @@ class RandomMachine:
             len(due),
             min(due, default=None),
             topic in self.model.paused,
+            self._limits(topic),
+            self._closed(topic),
         )
+
+    def _limits(self, topic: str) -> Limits | None:
+        found = self.model.limits.get(topic)
+        if found is None:
+            return None
+        per = found["per"]
+        return Limits(
+            found["concurrency"],
+            made_rate(found["rate"]),
+            None if per is None else PerLabel(**per | {"rate": made_rate(per["rate"])}),
+        )
+
+    def _closed(self, topic: str) -> Closing | None:
+        if topic in self.model.paused:
+            return Closing(Reason.PAUSED)
+        closed = self.model.closed(topic, self.now)
+        return None if closed is None else Closing(Reason(closed[0]), closed[1])
 
 
 async def attempt(step: Awaitable[Answer]) -> Answer | RatusError:
@@ -492,6 +665,28 @@ async def attempt(step: Awaitable[Answer]) -> Answer | RatusError:
         return await step
     except RatusError as error:
         return error
+
+
+def as_wanted(selection: Selection) -> dict[str, Any]:
+    """What a selection chooses, as the model takes it."""
+    where = selection.where
+    return {
+        "order": selection.order,
+        "where": None if where is None else (where.label, where.values),
+        "prefer": selection.prefer,
+    }
+
+
+def as_rate(rate: Rate | None) -> dict[str, int] | None:
+    return None if rate is None else structs.asdict(rate)
+
+
+def made_rate(rate: dict[str, int] | None) -> Rate | None:
+    return None if rate is None else Rate(**rate)
+
+
+def as_closed(closed: Closing | None) -> tuple[str, int | None] | None:
+    return None if closed is None else (closed.reason.value, closed.reopens)
 
 
 def as_model(task: TaskRecord) -> Task:

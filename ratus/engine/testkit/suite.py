@@ -10,7 +10,15 @@ from ratus.engine.testkit.contract.counting import CountingTests
 from ratus.engine.testkit.contract.deleting import DeletingTests
 from ratus.engine.testkit.contract.housekeeping import HousekeepingTests
 from ratus.engine.testkit.contract.inserting import InsertingTests
+from ratus.engine.testkit.contract.labels import LabelTests, WhereTests
 from ratus.engine.testkit.contract.life import LifeTests
+from ratus.engine.testkit.contract.limits import (
+    ConcurrencyTests,
+    HoldTests,
+    OrderedTests,
+    RateTests,
+    WakingTests,
+)
 from ratus.engine.testkit.contract.listing import ListingTests
 from ratus.engine.testkit.contract.notifying import NotifyingTests
 from ratus.engine.testkit.contract.random_steps import RandomStepsTests
@@ -19,6 +27,7 @@ from ratus.engine.testkit.contract.records import RecordTests
 from ratus.engine.testkit.contract.retrying import RetryingTests
 from ratus.engine.testkit.contract.topics import TopicTests
 from ratus.engine.testkit.contract.traits import TraitsTests
+from ratus.engine.testkit.contract.turns import TurnsTests
 
 
 class EngineContract(
@@ -33,6 +42,14 @@ class EngineContract(
     DeletingTests,
     TopicTests,
     RecordTests,
+    LabelTests,
+    WhereTests,
+    TurnsTests,
+    ConcurrencyTests,
+    RateTests,
+    OrderedTests,
+    HoldTests,
+    WakingTests,
     HousekeepingTests,
     ClockBackTests,
     CountingTests,

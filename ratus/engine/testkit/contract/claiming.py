@@ -285,24 +285,24 @@ class ClaimingTests(EngineTests):
         self, harness: Harness
     ) -> None:
         engine = harness.engine
-        assert await engine.next_due("t") is None
+        assert await engine.next_due("t", harness.now) is None
         await harness.add("1", scheduled=harness.now + HOUR)
-        assert await engine.next_due("t") == harness.now + HOUR
+        assert await engine.next_due("t", harness.now) == harness.now + HOUR
         await harness.add("2", scheduled=harness.now + MINUTE, priority=-9)
-        assert await engine.next_due("t") == harness.now + MINUTE
+        assert await engine.next_due("t", harness.now) == harness.now + MINUTE
         await harness.claim_task("2", timeout=2 * HOUR)
-        assert await engine.next_due("t") == harness.now + HOUR
+        assert await engine.next_due("t", harness.now) == harness.now + HOUR
         await engine.extend("2", "", harness.now + SECOND, harness.now)
-        assert await engine.next_due("t") == harness.now + SECOND
+        assert await engine.next_due("t", harness.now) == harness.now + SECOND
         await harness.add("3", scheduled=harness.now - HOUR, priority=9)
-        assert await engine.next_due("t") == harness.now - HOUR
+        assert await engine.next_due("t", harness.now) == harness.now - HOUR
         await engine.set_paused("t", True)
-        assert await engine.next_due("t") is None
+        assert await engine.next_due("t", harness.now) is None
         await engine.set_paused("t", False)
-        assert await engine.next_due("t") == harness.now - HOUR
+        assert await engine.next_due("t", harness.now) == harness.now - HOUR
 
     @pytest.mark.parametrize("state", [COMPLETED, ARCHIVED])
     async def test_nothing_falls_due_in_a_topic_of_done_tasks(self, harness: Harness, state: int) -> None:
         await harness.add("1", state=state, deadline=harness.now, committed=harness.now)
         await harness.add("2", topic="other")
-        assert await harness.engine.next_due("t") is None
+        assert await harness.engine.next_due("t", harness.now) is None

@@ -43,7 +43,7 @@ class DeletingTests(EngineTests):
         assert await harness.engine.expire(harness.now) == 0
         assert await harness.engine.purge(harness.now) == 0
         assert await harness.claim() == []
-        assert await harness.engine.next_due("t") is None
+        assert await harness.engine.next_due("t", harness.now) is None
         with pytest.raises(NotFound):
             await harness.commit("1", claimed.nonce)
         assert await harness.topics() == []

@@ -116,10 +116,10 @@ class NotifyingTests(EngineTests):
     ) -> None:
         topic, step = SOONER[name]
         await fill(harness)
-        before = await harness.engine.next_due(topic)
+        before = await harness.engine.next_due(topic, harness.now)
         harness.engine.listener = listener = RecordingListener()
         await step(harness)
-        after = await harness.engine.next_due(topic)
+        after = await harness.engine.next_due(topic, harness.now)
         assert after is not None
         assert before is None or after < before
         await notified(harness, listener.topics, topic)

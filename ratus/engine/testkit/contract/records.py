@@ -241,7 +241,7 @@ class RecordTests(EngineTests):
         version = await harness.engine.put_record(TOPIC_SETTINGS, "t", PAUSED, 0)
         assert await harness.claim() == []
         assert (await harness.info()).paused is True
-        assert await harness.engine.next_due("t") is None
+        assert await harness.engine.next_due("t", harness.now) is None
         await harness.engine.put_record(TOPIC_SETTINGS, "empty", PAUSED)
         assert await harness.engine.get_topic("empty", harness.now) == TopicInfo("empty", paused=True)
         with pytest.raises(Conflict):

@@ -23,7 +23,7 @@ class TopicTests(EngineTests):
     async def test_asking_for_a_topic_makes_none(self, harness: Harness) -> None:
         await harness.claim()
         await harness.page()
-        await harness.engine.next_due("t")
+        await harness.engine.next_due("t", harness.now)
         await harness.engine.get_topic("t", harness.now)
         await harness.engine.delete_tasks("t")
         await harness.engine.release_topic("t", harness.now)
