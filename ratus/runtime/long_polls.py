@@ -1,9 +1,10 @@
 """Requests that wait: for a task to claim, or for a task to be done.
 
-`LongPollQueue` keeps the waiting polls of each topic in order of arrival. It claims for the first one when
-the engine signals that a task of the topic became available, or at the time at which the next task of the
-topic falls due (`Engine.next_due`). Unless other servers may change the data without a signal, the engine is
-not asked in between: a thousand idle polls cost nothing.
+`LongPollQueue` keeps the waiting polls of each topic in order of arrival, those with another ``where`` in a
+queue of their own, so that no poll stands before one that can use a task which it cannot. It claims for the
+first one of a queue when the engine signals that a task of the topic became available, or at the time at
+which the next task falls due or a limit opens again (`Engine.next_due`). Unless other servers may change the
+data without a signal, the engine is not asked in between: a thousand idle polls cost nothing.
 
 How long a request waits is measured by the monotonic clock: setting the machine's clock makes no wait longer
 or shorter. When a task falls due is a matter of the wall clock; `LongPollQueue.clock_stepped` is called when
@@ -18,12 +19,12 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from ratus.core.clock import SECOND, Clock, Timer
-from ratus.core.errors import RatusError, ServiceUnavailable
+from ratus.core.errors import Closed, RatusError, ServiceUnavailable
 from ratus.core.records import ARCHIVED, COMPLETED, TaskRecord
-from ratus.core.selection import Selection
+from ratus.core.selection import Selection, Where
 from ratus.engine import Engine
 
 logger = logging.getLogger("ratus")
@@ -33,23 +34,32 @@ logger = logging.getLogger("ratus")
 _PAUSE = SECOND // 20
 # Microseconds between two tries where other servers may change the data without a signal.
 _SHARED_PAUSE = SECOND // 2
-# Topics that are looked at in a row before other tasks of the event loop run.
-_TOPICS_AT_ONCE = 64
-# Waiters of a topic that are served, or claims that are released, at the same time, at the most.
+# Queues that are looked at in a row before other tasks of the event loop run.
+_QUEUES_AT_ONCE = 64
+# Waiters of a queue that are served, or claims that are released, at the same time, at the most.
 _WAITERS_AT_ONCE = 64
 
 
-class _Waiter:
-    """A request that waits for a task to claim. ``busy``: a claim for it is under way."""
+Key: TypeAlias = tuple[str, "Where | None"]
+"""A queue of waiting polls: their topic, and which of its tasks they can use."""
 
-    __slots__ = ("busy", "future", "missed", "rank", "selection")
+
+class _Waiter:
+    """A request that waits for a task to claim.
+
+    ``busy``: a claim for it is under way. ``closed``: why its last claim was refused, if that was a limit.
+    """
+
+    __slots__ = ("busy", "closed", "future", "keys", "missed", "rank", "selection")
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
-        self.rank = {topic: rank for rank, topic in enumerate(selection.topics)}
+        self.keys = [(topic, selection.where) for topic in selection.topics]
+        self.rank = {key: rank for rank, key in enumerate(self.keys)}
         self.future: asyncio.Future[list[TaskRecord]] = asyncio.get_running_loop().create_future()
         self.busy = False
-        self.missed: set[str] = set()  # topics to serve after the claim that kept it busy
+        self.missed: set[Key] = set()  # queues to serve after the claim that kept it busy
+        self.closed: Closed | None = None
 
     def end(self) -> None:
         """End the wait without a task."""
@@ -63,10 +73,11 @@ class LongPollQueue:
     def __init__(self, engine: Engine, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
-        self._queues: dict[str, dict[_Waiter, None]] = {}
-        # Topics for which `_serve` is running; true when tasks became available again meanwhile.
-        self._serving: dict[str, bool] = {}
-        self._timers: dict[str, Timer] = {}
+        self._queues: dict[Key, dict[_Waiter, None]] = {}
+        self._of_topic: dict[str, dict[Key, None]] = {}  # the queues of each topic, the oldest first
+        # Queues for which `_serve` is running; true when tasks became available again meanwhile.
+        self._serving: dict[Key, bool] = {}
+        self._timers: dict[Key, Timer] = {}
         # Alarms that end a wait before the deadline of its selection, a time of the wall clock.
         self._deadlines: set[_Alarm] = set()
         # By task id, the futures of the requests that wait for the task to be done.
@@ -87,9 +98,10 @@ class LongPollQueue:
         waiters = {waiter for queue in self._queues.values() for waiter in queue}
         return len(waiters) + sum(map(len, self._settling.values()))
 
-    def is_empty(self, topics: Iterable[str]) -> bool:
-        """Whether no request waits for one of these topics."""
-        return self._queues.keys().isdisjoint(topics)
+    def is_empty(self, selection: Selection) -> bool:
+        """Whether no request waits that such a selection would have to queue behind."""
+        queues, where = self._queues, selection.where
+        return not queues or not any((topic, where) in queues for topic in selection.topics)
 
     def close(self) -> None:
         """End all waits with `ServiceUnavailable`; no request can wait any more.
@@ -97,8 +109,8 @@ class LongPollQueue:
         The engine may still be claiming for a request whose wait has ended: see `join`.
         """
         self._closed = True
-        for topic in list(self._timers):
-            self._cancel_timer(topic)
+        for key in list(self._timers):
+            self._cancel_timer(key)
         for queue in list(self._queues.values()):
             for waiter in queue:
                 if not waiter.future.done():
@@ -117,25 +129,28 @@ class LongPollQueue:
             await asyncio.wait(self._tasks)
 
     def clock_stepped(self) -> None:
-        """The wall clock was set: end the waits whose deadline has come, and look again at the topics that
+        """The wall clock was set: end the waits whose deadline has come, and look again at the queues that
         have a timer, so that each gets a new one."""
         for alarm in list(self._deadlines):
             alarm.look()
         if self._timers:
             self._start(self._look_at_all(list(self._timers)))
 
-    async def _look_at_all(self, topics: list[str]) -> None:
-        for count, topic in enumerate(topics, 1):
-            self.available(topic)
-            if count % _TOPICS_AT_ONCE == 0:
+    async def _look_at_all(self, keys: list[Key]) -> None:
+        for count, key in enumerate(keys, 1):
+            self._wake(key)
+            if count % _QUEUES_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     # ---- notifications from the engine -------------------------------------------------------------
 
-    def available(self, topic: str) -> None:
-        """A claim in the topic may succeed now (`Listener.available`): try it for the requests that wait."""
-        if topic in self._queues and not self._closed:
-            self._wake(topic)
+    def available(self, topic: str, task: TaskRecord | None = None) -> None:
+        """A claim in the topic may succeed now (`Listener.available`): try it for the requests that wait and
+        that can use the task."""
+        if topic in self._of_topic:
+            for key in self._of_topic[topic]:
+                if task is None or key[1] is None or key[1].matches(task):
+                    self._wake(key)
 
     def settled(self, task_id: str) -> None:
         """A task was completed, archived or deleted: wake the requests that wait for it."""
@@ -149,8 +164,8 @@ class LongPollQueue:
         for futures in list(self._settling.values()):
             for future in futures:
                 _finish(future)
-        for topic in list(self._queues):
-            self.available(topic)
+        for key in list(self._queues):
+            self._wake(key)
 
     # ---- waiting for a task to claim ---------------------------------------------------------------
 
@@ -162,8 +177,8 @@ class LongPollQueue:
         ``until`` is a time of the monotonic clock, in microseconds (`Clock.monotonic`). If the selection has
         a deadline, which is a time of the wall clock, the wait ends before it, too: a claim must not lapse
         before it is made. ``watch`` is the `Connection.watch` of the request: it calls back when the client
-        has disconnected or pipelined another request. Raises `ServiceUnavailable` when the server stops, and
-        a `RatusError` that the claim raises.
+        has disconnected or pipelined another request. Raises `Closed` where the wait ended without a task and
+        a limit is why, `ServiceUnavailable` when the server stops, and a `RatusError` that the claim raises.
         """
         if self._closed:
             raise _stopping()
@@ -171,10 +186,12 @@ class LongPollQueue:
         if not self._queues:
             self._follows = self._engine.watch(True)
         first = []
-        for topic in selection.topics:
-            queue = self._queues.setdefault(topic, {})
-            if not queue:
-                first.append(topic)
+        for key in waiter.keys:
+            queue = self._queues.get(key)
+            if queue is None:
+                queue = self._queues[key] = {}
+                self._of_topic.setdefault(key[0], {})[key] = None
+                first.append(key)
             queue[waiter] = None
         self._start(self._receive(waiter, first))
         clock = self._clock
@@ -186,7 +203,10 @@ class LongPollQueue:
         watch(waiter.end)
         self.polls += 1
         try:
-            return await waiter.future
+            tasks = await waiter.future
+            if not tasks and waiter.closed is not None and waiter.closed.reopens > clock.now():
+                raise waiter.closed
+            return tasks
         except asyncio.CancelledError:
             if waiter.future.done() and not waiter.future.cancelled() and not waiter.future.exception():
                 await self.give_back(waiter.future.result())
@@ -230,15 +250,23 @@ class LongPollQueue:
         return None
 
     def _leave(self, waiter: _Waiter) -> None:
-        for topic in waiter.selection.topics:
-            queue = self._queues.get(topic)
+        for key in waiter.keys:
+            queue = self._queues.get(key)
             if queue is not None:
                 queue.pop(waiter, None)
                 if not queue:
-                    del self._queues[topic]
-                    self._cancel_timer(topic)
-                    if not self._queues:
-                        self._engine.watch(False)
+                    self._remove(key)
+
+    def _remove(self, key: Key) -> None:
+        """Remove a queue in which nothing waits any more."""
+        del self._queues[key]
+        self._cancel_timer(key)
+        keys = self._of_topic[key[0]]
+        del keys[key]
+        if not keys:
+            del self._of_topic[key[0]]
+            if not self._queues:
+                self._engine.watch(False)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         # The work is for all requests that wait, so it must not inherit the context variables of one of them.
@@ -246,33 +274,36 @@ class LongPollQueue:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _receive(self, waiter: _Waiter, topics: list[str]) -> None:
-        """Claim once for a request that has just arrived, in the topics where no other request waits; then
-        set the timers of these topics."""
+    async def _receive(self, waiter: _Waiter, keys: list[Key]) -> None:
+        """Claim once for a request that has just arrived, in the queues where no other request waits; then
+        set the timers of these queues."""
         looked = self._clock.now()
         try:
-            done = bool(topics) and await self._claim_for(waiter, tuple(topics))
-            for count, topic in enumerate(topics, 1):
+            done = bool(keys) and await self._claim_for(waiter, keys)
+            for count, key in enumerate(keys, 1):
                 if done:
-                    self.available(topic)  # for requests that arrived behind this one and have not tried yet
-                elif topic not in self._serving and topic not in self._timers:
-                    await self._look_again(topic, looked)
-                if count % _TOPICS_AT_ONCE == 0:
+                    self._wake(key)  # for requests that arrived behind this one and have not tried yet
+                elif key not in self._serving and key not in self._timers:
+                    await self._look_again(key, looked)
+                if count % _QUEUES_AT_ONCE == 0:
                     await asyncio.sleep(0)
         except Exception:
             logger.exception("looking for tasks for a request that waits failed; trying again")
-            for topic in topics:
-                self._arm_after(topic, SECOND)
+            for key in keys:
+                self._arm_after(key, SECOND)
 
-    def _wake(self, topic: str) -> None:
-        if topic in self._serving:
-            self._serving[topic] = True
+    def _wake(self, key: Key) -> None:
+        """Serve a queue, if requests wait in it."""
+        if key not in self._queues or self._closed:
+            return
+        if key in self._serving:
+            self._serving[key] = True
         else:
-            self._serving[topic] = False
-            self._start(self._serve(topic))
+            self._serving[key] = False
+            self._start(self._serve(key))
 
-    async def _serve(self, topic: str) -> None:
-        """Claim for the waiters of a topic in their order, until nothing is due.
+    async def _serve(self, key: Key) -> None:
+        """Claim for the waiters of a queue in their order, until nothing is due.
 
         Mostly a single task has come, and only the first waiter is served. As long as claims succeed, each
         step serves twice as many waiters at the same time as the one before (`_at_once` at the most): an
@@ -280,77 +311,77 @@ class LongPollQueue:
         """
         found = 0
         try:
-            while topic in self._queues:
-                self._serving[topic] = False
+            while key in self._queues:
+                self._serving[key] = False
                 looked = self._clock.now()
-                if await self._serve_first(topic, max(1, found)):
+                if await self._serve_first(key, max(1, found)):
                     found = min(2 * found or 1, self._at_once)
                     continue
                 found = 0
-                if not self._serving[topic] and not await self._look_again(topic, looked):
+                if not self._serving[key] and not await self._look_again(key, looked):
                     break
         except Exception:
             # Without another try the waiters would wait until their time is over.
             logger.exception("serving the requests that wait for tasks failed; trying again")
-            self._arm_after(topic, SECOND)
+            self._arm_after(key, SECOND)
         finally:
-            if self._serving.pop(topic):
-                self.available(topic)
+            if self._serving.pop(key):
+                self._wake(key)
 
-    async def _look_again(self, topic: str, looked: int) -> bool:
+    async def _look_again(self, key: Key, looked: int) -> bool:
         """Set the timer for when the next task falls due.
 
-        True, without a timer, if a task fell due since the time ``looked``: the topic is to be served again.
+        True, without a timer, if a task fell due since the time ``looked``: the queue is to be served again.
         """
-        due, pause = await self._next_due(topic)
+        due, pause = await self._next_due(key)
         now = self._clock.now()
-        if topic not in self._queues or self._closed:
+        if key not in self._queues or self._closed:
             return False
         if due is not None and looked < due <= now:
-            self._wake(topic)
+            self._wake(key)
             return True
         if due is not None and due <= now:
             due, pause = None, _PAUSE
         if due is not None and (pause is None or due - now < pause):
-            self._arm(topic, due)
+            self._arm(key, due)
         elif pause is not None:
-            self._arm_after(topic, pause)
+            self._arm_after(key, pause)
         return False
 
-    async def _serve_first(self, topic: str, count: int) -> bool:
-        """Claim for the first ``count`` waiters of a topic; whether all of them are done with, so that it is
+    async def _serve_first(self, key: Key, count: int) -> bool:
+        """Claim for the first ``count`` waiters of a queue; whether all of them are done with, so that it is
         worth going on."""
-        first = list(itertools.islice(self._queues.get(topic, ()), count))
+        first = list(itertools.islice(self._queues.get(key, ()), count))
         if first and first[0].busy:
             # Another topic of this waiter is being served. No other waiter may overtake it meanwhile.
-            first[0].missed.add(topic)
+            first[0].missed.add(key)
             return False
         claims = [
-            self._claim_for(waiter, self._topics_of(waiter, topic))
+            self._claim_for(waiter, self._keys_of(waiter, key))
             for waiter in itertools.takewhile(lambda waiter: not waiter.busy, first)
         ]
         if len(claims) > 1:
             return all(await asyncio.gather(*claims))
         return await claims[0] if claims else False
 
-    def _topics_of(self, waiter: _Waiter, topic: str) -> tuple[str, ...]:
-        """Where to claim for a waiter when a topic is served, in the waiter's order of preference: in that
-        topic, and in others that are being served at the same time and in which the waiter is the first."""
-        topics = [
+    def _keys_of(self, waiter: _Waiter, key: Key) -> list[Key]:
+        """Where to claim for a waiter when a queue is served, in the waiter's order of preference: in that
+        one, and in others that are being served at the same time and in which the waiter is the first."""
+        keys = [
             other
             for other in self._serving
-            if other in waiter.rank and (other == topic or self._first(other) is waiter)
+            if other in waiter.rank and (other == key or self._first(other) is waiter)
         ]
-        return tuple(sorted(topics, key=waiter.rank.__getitem__))
+        return sorted(keys, key=waiter.rank.__getitem__)
 
-    def _first(self, topic: str) -> _Waiter | None:
-        return next(iter(self._queues.get(topic, ())), None)
+    def _first(self, key: Key) -> _Waiter | None:
+        return next(iter(self._queues.get(key, ())), None)
 
-    def _claim_for(self, waiter: _Waiter, topics: tuple[str, ...]) -> Coroutine[Any, Any, bool]:
-        """Mark the waiter as busy, and return the claim to be awaited: in these topics. Its result is whether
-        the waiter is done with."""
+    def _claim_for(self, waiter: _Waiter, keys: Iterable[Key]) -> Coroutine[Any, Any, bool]:
+        """Mark the waiter as busy, and return the claim to be awaited: in the topics of these queues. Its
+        result is whether the waiter is done with."""
         waiter.busy = True
-        return self._claim(waiter, topics)
+        return self._claim(waiter, tuple(topic for topic, _ in keys))
 
     async def _claim(self, waiter: _Waiter, topics: tuple[str, ...]) -> bool:
         now = self._clock.now()
@@ -360,6 +391,8 @@ class LongPollQueue:
             tasks = (
                 [] if waiter.future.done() else await self._engine.claim(waiter.selection.among(topics), now)
             )
+        except Closed as error:
+            tasks, waiter.closed = [], error
         except RatusError as error:
             if not waiter.future.done():
                 waiter.future.set_exception(error)
@@ -368,8 +401,8 @@ class LongPollQueue:
         finally:
             waiter.busy = False
             missed, waiter.missed = waiter.missed, set()
-            for topic in missed:
-                self.available(topic)
+            for key in missed:
+                self._wake(key)
         if tasks or waiter.future.done():
             self._leave(waiter)
         if waiter.future.done():  # the wait ended while the engine was at work
@@ -379,33 +412,33 @@ class LongPollQueue:
             waiter.future.set_result(tasks)
         return bool(tasks)
 
-    async def _next_due(self, topic: str) -> tuple[int | None, int | None]:
+    async def _next_due(self, key: Key) -> tuple[int | None, int | None]:
         """When to look again if no notification comes first: at a time of the wall clock, and after a pause
         in microseconds, whichever comes first. Either may be ``None``."""
         try:
-            due = await self._engine.next_due(topic)
+            due = await self._engine.next_due(key[0], self._clock.now(), key[1])
         except ServiceUnavailable:
             return None, SECOND
         return due, _SHARED_PAUSE if self._engine.traits.shared and not self._follows else None
 
-    def _arm(self, topic: str, when: int) -> None:
+    def _arm(self, key: Key, when: int) -> None:
         """Look again at a time of the wall clock."""
-        self._cancel_timer(topic)
-        self._timers[topic] = self._clock.call_at(when, partial(self._ring, topic))
+        self._cancel_timer(key)
+        self._timers[key] = self._clock.call_at(when, partial(self._ring, key))
 
-    def _arm_after(self, topic: str, pause: int) -> None:
+    def _arm_after(self, key: Key, pause: int) -> None:
         """Look again after a pause in microseconds, even if the wall clock is set meanwhile."""
-        self._cancel_timer(topic)
+        self._cancel_timer(key)
         if not self._closed:
             when = self._clock.monotonic() + pause
-            self._timers[topic] = self._clock.call_at_monotonic(when, partial(self._ring, topic))
+            self._timers[key] = self._clock.call_at_monotonic(when, partial(self._ring, key))
 
-    def _ring(self, topic: str) -> None:
-        self._timers.pop(topic, None)
-        self.available(topic)
+    def _ring(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self._wake(key)
 
-    def _cancel_timer(self, topic: str) -> None:
-        timer = self._timers.pop(topic, None)
+    def _cancel_timer(self, key: Key) -> None:
+        timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
 

@@ -9,7 +9,7 @@ from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.core.errors import Conflict, NotFound, ServiceUnavailable
 from ratus.core.records import TaskRecord
-from ratus.core.selection import Selection
+from ratus.core.selection import Selection, Where
 from ratus.engine import Engine
 from ratus.metrics import Metrics, measure
 from ratus.metrics.timing import OPERATIONS
@@ -74,7 +74,7 @@ class Broken(MemdbEngine):
     async def get(self, task_id: str) -> TaskRecord | None:
         raise RuntimeError("a defect")
 
-    async def next_due(self, topic: str) -> int | None:
+    async def next_due(self, topic: str, now: int, where: Where | None = None) -> int | None:
         raise ServiceUnavailable("the database is away")
 
 
@@ -83,7 +83,7 @@ async def test_what_the_engine_cannot_do_is_an_error(metrics: Metrics) -> None:
     with pytest.raises(RuntimeError, match="a defect"):
         await engine.get("1")
     with pytest.raises(ServiceUnavailable, match="away"):
-        await engine.next_due("t")
+        await engine.next_due("t", 0)
     errors = await counts(metrics, ERRORS)
     assert (errors["get"], errors["next_due"]) == (1, 1)
     found = await counts(metrics, COUNT)

@@ -12,7 +12,7 @@ from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.core.clock import MINUTE, SECOND
 from ratus.core.records import TaskRecord
-from ratus.core.selection import Selection
+from ratus.core.selection import Selection, Where
 from ratus.engine import Engine, Traits
 from ratus.runtime.long_polls import LongPollQueue
 from ratus.testing import ManualClock
@@ -132,15 +132,17 @@ class Slow(MemdbEngine):
         await self._pause()
         return tasks
 
-    async def next_due(self, topic: str) -> int | None:
+    async def next_due(self, topic: str, now: int, where: Where | None = None) -> int | None:
         await self._pause()
-        due = await super().next_due(topic)
+        due = await super().next_due(topic, now, where)
         await self._pause()
         return due
 
-    async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+    async def release(
+        self, task_id: str, now: int, nonce: str | None = None, hold: int | None = None
+    ) -> bool:
         await self._pause()
-        done = await super().release(task_id, now, nonce)
+        done = await super().release(task_id, now, nonce, hold)
         await self._pause()
         return done
 

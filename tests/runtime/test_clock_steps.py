@@ -12,6 +12,7 @@ from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.core.clock import MINUTE, SECOND, SystemClock
 from ratus.core.records import COMPLETED, PENDING, CommitRecord
+from ratus.core.selection import Where
 from ratus.engine import Traits
 from ratus.runtime.clock_watch import ClockWatch
 from ratus.testing import ManualClock
@@ -92,10 +93,10 @@ async def test_an_engine_that_fails_is_asked_again_after_a_second(by: int) -> No
     class Failing(MemdbEngine):
         fails = False
 
-        async def next_due(self, topic: str) -> int | None:
+        async def next_due(self, topic: str, now: int, where: Where | None = None) -> int | None:
             if self.fails:
                 raise RuntimeError("a defect")
-            return await super().next_due(topic)
+            return await super().next_due(topic, now, where)
 
     engine = Failing()
     hall = await Hall(engine).open()

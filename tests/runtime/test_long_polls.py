@@ -121,13 +121,13 @@ async def test_a_thousand_waiters_get_one_task_each_in_order_of_arrival(hall: Ha
 
 
 async def test_the_room_knows_who_waits(hall: Hall) -> None:
-    assert hall.long_polls.is_empty(("a", "b"))
+    assert hall.long_polls.is_empty(Selection(("a", "b")))
     await hall.insert("1", topic="c")
     first, second = hall.wait("a", "b"), hall.wait_settled("1")
     await hall.settle()
     assert len(hall.long_polls) == 2
-    assert not hall.long_polls.is_empty(("b", "x"))
-    assert hall.long_polls.is_empty(("x", "t"))
+    assert not hall.long_polls.is_empty(Selection(("b", "x")))
+    assert hall.long_polls.is_empty(Selection(("x", "t")))
     await hall.engine.delete_task("1")
     await hall.insert("2", topic="b")
     assert (await first, await second) == (["2"], None)
@@ -420,11 +420,13 @@ async def test_a_claim_that_cannot_be_given_back_leaves_the_others_alone(
         traits = Traits(name="troubled", durable=False, shared=shared, immediate=not shared)
         failures: dict[str, int]
 
-        async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+        async def release(
+            self, task_id: str, now: int, nonce: str | None = None, hold: int | None = None
+        ) -> bool:
             if self.failures.get(task_id):
                 self.failures[task_id] -= 1
                 raise ServiceUnavailable("the database is away")
-            return await super().release(task_id, now, nonce)
+            return await super().release(task_id, now, nonce, hold)
 
     engine = Troubled()
     hall = await Hall(engine).open()

@@ -13,7 +13,7 @@ from ratus_engines.memdb.engine import MemdbEngine
 from ratus.core.clock import SECOND
 from ratus.core.errors import ServiceUnavailable
 from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, TaskRecord
-from ratus.core.selection import Selection
+from ratus.core.selection import Selection, Where
 from ratus.engine import Traits
 from tests.runtime.hall import Hall, Peer, Slow
 
@@ -62,7 +62,7 @@ async def test_a_defect_of_the_engine_is_logged_and_waiting_goes_on(caplog: pyte
 
 async def test_an_engine_that_is_away_between_two_claims_is_asked_again() -> None:
     class Away(MemdbEngine):
-        async def next_due(self, topic: str) -> int | None:
+        async def next_due(self, topic: str, now: int, where: Where | None = None) -> int | None:
             raise ServiceUnavailable("the database is away")
 
     hall = await Hall(Away()).open()
@@ -125,7 +125,9 @@ async def test_an_engine_that_takes_its_time_loses_nothing(seed: int) -> None:
     for topic in topics:
         info = await hall.engine.get_topic(topic, hall.clock.now())
         if info is not None:
-            assert info.counts[PENDING] == 0 or hall.long_polls.is_empty((topic,)), "somebody was not woken"
+            assert info.counts[PENDING] == 0 or hall.long_polls.is_empty(Selection((topic,))), (
+                "somebody was not woken"
+            )
             active += info.counts[ACTIVE]
     assert active == len(got), "a task was claimed for somebody who never got it"
     await hall.advance(10 * SECOND)

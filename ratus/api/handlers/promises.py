@@ -6,7 +6,7 @@ from ratus.api import serializing
 from ratus.api.call import Call, ClientDisconnected, Response
 from ratus.api.parsing import Poll, Reader
 from ratus.core.clock import SECOND, Clock
-from ratus.core.errors import Conflict, NotFound
+from ratus.core.errors import Closed, Conflict, NotFound
 from ratus.core.records import ACTIVE, TaskQuery, TaskRecord
 from ratus.engine import Engine
 from ratus.metrics import Metrics
@@ -80,8 +80,12 @@ class PromiseHandlers:
         selection = poll.selection
         tasks: list[TaskRecord] = []
         until = self._clock.monotonic() + poll.wait if poll.wait else 0
-        if not poll.wait or self._long_polls.is_empty(selection.topics):
-            tasks = await self._engine.claim(selection, call.now)
+        if not poll.wait or self._long_polls.is_empty(selection):
+            try:
+                tasks = await self._engine.claim(selection, call.now)
+            except Closed:
+                if not poll.wait:
+                    raise
         if not tasks and poll.wait and not call.connection.pipelined:
             tasks = await self._long_polls.wait(selection, until, call.connection.watch)
         if not tasks:

@@ -123,7 +123,7 @@ async def test_what_came_while_nobody_waited_is_not_missed(
     heard: list[str] = []
 
     class Listener:
-        def available(self, topic: str) -> None:
+        def available(self, topic: str, task: TaskRecord | None = None) -> None:
             heard.append(topic)
 
         def settled(self, task_id: str) -> None:

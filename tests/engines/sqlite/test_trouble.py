@@ -112,7 +112,7 @@ async def test_a_group_that_cannot_be_committed(
 
 async def test_nobody_is_told_of_what_was_taken_back(open_engine: Open) -> None:
     class RecordingListener:
-        def available(self, topic: str) -> None:
+        def available(self, topic: str, task: TaskRecord | None = None) -> None:
             raise AssertionError("nothing became available")
 
         def settled(self, task_id: str) -> None:
@@ -334,7 +334,7 @@ async def test_the_watch_goes_on_after_an_error_that_was_not_foreseen(
     heard = asyncio.Event()
 
     class Hearing(RecordingListener):
-        def available(self, topic: str) -> None:
+        def available(self, topic: str, task: TaskRecord | None = None) -> None:
             heard.set()
 
     engine.listener = Hearing()
