@@ -320,6 +320,7 @@ text_of: Callable[[Members, str], str | None] = _reader(_TEXT)
 texts_of: Callable[[Members, str], list[str] | None] = _reader(_TEXTS)
 integer_of: Callable[[Members, str], int | None] = _reader(_INTEGER)
 number_of: Callable[[Members, str], float | None] = _reader(_NUMBER)
+any_of: Callable[[Members, str], Any] = _reader(_ANY)
 boolean_of: Callable[[Members, str], bool | None] = _reader(_BOOLEAN)
 
 

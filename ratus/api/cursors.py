@@ -13,8 +13,13 @@ import zlib
 from ratus.core.errors import BadRequest
 
 
+def lanes_list(topic: str, label: str) -> str:
+    """What the cursors of a topic's list of lanes are bound to, as those of tasks are to the topic."""
+    return f"{label}\0{topic}"
+
+
 def make_cursor(position: str, topic: str) -> str:
-    """The cursor for a position in a topic's list of tasks."""
+    """The cursor for a position in a topic's list of tasks, or in a list that is not of tasks alone."""
     return base64.urlsafe_b64encode(_mark(position.encode(), topic) + position.encode()).decode().rstrip("=")
 
 

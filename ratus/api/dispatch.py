@@ -26,9 +26,10 @@ from ratus.api.query import NO_QUERY, Query, decode_segment
 from ratus.api.readers import check_length
 from ratus.api.router import Match, Router
 from ratus.api.routes import ROUTES
-from ratus.core.clock import Clock
+from ratus.core.clock import SECOND, Clock
 from ratus.core.errors import (
     BadRequest,
+    Closed,
     Forbidden,
     InternalError,
     MethodNotAllowed,
@@ -185,6 +186,10 @@ class Api:
             answer = _refusal(error, method)
             if not await self._failed_tokens.delay((scope.get("client") or ("",))[0]):
                 answer.headers += ((b"connection", b"close"),)
+        except Closed as error:
+            answer = _refusal(error, method)
+            seconds = max(1, -((self._clock.now() - error.reopens) // SECOND))
+            answer.headers += ((b"retry-after", b"%d" % seconds),)
         except RatusError as error:
             answer = _refusal(error, method)
         except ClientDisconnected:

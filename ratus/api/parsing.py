@@ -8,21 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from msgspec import Struct
 
 from ratus.api import codec
 from ratus.api.codec import Members
-from ratus.api.cursors import read_cursor
+from ratus.api.cursors import lanes_list, read_cursor
 from ratus.api.large import Turns, opened
 from ratus.api.query import NO_QUERY, Query
-from ratus.api.readers import MemberReader, check_name, filter_of, reader_of, readers
+from ratus.api.readers import (
+    MemberReader,
+    check_duration,
+    check_label,
+    check_name,
+    filter_of,
+    label_names,
+    reader_of,
+    readers,
+    refuse_unknown,
+    where_of,
+)
 from ratus.api.walking import Work
 from ratus.core.durations import format_duration
 from ratus.core.errors import BadRequest
 from ratus.core.limits import MAX_TOPICS
-from ratus.core.members import COMMIT, FILTERS, PROMISE, TASK, TOPIC, Duration, wire_names
+from ratus.core.members import COMMIT, FILTERS, HOLD, PROMISE, TASK, TOPIC, Choice, Duration, wire_names
+from ratus.core.quoting import quoted
 from ratus.core.records import (
     DEFAULT_TIMEOUT,
     MAX_PAGE_BYTES,
@@ -32,8 +44,9 @@ from ratus.core.records import (
     TaskRecord,
     written_bytes,
 )
-from ratus.core.selection import Selection
+from ratus.core.selection import MAX_PREFERRED, ORDERS, Selection, Where
 from ratus.core.times import MAX_TIME, MIN_TIME
+from ratus.core.turns import Limits
 from ratus.runtime.config import Settings
 
 # Characters of a consumer's name; up to here the name adds no more to an answer than the tasks do.
@@ -61,6 +74,24 @@ class Poll(Struct, frozen=True):
     task_id: str
     wait: int
     listed: bool
+
+
+class LaneQuery(Struct, frozen=True):
+    """Which lanes of a topic to list: a page by a label, after a position (`ratus.api.cursors`)."""
+
+    label: str
+    limit: int
+    after: str | None
+
+
+class TopicChange(Struct, frozen=True):
+    """A change of a topic: new values of some of its settings, and whether all its holds end."""
+
+    settings: dict[str, Any]
+    lifts_holds: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.settings) or self.lifts_holds
 
 
 class Extension(Struct, frozen=True):
@@ -216,8 +247,25 @@ class Reader:
         if consumer is None:
             consumer = codec.text_of(members, "consumer") or ""
         wait, limit = self.wait(query, members), self._limit(members, query, consumer)
-        selection = Selection((), deadline, consumer, limit or 1, timeout)
+        order, where, prefer = self._choice(members, query)
+        selection = Selection((), deadline, consumer, limit or 1, timeout, order, where, prefer)
         return Poll(selection, given, wait, limit is not None), members
+
+    def _choice(self, members: Members, query: Query) -> tuple[str, Where | None, tuple[str, ...]]:
+        """Which tasks a poll chooses: ``order``, ``where`` and ``prefer``."""
+        order, where, prefer = (read(members, name) for name, read in _CHOICE_READERS)
+        if query:
+            order = _order_filter(query, "order") or order
+            if wanted := query.beginning("where."):
+                where = where_of(wanted, "where")
+            if names := query.text("prefer"):
+                prefer = label_names(names.split(","), MAX_PREFERRED, "prefer")
+        if where is not None and prefer and prefer != (where.label,):
+            raise BadRequest(
+                f"prefer: together with where it may only name the same label, {quoted(where.label)}; "
+                "leave one of the two out"
+            )
+        return order or "due", where, prefer or ()
 
     def extension(self, body: bytes, query: Query, task_id: str, now: int) -> Extension:
         """A claim's new deadline, by default ten minutes from now."""
@@ -300,15 +348,63 @@ class Reader:
         if offset and "after" in query:
             raise BadRequest("give after or offset, not both")
         filters = {name: read(query, name) for name, read in _FILTER_READERS}
+        labels = tuple(
+            (check_label(name, f"label.{name}"), value)
+            for name, values in query.beginning("label.").items()
+            for value in values
+        )
         after = None if cursor is None else read_cursor(cursor, topic)
-        return TaskQuery(topic, limit, offset, after, **filters)
+        return TaskQuery(topic, limit, offset, after, labels=labels, **filters)
 
-    def paused(self, body: bytes, topic: str) -> bool | None:
-        """Whether the topic is to be paused, the one setting it has; ``None`` leaves it as it is."""
-        paused: bool | None = codec.boolean_of(codec.read_object(body) or {}, "paused")
-        if paused is not None:
+    def lane_query(self, query: Query, topic: str, label: str | None) -> LaneQuery:
+        """Which lanes of a topic to list; ``label`` is that of its limits ``per`` label, if it has any."""
+        for name in query.names():
+            if name not in _LANE_PARAMETERS:
+                refuse_unknown(name, _LANE_PARAMETERS)
+        limit, _ = self.page(query)
+        given = query.text("label") or label
+        if given is None:
+            raise BadRequest("label: name one, as in ?label=customer; the topic has no limits per label")
+        check_label(given, "label")
+        cursor = query.text("after")
+        after = None if cursor is None else read_cursor(cursor, lanes_list(topic, given))
+        return LaneQuery(given, limit, after)
+
+    def settings_of_topic(self, body: bytes, topic: str) -> TopicChange:
+        """The settings of a topic that a body changes. Raises `BadRequest` for a member that is none."""
+        if isinstance(body, codec.Opened):  # its unknown members were passed over
+            raise BadRequest(f"the settings of a topic take less than these {len(body)} bytes")
+        members = codec.read_object(body) or {}
+        settings: dict[str, Any] = {}
+        for name in members:
+            if name == "hold":
+                if codec.raw_of(members, name) is not None:
+                    raise BadRequest(
+                        "hold: it can only be null, which ends all holds; commits and releases make them"
+                    )
+            elif name in _SETTING_READERS:
+                read, member = _SETTING_READERS[name]
+                settings[member] = read(members, name)
+            else:
+                refuse_unknown(name, (*_SETTING_READERS, "hold"))
+        if settings.get("paused", True) is None:
+            del settings["paused"]
+        if settings.get("limits") == Limits():
+            settings["limits"] = None
+        change = TopicChange(settings, "hold" in members)
+        if change:
             check_name(topic, "topic")
-        return paused
+        return change
+
+    def release(self, query: Query) -> tuple[str | None, int | None]:
+        """The nonce under which a claim is released, and how long its lane is held, in microseconds."""
+        nonce, text = query.text("nonce"), query.text("hold")
+        if text is None:
+            return nonce, None
+        hold = codec.duration_from(text, "hold")
+        check_duration(HOLD, hold, "hold")
+        _check_held(nonce)
+        return nonce, hold
 
 
 # ---- readers of a member --------------------------------------------------------------------------
@@ -330,7 +426,15 @@ def _commit(members: Members, task_id: str, now: int) -> CommitRecord:
     _fill(record, members, _COMMIT_READERS)
     if "scheduled" in members or "defer" in members:
         record.scheduled = _scheduled(members, now)
+    if record.hold is not None:
+        _check_held(record.nonce)
     return record
+
+
+def _check_held(nonce: str | None) -> None:
+    """Raise `BadRequest` for a hold without the nonce of a claim: only who holds a claim may make one."""
+    if not nonce:
+        raise BadRequest("hold: only together with the nonce of the claim; give it, or leave the hold out")
 
 
 def _scheduled(members: Members, now: int) -> int | None:
@@ -358,6 +462,12 @@ def _topics(members: Members) -> tuple[str, ...]:
 _APART = frozenset({"id", "topic", "scheduled", "defer", "ttl"})
 _TASK_READERS = readers(TASK, without=_APART)
 _COMMIT_READERS = readers(COMMIT, without=_APART - {"topic"})
+_CHOICE_READERS = [
+    (member.wire, reader_of(member.type)) for member in PROMISE if member.name in ("order", "where", "prefer")
+]
+_order_filter = filter_of(Choice(values=ORDERS))
+_SETTING_READERS = readers(TOPIC)
+_LANE_PARAMETERS = ("label", "after", "limit")
 _FILTER_READERS = [(member.name, filter_of(member.type)) for member in FILTERS]
 
 _ttl_of = reader_of(Duration(least=1))

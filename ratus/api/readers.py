@@ -6,20 +6,23 @@ the member is absent or null. It raises `BadRequest` naming the member.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import singledispatch
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
 from ratus.api import codec
 from ratus.api.codec import Members
 from ratus.api.query import Query
+from ratus.core import labels
 from ratus.core import members as table
+from ratus.core.durations import format_duration
 from ratus.core.errors import BadRequest
 from ratus.core.limits import MAX_NAME_BYTES
 from ratus.core.members import Member, Type
 from ratus.core.quoting import quoted
+from ratus.core.selection import MAX_WHERE_VALUES, Where
 from ratus.core.transitions import shorten_error
 
 MemberReader = Callable[[Members, str], Any]
@@ -157,9 +160,11 @@ def _(kind: table.Duration) -> MemberReader:
 
 
 def check_duration(kind: table.Duration, duration: int, name: str) -> None:
-    """Raise `BadRequest` for a duration that is shorter than its type allows."""
+    """Raise `BadRequest` for a duration that is shorter or longer than its type allows."""
     if kind.least is not None and duration < kind.least:
         raise BadRequest(f"{name}: it must {'be longer than 0s' if kind.least else 'not be negative'}")
+    if kind.most is not None and duration > kind.most:
+        raise BadRequest(f"{name}: it must not be longer than {format_duration(kind.most)}")
 
 
 @reader_of.register
@@ -170,6 +175,7 @@ def _(kind: table.Json) -> MemberReader:
 @reader_of.register
 def _(kind: table.Object) -> MemberReader:
     inner = readers(kind.members)
+    needed = [member.wire for member in kind.members if member.always]
 
     def read(members: Members, name: str) -> Any:
         found = codec.object_of(members, name)
@@ -179,10 +185,129 @@ def _(kind: table.Object) -> MemberReader:
         try:
             for member_name in found:
                 if (each := inner.get(member_name)) is not None:
-                    values[each[1]] = each[0](found, member_name)
+                    value = each[0](found, member_name)
+                    if value is not None or not kind.strict:
+                        values[each[1]] = value
+                elif kind.strict:
+                    refuse_unknown(member_name, inner)
+            if kind.strict:
+                for missing in (each for each in needed if inner[each][1] not in values):
+                    raise BadRequest(f"{missing} is missing; give {' and '.join(needed)}")
+            record = kind.record(**values)
+            if kind.check is not None:
+                kind.check(record)
         except BadRequest as error:
             raise BadRequest(f"{name}: {error.detail}") from None
-        return kind.record(**values)
+        except ValueError as error:
+            raise BadRequest(f"{name}: {error}") from None
+        return record
+
+    return read
+
+
+def refuse_unknown(name: str, known: Iterable[str]) -> NoReturn:
+    """Refuse an object or a query for a member that it must not have."""
+    raise BadRequest(f"{quoted(name)} is unknown; use {', '.join(known)}")
+
+
+_LONGEST_LABELS = 32 * 1024
+"""Bytes of labels in a request: what they can take where each character is escaped, and some spaces."""
+
+
+def _labels_in(members: Members, name: str) -> dict[str, Any] | None:
+    """An object of labels, whose values were not checked; ``None`` where it is absent, null or empty."""
+    raw = codec.raw_of(members, name)
+    if raw is None:
+        return None
+    if len(raw) > _LONGEST_LABELS:  # checked before the object is taken apart
+        raise BadRequest(f"{name}: it takes {len(raw)} bytes, more than {_LONGEST_LABELS}")
+    if not codec.object_of(members, name):  # raises for a name that stands twice
+        return None
+    found: dict[str, Any] = codec.any_of(members, name)
+    return found
+
+
+@reader_of.register
+def _(kind: table.Labels) -> MemberReader:
+    def read(members: Members, name: str) -> bytes | None:
+        found = _labels_in(members, name)
+        if found is None:
+            return None
+        try:
+            labels.check(found)
+        except ValueError as error:
+            raise BadRequest(f"{name}: {error}") from None
+        return msgspec.json.encode(found)
+
+    return read
+
+
+@reader_of.register
+def _(kind: table.OneLabel) -> MemberReader:
+    def read(members: Members, name: str) -> Where | None:
+        if codec.raw_of(members, name) is None:
+            return None
+        found = _labels_in(members, name) or {}
+        return where_of(
+            {label: value if isinstance(value, list) else [value] for label, value in found.items()}, name
+        )
+
+    return read
+
+
+def where_of(wanted: Mapping[str, Sequence[object]], name: str) -> Where:
+    """What ``where`` says: the values of one label of which a task has to have one. Raises `BadRequest`."""
+    if len(wanted) != 1:
+        given = f"{len(wanted)} are given" if wanted else "none is given"
+        raise BadRequest(f'{name}: name one label, such as {{"region": ["eu", "us"]}}; {given}')
+    ((label, values),) = wanted.items()
+    try:
+        labels.check_name(label)
+        texts = labels.texts_of(values)
+    except ValueError as error:
+        raise BadRequest(f"{name}: {error}") from None
+    if not 1 <= len(texts) <= MAX_WHERE_VALUES:
+        raise BadRequest(f"{name}: {label}: give 1 to {MAX_WHERE_VALUES} values, not {len(texts)}")
+    return Where(label, texts)
+
+
+@reader_of.register
+def _(kind: table.LabelNames) -> MemberReader:
+    def read(members: Members, name: str) -> tuple[str, ...] | None:
+        raw = codec.raw_of(members, name)
+        if raw is None:
+            return None
+        if raw.startswith(b"["):
+            return label_names(codec.texts_of(members, name) or [], kind.most, name)
+        return label_names([codec.text_of(members, name) or ""], kind.most, name)
+
+    return read
+
+
+def label_names(given: Iterable[str], most: int, name: str) -> tuple[str, ...]:
+    """Names of labels, each once, and ``most`` of them. Raises `BadRequest`, which begins with ``name``."""
+    names = tuple(dict.fromkeys(given))
+    if not 1 <= len(names) <= most:
+        raise BadRequest(f"{name}: name 1 to {most} labels, not {len(names)}")
+    for each in names:
+        check_label(each, name)
+    return names
+
+
+def check_label(label: str, name: str) -> str:
+    """Return the name of a label. Raises `BadRequest`, which begins with ``name``, for what is none."""
+    try:
+        labels.check_name(label)
+    except ValueError as error:
+        raise BadRequest(f"{name}: {error}") from None
+    return label
+
+
+@reader_of.register
+def _(kind: table.LabelName) -> MemberReader:
+    def read(members: Members, name: str) -> str | None:
+        text: str | None = codec.text_of(members, name)
+        return None if text is None else check_label(text, name)
 
     return read
 

@@ -30,6 +30,7 @@ ROUTES = (
     Route("GET", "/topics/:topic", "get_topic", (READ,)),
     Route("PATCH", "/topics/:topic", "patch_topic", (ADMIN,)),
     Route("DELETE", "/topics/:topic", "delete_topic", (ADMIN,)),
+    Route("GET", "/topics/:topic/lanes", "list_lanes", (READ,)),
     Route("GET", "/topics/:topic/tasks", "list_tasks", (READ,)),
     Route("POST", "/topics/:topic/tasks", "insert_tasks", (PRODUCE,)),
     Route("PUT", "/topics/:topic/tasks", "upsert_tasks", (PRODUCE,)),

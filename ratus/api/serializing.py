@@ -9,9 +9,10 @@ import msgspec
 
 from ratus.core.durations import format_duration
 from ratus.core.errors import RatusError
-from ratus.core.members import TASK, Duration, Member, Object, Stored, Type
-from ratus.core.records import MAX_PAGE_BYTES, TaskRecord, TopicInfo
+from ratus.core.members import LIMITS, TASK, Duration, Member, Object, Stored, Type
+from ratus.core.records import MAX_PAGE_BYTES, LaneInfo, TaskRecord, TopicInfo
 from ratus.core.times import format_time
+from ratus.core.turns import Closing, Limits
 
 _encode = msgspec.json.Encoder().encode
 
@@ -51,14 +52,22 @@ def _expression(member: Member) -> str:
 
 
 def _object_writer(kind: Object) -> Callable[[Any], dict[str, Any]]:
-    durations = [member.name for member in kind.members if isinstance(member.type, Duration)]
+    """A function that makes the object of a record, without the members at their default."""
+    writers: dict[str, Callable[[Any], Any]] = {}
+    for member in kind.members:
+        if isinstance(member.type, Duration):
+            writers[member.name] = format_duration
+        elif isinstance(member.type, Object):
+            writers[member.name] = _object_writer(member.type)
 
     def write(record: Any) -> dict[str, Any]:
-        members = msgspec.structs.asdict(record)
-        for name in durations:
-            if members[name] is not None:
-                members[name] = format_duration(members[name])
-        return {name: value for name, value in members.items() if value is not None}
+        written: dict[str, Any] = {}
+        for member in kind.members:
+            value = getattr(record, member.name)
+            if value != member.default:
+                writer = writers.get(member.name)
+                written[member.wire] = value if writer is None else writer(value)
+        return written
 
     return write
 
@@ -151,7 +160,36 @@ def topic(info: TopicInfo) -> bytes:
         answer["oldest"] = format_time(info.oldest)
     if info.paused:
         answer["paused"] = True
+    if info.limits is not None:
+        answer["limits"] = _write_limits(info.limits)
+    return _encode(answer | _closed(info.closed))
+
+
+def lanes(infos: Iterable[LaneInfo], next_page: str | None = None) -> bytes:
+    answer: dict[str, Any] = {
+        "data": [
+            ({} if info.value is None else {"value": info.value})
+            | {"active": info.active, "pending": info.pending}
+            | _closed(info.closed)
+            for info in infos
+        ]
+    }
+    if next_page is not None:
+        answer["next"] = next_page
     return _encode(answer)
+
+
+def _closed(closing: Closing | None) -> dict[str, Any]:
+    """The members that say why a topic or a lane is closed, and until when."""
+    if closing is None:
+        return {}
+    closed = {"closed": closing.reason.value}
+    if closing.reopens is not None:
+        closed["reopens"] = format_time(closing.reopens)
+    return closed
+
+
+_write_limits = _object_writer(Object("Limits", LIMITS, Limits))
 
 
 def updated(created: int, changed: int) -> bytes:

@@ -34,6 +34,7 @@ class Claimed(msgspec.Struct, omit_defaults=True, frozen=True):
     payload: msgspec.Raw = _ABSENT
     result: msgspec.Raw = _ABSENT
     trace: dict[str, str] | None = None
+    labels: dict[str, Any] | None = None
 
     def to_task(self, payload: Any) -> Task:
         """The public model of this task. `payload` is its payload, which the caller has decoded."""

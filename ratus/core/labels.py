@@ -54,6 +54,12 @@ def text_of(value: object) -> str:
     raise ValueError("a value is a text, an integer, or an array of these")
 
 
+def texts_of(value: object) -> tuple[str, ...]:
+    """The texts of a label's value, each once: of an array those of its values. Raises `ValueError`."""
+    values = value if isinstance(value, (list, tuple)) else (value,)
+    return tuple(dict.fromkeys(text_of(each) for each in values))
+
+
 def check(labels: Mapping[str, Any]) -> None:
     """Raise `ValueError`, which names the label, unless these are the labels that a task may have."""
     if len(labels) > MAX_LABELS:

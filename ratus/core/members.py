@@ -20,7 +20,7 @@ CONTRIBUTING.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -32,8 +32,18 @@ from ratus.core import labels
 from ratus.core.limits import MAX_ATTEMPTS, MAX_NAME_BYTES, MAX_PRIORITY, MAX_TOPICS, MIN_PRIORITY
 from ratus.core.quoting import quoted
 from ratus.core.records import ARCHIVED, EXPIRED, FAILED, PENDING, RetryPolicy
+from ratus.core.selection import MAX_PREFERRED, MAX_WHERE_VALUES, ORDERS
 from ratus.core.transitions import BACKOFFS, MAX_ERROR_BYTES
-from ratus.core.turns import Limits, PerLabel, Rate
+from ratus.core.turns import (
+    CLOSES_A_LANE,
+    CLOSES_A_TOPIC,
+    MAX_HOLD,
+    MAX_PERIOD,
+    Limits,
+    PerLabel,
+    Rate,
+    check_rate,
+)
 
 Schema = dict[str, Any]
 
@@ -145,7 +155,7 @@ class LabelNames(Type):
     most: int
 
     def schema(self) -> Schema:
-        name = {"type": "string", "pattern": f"^{labels.NAME_PATTERN}$"}
+        name = LabelName().schema()
         return {"anyOf": [name, {"type": "array", "items": name, "minItems": 1, "maxItems": self.most}]}
 
 
@@ -213,9 +223,17 @@ class Time(Type):
 
 @dataclass(frozen=True)
 class Duration(Type):
-    """A length of time: a Go duration on the wire. ``least`` is in microseconds; ``None``: any."""
+    """A length of time: a Go duration on the wire.
+
+    ``least`` and ``most`` are in microseconds; ``None``: there is no such bound.
+    """
 
     least: int | None = None
+    most: int | None = None
+
+    @property
+    def stored(self) -> Stored:
+        return Stored.INTEGER
 
     def schema(self) -> Schema:
         return {"type": "string", "format": "go-duration"}
@@ -235,12 +253,19 @@ class Json(Type):
 
 @dataclass(frozen=True)
 class Object(Type):
-    """An object with members of its own, kept as ``record``; unknown members are ignored."""
+    """An object with members of its own, kept as ``record``.
+
+    Unknown members are ignored, and all may be left out. Where it is ``strict``, unknown members are refused,
+    those that are ``always`` there have to be given, and ``check`` raises `ValueError` for a record that is
+    wrong as a whole.
+    """
 
     model: str
     """The name of its public model."""
     members: tuple[Member, ...]
     record: type[Struct]
+    strict: bool = False
+    check: Callable[[Any], None] | None = None
 
     @property
     def stored(self) -> Stored:
@@ -294,15 +319,33 @@ class Labels(Type):
         return Stored.JSON
 
     def schema(self) -> Schema:
-        value = {
-            "anyOf": [{"type": "string", "maxLength": labels.MAX_VALUE_BYTES}, {"type": "integer"}],
-        }
-        return {
-            "type": "object",
-            "maxProperties": labels.MAX_LABELS,
-            "propertyNames": {"pattern": f"^{labels.NAME_PATTERN}$"},
-            "additionalProperties": {"anyOf": [*value["anyOf"], {"type": "array", "items": value}]},
-        }
+        return {**_labels_schema(labels.MAX_LABEL_VALUES), "maxProperties": labels.MAX_LABELS}
+
+
+@dataclass(frozen=True)
+class OneLabel(Type):
+    """One label with up to ``most`` values, of which a task has to have one."""
+
+    most: int
+
+    def schema(self) -> Schema:
+        return {**_labels_schema(self.most, 1), "minProperties": 1, "maxProperties": 1}
+
+
+def _labels_schema(most: int, least: int | None = None) -> Schema:
+    """The schema of an object of labels, of whose arrays each has from ``least`` to ``most`` values."""
+    value = [
+        {"type": "string", "maxLength": labels.MAX_VALUE_BYTES},
+        {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+    ]
+    several: Schema = {"type": "array", "items": {"anyOf": value}, "maxItems": most}
+    if least is not None:
+        several["minItems"] = least
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": f"^(?:{labels.NAME_PATTERN})$"},
+        "additionalProperties": {"anyOf": [*value, several]},
+    }
 
 
 # ---- members --------------------------------------------------------------------------------------
@@ -394,6 +437,9 @@ TASK: Final = (
 )
 """Members of a task, those of answers in the order in which they are written."""
 
+HOLD: Final = Duration(least=1, most=MAX_HOLD)
+"""How long the lane of a task, or its topic, is held."""
+
 COMMIT: Final = (
     Member("id", Name(), default="", wire="_id"),
     Member("nonce", Text(), default=""),
@@ -403,7 +449,7 @@ COMMIT: Final = (
     Member("payload", Json()),
     Member("error", CutText(most_bytes=MAX_ERROR_BYTES)),
     Member("result", Json()),
-    Member("hold", Duration(least=1)),
+    Member("hold", HOLD),
     Member("defer", Duration(), kept=False),
 )
 """Members of a commit. ``None`` leaves what the task has; an empty nonce forces."""
@@ -417,9 +463,9 @@ PROMISE: Final = (
     Member("wait", Duration(least=0), shown=False),
     Member("limit", Integer(1), shown=False),
     Member("topics", Names(MAX_TOPICS), shown=False),
-    Member("order", Choice(values=("due", "newest", "random")), default="due", shown=False),
-    Member("where", Labels(), shown=False),
-    Member("prefer", LabelNames(3), shown=False),
+    Member("order", Choice(values=ORDERS), default="due", shown=False),
+    Member("where", OneLabel(MAX_WHERE_VALUES), shown=False),
+    Member("prefer", LabelNames(MAX_PREFERRED), shown=False),
     # Only where a claim is extended or released.
     Member("nonce", Text(), default="", shown=False),
 )
@@ -428,25 +474,30 @@ PROMISE: Final = (
 MAX_CONCURRENCY: Final = 1_000_000
 """The largest limit of concurrency: the number of active tasks that engines are measured with."""
 
+MAX_RATE_COUNT: Final = 1_000_000_000
+"""The largest count of a rate: a thousand times what a server hands out in a second, for an hour or so."""
+
 RATE: Final = (
-    Member("count", Integer(1, 1_000_000_000), always=True),
-    Member("period", Duration(least=1), always=True),
-    Member("burst", Integer(1, 1_000_000_000), default=1),
+    Member("count", Integer(1, MAX_RATE_COUNT), always=True),
+    Member("period", Duration(least=1, most=MAX_PERIOD), always=True),
+    Member("burst", Integer(1, MAX_RATE_COUNT), default=1),
 )
 """The members of a rate: ``count`` claims a ``period``."""
+
+_RATE: Final = Object("Rate", RATE, Rate, strict=True, check=check_rate)
 
 PER: Final = (
     Member("label", LabelName(), always=True),
     Member("concurrency", Integer(1, MAX_CONCURRENCY)),
-    Member("rate", Object("Rate", RATE, Rate)),
+    Member("rate", _RATE),
     Member("ordered", Boolean(), default=False),
 )
 """The members of the limits of each value of a label."""
 
 LIMITS: Final = (
     Member("concurrency", Integer(1, MAX_CONCURRENCY)),
-    Member("rate", Object("Rate", RATE, Rate)),
-    Member("per", Object("PerLabel", PER, PerLabel)),
+    Member("rate", _RATE),
+    Member("per", Object("PerLabel", PER, PerLabel, strict=True)),
 )
 """The members of a topic's limits."""
 
@@ -457,11 +508,20 @@ TOPIC: Final = (
     Member("due", Integer(0), given=False),
     Member("oldest", Time(), given=False),
     Member("paused", Boolean(), default=False),
-    Member("limits", Object("Limits", LIMITS, Limits)),
-    Member("closed", Text(), given=False),
+    Member("limits", Object("Limits", LIMITS, Limits, strict=True)),
+    Member("closed", Choice(values=tuple(reason.value for reason in CLOSES_A_TOPIC)), given=False),
     Member("reopens", Time(), given=False),
 )
 """Members of a topic; those that requests may have (``given``) are its settings."""
+
+LANE: Final = (
+    Member("value", Text()),
+    Member("active", Integer(0), default=0, always=True),
+    Member("pending", Integer(0), default=0, always=True),
+    Member("closed", Choice(values=tuple(reason.value for reason in CLOSES_A_LANE))),
+    Member("reopens", Time()),
+)
+"""Members of a lane of a topic. ``value`` is ``None`` for the tasks without the label."""
 
 
 # ---- parts of the table ---------------------------------------------------------------------------

@@ -10,6 +10,12 @@ from ratus.core.records import DEFAULT_TIMEOUT, TaskRecord
 ORDERS = ("due", "newest", "random")
 """The orders of a claim within a priority: earliest ``scheduled`` first, latest first, any due task."""
 
+MAX_WHERE_VALUES = 16
+"""The most values of a label that a claim may ask for: each is looked for in the topic's lanes."""
+
+MAX_PREFERRED = 3
+"""The most labels whose values take turns in one claim: each more costs a look at some hundred tasks."""
+
 
 class Where(Struct, frozen=True, gc=False):
     """Only tasks that have one of these values of a label."""

@@ -34,12 +34,25 @@ WHERE_TASKS: Final = 1000
 """Tasks that match ``where`` on another label than that of ``per``, and are looked at for an open lane."""
 
 
+MAX_PERIOD: Final = 366 * 24 * 3600 * 1_000_000
+"""The longest period of a rate, a year, so that the times of a rate stay times that can be written."""
+
+MAX_HOLD: Final = 24 * 3600 * 1_000_000
+"""The longest hold: a consumer that errs closes its topic for a day at most."""
+
+
 class Rate(Struct, frozen=True, gc=False):
     """At most ``count`` claims a ``period`` (microseconds), evenly spread; ``burst`` of them are saved up."""
 
     count: int
     period: int
     burst: int = 1
+
+
+def check_rate(rate: Rate) -> None:
+    """Raise `ValueError` for a burst that is larger than what a period allows."""
+    if rate.burst > rate.count:
+        raise ValueError(f"burst: {rate.burst} is not from 1 to {rate.count}, the count")
 
 
 class PerLabel(Struct, frozen=True, gc=False):
@@ -68,6 +81,13 @@ class Reason(Enum):
     RATE = "rate"
     HOLD = "hold"
     BUILDING = "building"
+
+
+CLOSES_A_TOPIC: Final = (Reason.PAUSED, Reason.CONCURRENCY, Reason.RATE, Reason.HOLD, Reason.BUILDING)
+"""Why a topic as a whole may be closed."""
+
+CLOSES_A_LANE: Final = (Reason.CONCURRENCY, Reason.ORDERED, Reason.RATE, Reason.HOLD)
+"""Why a lane may be closed."""
 
 
 class Closing(Struct, frozen=True, gc=False):

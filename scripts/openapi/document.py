@@ -37,7 +37,8 @@ curl -X PATCH localhost:8000/v1/topics/example/tasks/1 -d '{"nonce": "the nonce 
 **Bodies** are JSON in UTF-8, whatever the `Content-Type` says. Members and query parameters that are not
 known are ignored, a name in the wrong case is not known, and `null` and an empty parameter mean absent. A
 wrong type, a broken or trailing byte, a name twice in one object, an unknown state: 400, and nothing is
-changed. Of a parameter that stands twice the first counts.
+changed. Of a parameter that stands twice the first counts, but for `label.…` and `where.…`. In a change of a
+topic unknown members are refused, and so are unknown parameters of a list of lanes.
 
 **Times** are RFC 3339, with any offset and up to nanoseconds (kept to the microsecond); answers are in UTC
 with `Z`. **Durations** (the format `go-duration`) are those of Go: `300ms`, `1.5s`, `1h30m`, `0`; `1d` and

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ratus.core.members import FILTERS
-from ratus.core.models import Extension, Poll, Task, WireModel
+from ratus.core.members import FILTERS, LabelName
+from ratus.core.models import Commit, Extension, Poll, Task, WireModel
 from scripts.openapi.schemas import parameter_schema
 
 _PATH: Final[dict[str, dict[str, Any]]] = {
@@ -53,6 +53,45 @@ _PAGES: Final[dict[str, dict[str, Any]]] = {
     },
 }
 
+_LABEL: Final = {"type": "string", "maxLength": 256}
+
+# OpenAPI has no parameter whose name is a pattern, so these are shown for one name.
+_LABELS: Final[dict[str, dict[str, Any]]] = {
+    "task_label": {
+        "name": "label.customer",
+        "description": "Only tasks whose label `customer` has this value; any name may stand in its place. "
+        "An empty value is a value. Given several times, with one name or several: tasks that have all.",
+        "schema": {"type": "array", "items": _LABEL},
+        "example": ["acme"],
+    },
+    "claim_where": {
+        "name": "where.region",
+        "description": "Only tasks whose label `region` has this value, or one of these where it is given "
+        "several times, at most 16; any name may stand in its place. Beats the member `where` of the body.",
+        "schema": {"type": "array", "items": _LABEL, "maxItems": 16},
+        "example": ["eu", "us"],
+    },
+    "claim_prefer": {
+        "name": "prefer",
+        "description": "Turns by the values of this label, or of up to three with commas between them. Beats "
+        "the member of the body.",
+        "schema": {"type": "string"},
+        "example": "customer,user",
+    },
+    "lane_label": {
+        "name": "label",
+        "description": "The label whose values are listed. Default: that of the topic's limits `per` label.",
+        "schema": LabelName().schema(),
+        "example": "customer",
+    },
+    "lane_after": {
+        "name": "after",
+        "description": "The `next` of the page before, unchanged; empty for the first page.",
+        "allowEmptyValue": True,
+        "schema": {"type": "string"},
+    },
+}
+
 
 def _of_model(model: type[WireModel], member: str, description: str = "") -> dict[str, Any]:
     """A query parameter that is a member of a model."""
@@ -68,6 +107,7 @@ def _of_model(model: type[WireModel], member: str, description: str = "") -> dic
 def _query() -> dict[str, dict[str, Any]]:
     claims = {f"claim_{name.strip('_')}": _of_model(Poll, name) for name in ("_id", "consumer", "timeout")}
     claims |= {f"claim_{name}": _of_model(Poll, name) for name in ("deadline", "wait", "limit")}
+    claims["claim_order"] = _of_model(Poll, "order")
     claims["claim_nonce"] = _of_model(Extension, "nonce")
     for parameter in claims.values():
         parameter["description"] += " Beats the member of the body."
@@ -76,7 +116,9 @@ def _query() -> dict[str, dict[str, Any]]:
         for member in FILTERS
     }
     wait = {"task_wait": {**_PAGES["task_wait"], "schema": claims["claim_wait"]["schema"]}}
-    return {**_PAGES, **wait, **filters, **claims}
+    hold = _of_model(Commit, "hold")
+    hold["description"] += " With a release as with a commit."
+    return {**_PAGES, **_LABELS, **wait, **filters, **claims, "claim_hold": hold}
 
 
 def parameters() -> dict[str, dict[str, Any]]:

@@ -45,8 +45,13 @@ _KINDS: Final = (
         {"scope": errors.Forbidden("this needs a token with the scope consume or admin")},
     ),
     _Kind(
-        "There is no such task, topic or claim, or no task is due.",
-        {"missing": errors.NotFound()},
+        "There is no such task, topic or claim, or no task is due, or none may be claimed yet.",
+        {"missing": errors.NotFound(), "closed": errors.Closed(0)},
+        _header(
+            "Retry-After",
+            "Whole seconds until a claim may succeed, where a rate or a hold does not allow it yet.",
+            "1",
+        ),
     ),
     _Kind(
         "The path exists, but not with this method. What this operation describes never answers so; other "

@@ -21,10 +21,15 @@ from ratus.core.models import (
     Error,
     ErrorDetail,
     Extension,
+    Lane,
+    Lanes,
+    Limits,
+    PerLabel,
     Poll,
     PollRequest,
     Promise,
     Promises,
+    Rate,
     Retry,
     Task,
     Tasks,
@@ -47,6 +52,11 @@ _ANSWERS: Final[dict[type[WireModel], tuple[str, ...]]] = {
     Promises: (),
     CommitResult: (),
     CommitResults: (),
+    Rate: (),
+    PerLabel: (),
+    Limits: (),
+    Lane: ("active", "pending"),
+    Lanes: (),
     Topic: (),
     TopicStates: ("pending", "active", "completed", "archived"),
     Topics: (),
@@ -67,7 +77,13 @@ _REQUESTS: Final[dict[type[WireModel], str]] = {
     Commit: "Commit",
     CommitItem: "CommitItem",
     TopicPatch: "TopicPatch",
+    Rate: "RateInput",
+    PerLabel: "PerLabelInput",
+    Limits: "LimitsInput",
 }
+
+# Models whose unknown members are refused.
+_STRICT: Final = (TopicPatch, Rate, PerLabel, Limits)
 
 # What a reader looks for first stands first.
 _ORDER: Final = ("description", "$ref", "anyOf", "allOf", "type", "format", "pattern", "enum", "required")
@@ -123,7 +139,8 @@ def _request_schema(model: type[WireModel]) -> Schema:
         if member.get("default") == "":
             del member["default"]
         members[name] = _ordered(_with_null(member))
-    return _object(model, members, required)
+    schema = _object(model, members, required)
+    return {**schema, "additionalProperties": False} if model in _STRICT else schema
 
 
 def _batches() -> dict[str, Schema]:
@@ -182,11 +199,11 @@ def _without_null(member: Schema) -> Schema:
     """`member` as it is when it is there: the alternative `null` and a default of `null` taken away."""
     if "anyOf" not in member:
         return member
-    [kind] = [alternative for alternative in member["anyOf"] if alternative != {"type": "null"}]
+    kinds = [alternative for alternative in member["anyOf"] if alternative != {"type": "null"}]
     rest = {key: value for key, value in member.items() if key != "anyOf"}
     if rest.get("default", 0) is None:
         del rest["default"]
-    return {**kind, **rest}
+    return {**(kinds[0] if len(kinds) == 1 else {"anyOf": kinds}), **rest}
 
 
 def _with_null(member: Schema) -> Schema:
@@ -195,6 +212,10 @@ def _with_null(member: Schema) -> Schema:
     if "properties" in member:
         inner = {name: _ordered(_with_null(each)) for name, each in member["properties"].items()}
         member = {**member, "properties": inner}
+    if "anyOf" in member:
+        return {**member, "anyOf": [*member["anyOf"], {"type": "null"}]}
+    if member.get("type") == "null":
+        return member
     if "enum" in member:
         return {**member, "type": [member["type"], "null"], "enum": [*member["enum"], None]}
     if "type" in member:

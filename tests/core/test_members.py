@@ -18,8 +18,12 @@ from ratus.core.members import (
     COMMIT,
     FILTERS,
     KEPT,
+    LANE,
+    LIMITS,
+    PER,
     PROMISE,
     RARE,
+    RATE,
     RETRY,
     TASK,
     TOPIC,
@@ -28,9 +32,29 @@ from ratus.core.members import (
     State,
     Stored,
 )
-from ratus.core.records import CommitRecord, Rare, RareMember, RetryPolicy, TaskQuery, TaskRecord, TopicInfo
+from ratus.core.records import (
+    CommitRecord,
+    LaneInfo,
+    Rare,
+    RareMember,
+    RetryPolicy,
+    TaskQuery,
+    TaskRecord,
+    TopicInfo,
+)
+from ratus.core.turns import Limits, PerLabel, Rate
 
-TABLES = {"task": TASK, "commit": COMMIT, "promise": PROMISE, "topic": TOPIC, "retry": RETRY}
+TABLES = {
+    "task": TASK,
+    "commit": COMMIT,
+    "promise": PROMISE,
+    "topic": TOPIC,
+    "retry": RETRY,
+    "limits": LIMITS,
+    "per": PER,
+    "rate": RATE,
+    "lane": LANE,
+}
 
 HELD = {
     Stored.TEXT: str,
@@ -41,23 +65,32 @@ HELD = {
     Stored.OBJECT: RetryPolicy,
 }
 
+CHOICE = ("order", "where", "prefer")
+
 # What a request may say: all of it, or what has its place at some paths only.
 GIVEN: dict[type[models.WireModel], tuple[tuple[Member, ...], set[str]]] = {
     models.Retry: (RETRY, set()),
     models.Task: (TASK, set()),
     models.Commit: (COMMIT, {"id"}),
     models.CommitItem: (COMMIT, set()),
-    models.Promise: (PROMISE, {"wait", "limit", "topics", "nonce"}),
+    models.Promise: (PROMISE, {"wait", "limit", "topics", "nonce", *CHOICE}),
     models.Poll: (PROMISE, {"topics", "nonce"}),
     models.PollRequest: (PROMISE, {"id", "nonce"}),
-    models.Extension: (PROMISE, {"id", "consumer", "wait", "limit", "topics"}),
+    models.Extension: (PROMISE, {"id", "consumer", "wait", "limit", "topics", *CHOICE}),
     models.TopicPatch: (TOPIC, {"name", "count", "states", "due", "oldest"}),
+    models.Rate: (RATE, set()),
+    models.PerLabel: (PER, set()),
+    models.Limits: (LIMITS, set()),
 }
+
+# Members of a request that are done and not kept.
+DONE: dict[type[models.WireModel], set[str]] = {models.TopicPatch: {"hold"}}
 
 SHOWN: dict[type[models.WireModel], tuple[Member, ...]] = {
     models.Task: TASK,
     models.Promise: PROMISE,
     models.Topic: TOPIC,
+    models.Lane: LANE,
 }
 
 
@@ -112,13 +145,25 @@ def test_values_are_kept_as_their_types_say(record: type[msgspec.Struct], table:
 
 def test_what_is_known_of_a_topic_has_the_members_of_the_table() -> None:
     others = {"states": "counts"}
-    known = {others.get(member.name, member.name) for member in TOPIC} - {"count"}
+    # `closed` has both members of answers, and how many lanes there are is for metrics only.
+    known = {others.get(member.name, member.name) for member in TOPIC} - {"count", "reopens"} | {"lanes"}
     assert set(TopicInfo.__struct_fields__) == known
+
+
+def test_what_is_known_of_a_lane_has_the_members_of_the_table() -> None:
+    assert set(LaneInfo.__struct_fields__) == {member.name for member in LANE} - {"reopens"}
+
+
+@pytest.mark.parametrize(("record", "table"), [(Rate, RATE), (PerLabel, PER), (Limits, LIMITS)])
+def test_limits_are_kept_with_the_members_of_the_table(
+    record: type[msgspec.Struct], table: tuple[Member, ...]
+) -> None:
+    assert defaults_of(record) == {member.name: member.default for member in table}
 
 
 def test_lists_are_narrowed_by_the_filters_of_the_table() -> None:
     names = {member.name for member in FILTERS}
-    assert set(TaskQuery.__struct_fields__) == {"topic", "limit", "offset", "after"} | names
+    assert set(TaskQuery.__struct_fields__) == {"topic", "limit", "offset", "after", "labels"} | names
     for member in FILTERS:
         value: Any = 2 if isinstance(member.type, State) else "wanted"
         task = TaskRecord("1", "t", 0, 0)
@@ -137,7 +182,7 @@ def test_a_model_has_the_members_of_the_table(model: type[models.WireModel]) -> 
         if (member.given or (member.shown and model in SHOWN)) and member.name not in absent
     }
     found = {name: field.serialization_alias or name for name, field in model.model_fields.items()}
-    assert found == wanted
+    assert found == wanted | {name: name for name in DONE.get(model, ())}
     if "__init__" in inspect.getsource(model):
         assert arguments_of(model) == set(wanted)
 
@@ -166,10 +211,13 @@ def test_a_model_describes_members_as_their_types_do(model: type[models.WireMode
 
 def plain(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema without what is said about it, and without what depends on where it is."""
-    for alternative in schema.get("anyOf", ()):
-        if alternative != {"type": "null"}:
-            schema = {**alternative, **schema}
-    said = ("anyOf", "title", "description", "examples", "default", "writeOnly")
+    alternatives = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    schema = {name: value for name, value in schema.items() if name != "anyOf"}
+    if len(alternatives) == 1:
+        schema = {**alternatives[0], **schema}
+    elif alternatives:
+        schema = {**schema, "anyOf": alternatives}
+    said = ("title", "description", "examples", "default", "writeOnly")
     bare = {name: value for name, value in schema.items() if name not in said}
     if bare.get("format") == "go-duration":
         del bare["pattern"]
@@ -193,17 +241,28 @@ def test_what_only_travels_towards_the_server_is_marked(model: type[models.WireM
 
 
 def test_durations_are_as_long_as_their_types_allow() -> None:
-    for table, model in ((RETRY, models.Retry), (TASK, models.Task), (PROMISE, models.Poll)):
+    tables = (
+        (RETRY, models.Retry),
+        (TASK, models.Task),
+        (PROMISE, models.Poll),
+        (COMMIT, models.Commit),
+        (RATE, models.Rate),
+    )
+    for table, model in tables:
         for member in table:
             if isinstance(member.type, Duration):
-                for microseconds in (-1, 0, 1):
-                    allowed = member.type.least is None or microseconds >= member.type.least
+                most = member.type.most
+                for microseconds in (-1, 0, 1, most or 1, (most or 0) + 1):
+                    allowed = (member.type.least is None or microseconds >= member.type.least) and (
+                        most is None or microseconds <= most
+                    )
                     assert accepts(model, member.name, f"{microseconds}us") == allowed, member.name
 
 
 def accepts(model: type[models.WireModel], name: str, value: object) -> bool:
+    others = {"count": 1} if model is models.Rate else {}
     try:
-        model.model_validate({name: value})
+        model.model_validate(others | {name: value})
     except ValueError:
         return False
     return True

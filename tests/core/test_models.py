@@ -100,6 +100,7 @@ def test_what_was_written_reads_back() -> None:
         ttl="24h",
         defer=-5,
         trace={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+        labels={"customer": "acme", "region": ["eu", "us"], "order": 42},
     )
     wire = json.loads(json.dumps(task.to_wire()))
 

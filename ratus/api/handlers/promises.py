@@ -65,8 +65,8 @@ class PromiseHandlers:
         return Response(200, serializing.promise(task))
 
     async def delete_promise(self, call: Call) -> Response:
-        nonce = call.query.text("nonce")
-        released = await self._engine.release(call.task_id, call.now, nonce)
+        nonce, hold = self._read.release(call.query)
+        released = await self._engine.release(call.task_id, call.now, nonce, hold)
         if nonce and not released:
             task = await self._engine.get(call.task_id)
             if task is not None and task.nonce != nonce:
@@ -79,16 +79,20 @@ class PromiseHandlers:
             raise ClientDisconnected()
         selection = poll.selection
         tasks: list[TaskRecord] = []
+        closed: Closed | None = None
         until = self._clock.monotonic() + poll.wait if poll.wait else 0
         if not poll.wait or self._long_polls.is_empty(selection):
             try:
                 tasks = await self._engine.claim(selection, call.now)
-            except Closed:
+            except Closed as error:
                 if not poll.wait:
                     raise
+                closed = error
         if not tasks and poll.wait and not call.connection.pipelined:
             tasks = await self._long_polls.wait(selection, until, call.connection.watch)
         if not tasks:
+            if closed is not None and closed.reopens > self._clock.now():
+                raise closed
             raise NotFound()
         for task in tasks:
             self._count_consumed(task)

@@ -1,14 +1,24 @@
-"""Handlers of topics: lists, counts, settings."""
+"""Handlers of topics: lists, counts, settings, lanes."""
 
 from __future__ import annotations
 
 from ratus.api import serializing
 from ratus.api.call import Call, Response
-from ratus.api.parsing import Reader
+from ratus.api.cursors import lanes_list, make_cursor
+from ratus.api.parsing import LaneQuery, Reader
 from ratus.core.errors import NotFound
-from ratus.core.records import TopicInfo
+from ratus.core.kinds import TOPIC_SETTINGS
+from ratus.core.records import LaneInfo, TopicInfo
 from ratus.engine import Engine
 from ratus.metrics import Metrics
+
+# Positions in a list of lanes: after the tasks without the label, or after a value, which may be empty.
+_UNLABELLED = "-"
+_VALUE = "="
+
+
+def _position_of(lane: LaneInfo) -> str:
+    return _UNLABELLED if lane.value is None else _VALUE + lane.value
 
 
 class TopicHandlers:
@@ -30,10 +40,34 @@ class TopicHandlers:
         return await self._topic(call)
 
     async def patch_topic(self, call: Call) -> Response:
-        paused = self._read.paused(call.body, call.topic)
-        if paused is not None:
-            await self._engine.set_paused(call.topic, paused)
-        return await self._topic(call, known=paused is not None)
+        change = self._read.settings_of_topic(call.body, call.topic)
+        if change.settings:
+            await self._engine.change_settings(call.topic, **change.settings)
+        if change.lifts_holds:
+            await self._engine.lift_holds(call.topic, call.now)
+        return await self._topic(call, known=bool(change))
+
+    async def list_lanes(self, call: Call) -> Response:
+        settings = await self._engine.get_record(TOPIC_SETTINGS, call.topic)
+        limits = None if settings is None else settings.members.limits
+        per = None if limits is None else limits.per
+        query = self._read.lane_query(call.query, call.topic, None if per is None else per.label)
+        lanes = await self._lanes_after(call, query)
+        cursor = None
+        if len(lanes) > query.limit:
+            position = _position_of(lanes[query.limit - 1])
+            cursor = make_cursor(position, lanes_list(call.topic, query.label))
+        return Response(200, serializing.lanes(lanes[: query.limit], cursor))
+
+    async def _lanes_after(self, call: Call, query: LaneQuery) -> list[LaneInfo]:
+        """The lanes of a page, and one more where there are more."""
+        limit, after = query.limit + 1, query.after
+        if after == _UNLABELLED:
+            # The engine begins with the lane of the tasks without the label, where there are any.
+            lanes = await self._engine.list_lanes(call.topic, query.label, None, limit + 1, call.now)
+            return [lane for lane in lanes if lane.value is not None][:limit]
+        value = None if after is None else after.removeprefix(_VALUE)
+        return await self._engine.list_lanes(call.topic, query.label, value, limit, call.now)
 
     async def _topic(self, call: Call, *, known: bool = False) -> Response:
         info = await self._engine.get_topic(call.topic, call.now)

@@ -10,10 +10,18 @@ from __future__ import annotations
 from ratus.core.limits import MAX_PRIORITY, MIN_PRIORITY
 from ratus.core.models.commits import Commit, CommitItem, CommitResult, CommitResults, Commits
 from ratus.core.models.fields import WireModel
+from ratus.core.models.limits import Limits, PerLabel, Rate
 from ratus.core.models.promises import Extension, Poll, PollRequest, Promise, Promises
 from ratus.core.models.results import Deleted, Error, ErrorDetail, Updated
 from ratus.core.models.tasks import Retry, Task, Tasks, TaskState
-from ratus.core.models.topics import Topic, TopicPatch, Topics, TopicStates
+from ratus.core.models.topics import (
+    Lane,
+    Lanes,
+    Topic,
+    TopicPatch,
+    Topics,
+    TopicStates,
+)
 
 __all__ = [
     "MAX_PRIORITY",
@@ -27,10 +35,15 @@ __all__ = [
     "Error",
     "ErrorDetail",
     "Extension",
+    "Lane",
+    "Lanes",
+    "Limits",
+    "PerLabel",
     "Poll",
     "PollRequest",
     "Promise",
     "Promises",
+    "Rate",
     "Retry",
     "Task",
     "TaskState",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, StrictInt
 
-from ratus.core.models.fields import Duration, Json, Name, Time, WireModel
+from ratus.core.models.fields import Duration, Hold, Json, Name, Time, WireModel
 from ratus.core.models.results import ErrorDetail
 from ratus.core.models.tasks import State, Task
 
@@ -31,6 +31,7 @@ class Commit(WireModel):
             defer: DurationLike | None = None,
             error: str | None = None,
             result: Any = None,
+            hold: DurationLike | None = None,
         ) -> None: ...
 
     nonce: str = Field(
@@ -78,6 +79,13 @@ class Commit(WireModel):
         description="What came of the task: any JSON. The payload stays as it was.",
         examples=[{"links": 42}],
     )
+    hold: Hold | None = Field(
+        default=None,
+        description="For so long nothing more is handed out of the tasks with the same value of the label "
+        "that the topic's limits are `per`; on a topic without such limits, nothing of the whole topic. At "
+        "most 24h; of several holds the longest counts. Only with a `nonce`.",
+        examples=["30s"],
+    )
 
 
 class CommitItem(Commit):
@@ -97,6 +105,7 @@ class CommitItem(Commit):
             defer: DurationLike | None = None,
             error: str | None = None,
             result: Any = None,
+            hold: DurationLike | None = None,
         ) -> None: ...
 
     id: Name = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from functools import cache
@@ -25,6 +26,7 @@ from ratus.core.durations import format_duration, parse_duration
 from ratus.core.limits import MAX_NAME_BYTES
 from ratus.core.models.json_values import convert, to_json
 from ratus.core.times import format_time, parse_time
+from ratus.core.turns import MAX_HOLD, MAX_PERIOD
 
 DURATION_PATTERN: Final = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$"
 """A Go duration as a regular expression, for `openapi.yaml`; values are checked by `parse_duration`."""
@@ -146,6 +148,17 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
+def _at_most(microseconds: int) -> Callable[[timedelta], timedelta]:
+    longest = timedelta(microseconds=microseconds)
+
+    def check(value: timedelta) -> timedelta:
+        if value > longest:
+            raise ValueError(f"must not be longer than {format_duration(microseconds)}")
+        return value
+
+    return check
+
+
 def _write_duration(value: timedelta) -> str:
     return format_duration(value // _MICROSECOND)
 
@@ -204,6 +217,12 @@ PositiveDuration = Annotated[
     WithJsonSchema({**_DURATION_SCHEMA, "pattern": _NOT_NEGATIVE.replace("^", "^(?=.*[1-9])")}),
 ]
 """A `Duration` of more than 0."""
+
+Hold = Annotated[PositiveDuration, AfterValidator(_at_most(MAX_HOLD))]
+"""A `Duration` of more than 0 and at most a day."""
+
+Period = Annotated[PositiveDuration, AfterValidator(_at_most(MAX_PERIOD))]
+"""A `Duration` of more than 0 and at most a year."""
 
 Name = Annotated[str, AfterValidator(_checked_name), Field(max_length=MAX_NAME_BYTES)]
 """An id or a topic; empty counts as not given."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, StrictInt
 
@@ -15,9 +15,13 @@ from ratus.core.models.fields import (
     Time,
     WireModel,
 )
+from ratus.core.models.labels import Prefer, Where
 
 if TYPE_CHECKING:
     from ratus.core.models.fields import DurationLike, TimeLike
+
+
+Order = Literal["due", "newest", "random"]
 
 
 class _Claim(WireModel):
@@ -88,6 +92,25 @@ class _Waiting(_Claim):
         examples=[50],
         # Only in `openapi.yaml`: a server may be configured with another bound, so the server checks it.
         json_schema_extra={"maximum": 1_000},
+    )
+    order: Order = Field(
+        default="due",
+        description="Which task comes first within a priority: `due`, the earliest `scheduled`, then the "
+        "first created; `newest`, the latest `scheduled` that is due, then the last created; `random`, any "
+        "that is due.",
+        examples=["newest"],
+    )
+    where: Where | None = Field(
+        default=None,
+        description="Only tasks that have one of these values (at most 16) of this one label.",
+        examples=[{"region": ["eu", "us"]}],
+    )
+    prefer: Prefer | None = Field(
+        default=None,
+        description="The values of this label take turns within a priority, that with the fewest active "
+        "tasks first, then that served longest ago. Of several labels (at most 3) the first decides, then "
+        "the next. With a `where` it may only name the same label.",
+        examples=[["customer", "user"]],
     )
 
 

@@ -20,11 +20,13 @@ from ratus.core.models.fields import (
     WireModel,
     is_made,
 )
+from ratus.core.models.labels import Labels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ratus.core.models.fields import DurationLike, TimeLike
+    from ratus.core.models.labels import LabelValue
 
 
 class TaskState(IntEnum):
@@ -140,6 +142,7 @@ class Task(WireModel):
             expires: TimeLike | None = None,
             ttl: DurationLike | None = None,
             trace: Mapping[str, str] | None = None,
+            labels: Mapping[str, LabelValue] | None = None,
         ) -> None: ...
 
     id: Name = Field(
@@ -266,6 +269,13 @@ class Task(WireModel):
         description="The trace context that the task was made in: `traceparent`, `tracestate` and `baggage` "
         "as W3C's headers have them, at most 8 KiB. Kept and given back, never looked into.",
         examples=[{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}],
+    )
+    labels: Labels | None = Field(
+        default=None,
+        description="Names with values by which the task is found, takes turns and is limited: at most 8 "
+        "names of 1 to 64 of `A-Z a-z 0-9 . _ - /`; a value is a text of at most 256 bytes, an integer "
+        "(equal to its decimal text) or an array of those, at most 16 values in all. Not changed by commits.",
+        examples=[{"customer": "acme", "region": ["eu", "us"], "order": 42}],
     )
 
 

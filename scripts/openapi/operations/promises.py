@@ -21,6 +21,8 @@ _PROMISE: Final = {
 
 _CLAIM: Final = ("claim_consumer", "claim_timeout", "claim_deadline")
 
+_CHOICE: Final = ("claim_order", "claim_where", "claim_prefer")
+
 _CLAIMED: Final = "The claimed task, with the nonce that its commit needs."
 
 _BODY: Final = {"short": {"consumer": "https://consumer.example.com", "timeout": "30s"}}
@@ -34,7 +36,9 @@ _POLLED: Final = Answer(
 _WAITING: Final = (
     "With `wait` the answer comes as soon as a task is due; waiting requests are served in the order in "
     "which they came. A client that is gone before its answer is written takes no task. With `limit` "
-    "several tasks are claimed at once: as many as are due, at least one."
+    "several tasks are claimed at once: as many as are due, at least one. `where` narrows the tasks to those "
+    "with a label, `prefer` has the values of a label take turns. What the limits of the topic close is not "
+    "handed out; where a rate or a hold is the reason, the 404 says by `Retry-After` when to ask again."
 )
 
 OPERATIONS: Final = {
@@ -55,7 +59,7 @@ OPERATIONS: Final = {
         description="Claim the task that is due next: of those whose `scheduled` has come the one with the "
         "largest `priority`, then the earliest `scheduled`, then the first created. It is "
         f"handed to no other consumer until its deadline. {_WAITING}",
-        query=("claim_id", *_CLAIM, "claim_wait", "claim_limit"),
+        query=("claim_id", *_CLAIM, "claim_wait", "claim_limit", *_CHOICE),
         body=Body(
             "Poll",
             "How to claim; everything may be left out.",
@@ -63,6 +67,7 @@ OPERATIONS: Final = {
                 **_BODY,
                 "patient": {"consumer": "https://consumer.example.com", "timeout": "30s", "wait": "20s"},
                 "many": {"consumer": "https://consumer.example.com", "timeout": "5m", "limit": 50},
+                "by label": {"where": {"region": ["eu", "us"]}, "prefer": "region"},
             },
             required=False,
         ),
@@ -78,7 +83,7 @@ OPERATIONS: Final = {
         summary="Claim the next task of several topics",
         description="Claim from the first topic of a list in which a task is due; within a topic in its "
         f"own order. {_WAITING}",
-        query=(*_CLAIM, "claim_wait", "claim_limit"),
+        query=(*_CLAIM, "claim_wait", "claim_limit", *_CHOICE),
         body=Body(
             "PollRequest",
             "The topics, in order of preference, and how to claim.",
@@ -144,7 +149,7 @@ OPERATIONS: Final = {
         summary="Release a claim",
         description="Give a claimed task back: it is pending again, and the attempt does not count. That "
         "there is no such claim is no error, unless a nonce is given and the task has another one, or none.",
-        query=("claim_nonce",),
+        query=("claim_nonce", "claim_hold"),
         answers={
             200: Answer(
                 "How many claims were released.",

@@ -52,6 +52,7 @@ _COMMITS: Final = {
     "failed": {"nonce": NONCE, "error": "HTTP 503 from example.com"},
     "again later": {"nonce": NONCE, "state": 0, "defer": "10m"},
     "set aside": {"nonce": NONCE, "state": 3},
+    "refused by others": {"nonce": NONCE, "state": 0, "hold": "30s"},
     "forced": {},
 }
 
@@ -72,6 +73,7 @@ OPERATIONS: Final = {
             "task_outcome",
             "task_producer",
             "task_consumer",
+            "task_label",
         ),
         answers={
             200: Answer(
