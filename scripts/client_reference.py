@@ -26,11 +26,19 @@ LONGEST_LINE: Final = 100
 ALIASES: Final = {
     "DurationLike": 'A length of time: text such as `"1h30m"`, a number of seconds, or a `timedelta`.',
     "TimeLike": "An instant: an aware `datetime`, or RFC 3339 text.",
+    "LabelValue": "The value of a label: a text, an integer, or several of these.",
     "Handler": "A function that takes a `Delivery`. Returning commits it, raising fails it.",
     "AsyncHandler": "The same as a coroutine function that takes an `AsyncDelivery`.",
 }
 
-WITHOUT_SIGNATURE: Final = ("Delivery", "AsyncDelivery", "TaskPage", "Transport", "AsyncTransport")
+WITHOUT_SIGNATURE: Final = (
+    "Delivery",
+    "AsyncDelivery",
+    "TaskPage",
+    "LanePage",
+    "Transport",
+    "AsyncTransport",
+)
 """Classes that a program does not make, or makes of its own."""
 
 SHOWN_AS: Final = {"SyncCalls": "Client", "AsyncCalls": "AsyncClient"}

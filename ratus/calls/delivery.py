@@ -24,6 +24,7 @@ from ratus.calls.inputs import (
     TimeLike,
     checked_json,
     duration_text,
+    hold_text,
     json_bytes,
     microseconds,
     seconds,
@@ -58,6 +59,7 @@ class BaseDelivery:
         "_claimed",
         "_deadline",
         "_expires",
+        "_hold",
         "_lost",
         "_nonce",
         "_payload",
@@ -77,6 +79,7 @@ class BaseDelivery:
         self._deadline = claimed.deadline
         self._nonce = claimed.nonce
         self._changes: dict[str, Any] | None = None
+        self._hold: str | None = None
         self._payload: Any = _UNREAD
         self._task: Task | None = None
         self._settled = False
@@ -234,13 +237,29 @@ class BaseDelivery:
         self._drop("state")
         return self._set("error", text)
 
+    def hold(self, duration: DurationLike) -> Self:
+        """Have nothing more handed out for a while of what the task was claimed from: more than 0 and at most
+        24 hours, from the end of the claim.
+
+        That is all tasks with the same value of the label that the topic's limits are `per`, or without such
+        limits the whole topic. Every outcome carries the hold: a commit, a failure, a release. For when a
+        third party says 429: `delivery.hold("30s").abstain()`.
+        """
+        self._hold = hold_text(duration)
+        return self
+
     def reset(self) -> Self:
         """Forget all that was set on the delivery."""
+        self._hold = None
+        return self._start_over()
+
+    # ---- for the clients and their workers ---------------------------------------------------------
+
+    def _start_over(self) -> Self:
+        """Forget all that was set on the delivery, but for its hold: a failure comes in the place of that."""
         self._changes = None
         self._nonce = self._claimed.nonce
         return self
-
-    # ---- for the clients and their workers ---------------------------------------------------------
 
     def _set(self, name: str, value: Any) -> Self:
         if self._changes is None:
@@ -255,22 +274,28 @@ class BaseDelivery:
     def _item(self) -> msgspec.Raw:
         """The commit as one item of a batch."""
         item = {"_id": self._claimed.id, "nonce": self._nonce}
+        if self._hold is not None:
+            item["hold"] = self._hold
         return msgspec.Raw(_encode(item if self._changes is None else item | self._changes))
 
     def _release_item(self) -> msgspec.Raw:
         """A commit that gives the claim back, and only this claim."""
-        item = {"_id": self._claimed.id, "nonce": self._claimed.nonce, "state": int(TaskState.PENDING)}
-        return msgspec.Raw(_encode(item))
+        return msgspec.Raw(_encode({"_id": self._claimed.id} | self._release_members()))
+
+    def _release_members(self) -> dict[str, Any]:
+        members: dict[str, Any] = {"nonce": self._claimed.nonce, "state": int(TaskState.PENDING)}
+        return members if self._hold is None else members | {"hold": self._hold}
 
     def _commit_request(self) -> Request[Task]:
         members = dict(self._changes or {})
         if self._nonce:
             members["nonce"] = self._nonce
+        if self._hold is not None:
+            members["hold"] = self._hold
         return requests.commit_raw(self.id, json_bytes(members), fenced=bool(self._nonce))
 
     def _release_request(self) -> Request[Task]:
-        members = {"nonce": self._claimed.nonce, "state": int(TaskState.PENDING)}
-        return requests.commit_raw(self.id, json_bytes(members), fenced=True)
+        return requests.commit_raw(self.id, json_bytes(self._release_members()), fenced=True)
 
     def _extend_request(self, timeout: DurationLike | None, deadline: TimeLike | None) -> Request[Promise]:
         if timeout is None and deadline is None:
@@ -404,7 +429,7 @@ class Delivery(BaseDelivery):
         # The exception that leaves the block matters more than a failure to report it to the server.
         with contextlib.suppress(RatusError):
             if isinstance(error, Exception):
-                self.reset().fail(error).commit()
+                self._start_over().fail(error).commit()
             else:
                 self.release()
 
@@ -457,7 +482,7 @@ class AsyncDelivery(BaseDelivery):
             return
         with contextlib.suppress(RatusError):
             if isinstance(error, Exception):
-                await self.reset().fail(error).commit()
+                await self._start_over().fail(error).commit()
             else:
                 await self.release()
 

@@ -6,23 +6,32 @@ the text that is sent to the server.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from ratus.core import labels
 from ratus.core.durations import format_duration, parse_duration
 from ratus.core.models import WireModel
 from ratus.core.models.fields import DurationLike as DurationLike
 from ratus.core.models.fields import TimeLike as TimeLike
 from ratus.core.models.json_values import convert, to_json
+from ratus.core.models.labels import LabelValue as LabelValue
+from ratus.core.models.labels import check_together, preferred_names, where_members
+from ratus.core.selection import ORDERS
 from ratus.core.times import format_time, parse_time
+from ratus.core.turns import MAX_HOLD
 
 Model = TypeVar("Model", bound=WireModel)
+T = TypeVar("T")
 
 Topics: TypeAlias = str | Sequence[str]
 """The name of one topic, or of several in order of preference."""
+
+Order: TypeAlias = Literal["due", "newest", "random"]
+"""Which task comes first within a priority."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -113,6 +122,61 @@ def topic_names(topics: Topics) -> tuple[str, ...]:
     if not names or not all(names):
         raise ValueError("topics: name one topic or more, none of them empty")
     return names
+
+
+def hold_text(value: DurationLike) -> str:
+    """How long to hold as the text that is sent. Raises `ValueError` unless it is more than 0 and at most
+    24 hours, `TypeError` as `microseconds` does."""
+    hold = microseconds(value, "hold")
+    if not 0 < hold <= MAX_HOLD:
+        longest = format_duration(MAX_HOLD)
+        raise ValueError(
+            f"hold: it must be longer than 0s and at most {longest}, not {format_duration(hold)}"
+        )
+    return format_duration(hold)
+
+
+def choice_members(
+    order: Order | None, where: Mapping[str, LabelValue] | None, prefer: str | Sequence[str] | None
+) -> dict[str, Any]:
+    """What a poll chooses, as members of its request. Raises `ValueError`, which names the argument, and
+    `TypeError` for an argument of another type."""
+    members: dict[str, Any] = {}
+    if order is not None:
+        if order not in ORDERS:
+            raise ValueError(f"order: {order!r} is none of {', '.join(ORDERS)}")
+        members["order"] = order
+    if where is not None:
+        if not isinstance(where, Mapping):
+            raise TypeError(f"where: give a dict of one label, not a {type(where).__name__}")
+        members["where"] = _named("where", where_members, where)
+    if prefer is not None:
+        if not isinstance(prefer, Iterable) or not all(isinstance(name, str) for name in prefer):
+            raise TypeError("prefer: give the name of a label as a text, or several")
+        names = members["prefer"] = _named("prefer", preferred_names, prefer)
+        _named("prefer", lambda given: check_together(where, given), names)
+    return members
+
+
+def label_filters(wanted: Mapping[str, LabelValue] | None) -> list[tuple[str, str]]:
+    """The parameters of a list that say which labels tasks have to have. Raises `ValueError`."""
+    if wanted is None:
+        return []
+    if not isinstance(wanted, Mapping):
+        raise TypeError(f"labels: give a dict of names and values, not a {type(wanted).__name__}")
+    filters: list[tuple[str, str]] = []
+    for name, value in wanted.items():
+        _named("labels", labels.check_name, name)
+        filters += [(f"label.{name}", text) for text in _named(f"labels: {name}", labels.texts_of, value)]
+    return filters
+
+
+def _named(name: str, read: Callable[[Any], T], value: Any) -> T:
+    """What `read` makes of an argument. Raises `ValueError`, which begins with the argument's name."""
+    try:
+        return read(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def json_bytes(value: Any) -> bytes:

@@ -5,7 +5,7 @@ Both clients send these and nothing else, so that they cannot differ in what the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 from urllib.parse import quote, urlencode
@@ -17,19 +17,32 @@ from ratus.calls.bounds import Bounds
 from ratus.calls.claims import Claimed, CommitStatus
 from ratus.calls.inputs import (
     DurationLike,
+    LabelValue,
     TimeLike,
     Topics,
     checked,
     duration_text,
+    hold_text,
     json_bytes,
+    label_filters,
     seconds,
     several,
     time_text,
 )
 from ratus.calls.inputs import topic_names as names_of
-from ratus.calls.responses import TaskPage
+from ratus.calls.responses import LanePage, TaskPage
 from ratus.calls.retrying import Repeat
-from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+from ratus.core.models import (
+    Commit,
+    CommitItem,
+    CommitResult,
+    Limits,
+    Promise,
+    Task,
+    TaskState,
+    Topic,
+    Updated,
+)
 
 T = TypeVar("T")
 
@@ -95,8 +108,9 @@ def _delete(path: str) -> Request[int]:
     return Request("DELETE", path, responses.read_deleted, repeat=Repeat.UNSENT)
 
 
-def _with_query(path: str, parameters: dict[str, Any]) -> str:
-    given = {name: value for name, value in parameters.items() if value is not None}
+def _with_query(path: str, parameters: dict[str, Any], more: Sequence[tuple[str, str]] = ()) -> str:
+    given = [(name, value) for name, value in parameters.items() if value is not None]
+    given += more
     return f"{path}?{urlencode(given)}" if given else path
 
 
@@ -117,11 +131,23 @@ def get_topic(topic: str) -> Request[Topic]:
     return Request("GET", _path("topics", _named_topic(topic)), responses.topic_reader(topic))
 
 
-def patch_topic(topic: str, paused: bool | None) -> Request[Topic]:
-    members = {} if paused is None else {"paused": paused}
+def patch_topic(
+    topic: str, *, paused: bool | None = None, limits: Limits | None = None, lift_holds: bool = False
+) -> Request[Topic]:
+    members: dict[str, Any] = {} if paused is None else {"paused": paused}
+    if limits is not None:
+        members["limits"] = checked(limits, Limits).to_wire()
+    if lift_holds:
+        members["hold"] = None
     path = _path("topics", _named_topic(topic))
     read = responses.topic_reader(topic)
     return Request("PATCH", path, read, body=json_bytes(members), repeat=Repeat.UNSENT)
+
+
+def list_lanes(topic: str, label: str | None, *, limit: int | None, after: str | None) -> Request[LanePage]:
+    parameters = {"label": label, "limit": limit, "after": after}
+    path = _with_query(_path("topics", _named_topic(topic), "lanes"), parameters)
+    return Request("GET", path, responses.read_lanes)
 
 
 def delete_topic(topic: str) -> Request[int]:
@@ -141,6 +167,7 @@ def list_tasks(
     outcome: Literal["failed", "expired"] | None,
     producer: str | None,
     consumer: str | None,
+    labels: Mapping[str, LabelValue] | None,
 ) -> Request[TaskPage]:
     parameters = {
         "limit": limit,
@@ -151,7 +178,7 @@ def list_tasks(
         "producer": producer,
         "consumer": consumer,
     }
-    path = _with_query(_path("topics", _named_topic(topic), "tasks"), parameters)
+    path = _with_query(_path("topics", _named_topic(topic), "tasks"), parameters, label_filters(labels))
     return Request("GET", path, responses.read_tasks)
 
 
@@ -345,13 +372,18 @@ def poll(
     timeout: DurationLike | None,
     deadline: TimeLike | None,
     wait: DurationLike | None,
+    choice: Mapping[str, Any],
     repeat: Repeat = Repeat.CLAIM,
 ) -> Request[list[Claimed]]:
-    """A claim on up to `limit` tasks that are due; an empty list when there was none."""
+    """A claim on up to `limit` tasks that are due; an empty list when there was none.
+
+    `choice`: what `choice_members` has made of `order`, `where` and `prefer`.
+    """
     if limit < 1:
         raise ValueError(f"limit: at least one task can be asked for, not {limit}")
     names = names_of(topics)
     members = _claim_members(consumer, timeout, deadline) | {"limit": limit}
+    members |= choice
     if wait is not None:
         members["wait"] = duration_text(wait, "wait")
     if len(names) > 1:
@@ -385,8 +417,11 @@ def extend_promise(
     )
 
 
-def delete_promise(task_id: str, nonce: str) -> Request[int]:
-    return _delete(_with_query(_promise_path(task_id), {"nonce": nonce or None}))
+def delete_promise(task_id: str, nonce: str, hold: DurationLike | None) -> Request[int]:
+    if hold is not None and not nonce:
+        raise ValueError("hold: give the nonce of the claim as well; without it nothing can be held")
+    text = None if hold is None else hold_text(hold)
+    return _delete(_with_query(_promise_path(task_id), {"nonce": nonce or None, "hold": text}))
 
 
 # ---- operation ------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from ratus.core.models import (
     CommitResult,
     CommitResults,
     Deleted,
+    Lane,
+    Lanes,
     Promise,
     Promises,
     Task,
@@ -63,6 +65,14 @@ class TaskPage(list[Task]):
 
     def __init__(self, tasks: list[Task], next_page: str) -> None:
         super().__init__(tasks)
+        self.next = next_page
+
+
+class LanePage(list[Lane]):
+    """The lanes of one page. `next` is the cursor to give as `after`; it is empty on the last page."""
+
+    def __init__(self, lanes: list[Lane], next_page: str) -> None:
+        super().__init__(lanes)
         self.next = next_page
 
 
@@ -198,6 +208,12 @@ def read_tasks(body: bytes) -> TaskPage:
     """A page of tasks."""
     page = _model(Tasks, body)
     return TaskPage(page.data, page.next)
+
+
+def read_lanes(body: bytes) -> LanePage:
+    """A page of lanes."""
+    page = _model(Lanes, body)
+    return LanePage(page.data, page.next)
 
 
 def read_topics(body: bytes) -> list[Topic]:

@@ -8,15 +8,15 @@ that an operation does not know whether it is awaited.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from ratus.calls import requests
 from ratus.calls.bounds import Bounds
-from ratus.calls.inputs import DurationLike, seconds
+from ratus.calls.inputs import DurationLike, LabelValue, seconds
 from ratus.calls.requests import Batch, Request
-from ratus.calls.responses import TaskPage
+from ratus.calls.responses import LanePage, TaskPage
 from ratus.calls.retrying import Attempts
 from ratus.core.errors import BadRequest, RatusError, TaskFailed
 from ratus.core.models import CommitItem, CommitResult, Task, TaskState, Topic, Updated
@@ -114,6 +114,7 @@ def page_of_tasks(
     outcome: Literal["failed", "expired"] | None,
     producer: str | None,
     consumer: str | None,
+    labels: Mapping[str, LabelValue] | None,
 ) -> Steps[TaskPage]:
     """The tasks after a cursor, as many as the server lists at a time."""
     while True:
@@ -127,9 +128,22 @@ def page_of_tasks(
             outcome=outcome,
             producer=producer,
             consumer=consumer,
+            labels=labels,
         )
         try:
             return (yield from call(request))
+        except BadRequest as error:
+            bounds.refused_page(error, limit)
+
+
+def page_of_lanes(
+    topic: str, label: str | None, after: str, page_size: int, bounds: Bounds
+) -> Steps[LanePage]:
+    """The lanes after a cursor, as many as the server lists at a time."""
+    while True:
+        limit = min(page_size, bounds.page)
+        try:
+            return (yield from call(requests.list_lanes(topic, label, limit=limit, after=after)))
         except BadRequest as error:
             bounds.refused_page(error, limit)
 

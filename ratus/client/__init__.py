@@ -6,8 +6,8 @@ What makes the calls is `ratus.calls`, what `subscribe` runs is `ratus.worker`.
 from __future__ import annotations
 
 from ratus.calls.delivery import AsyncDelivery, Delivery
-from ratus.calls.inputs import DurationLike, TimeLike
-from ratus.calls.responses import TaskPage
+from ratus.calls.inputs import DurationLike, LabelValue, TimeLike
+from ratus.calls.responses import LanePage, TaskPage
 from ratus.calls.transport import AsyncTransport, HTTPRequest, HTTPResponse, Transport
 from ratus.client.async_client import AsyncClient
 from ratus.client.client import Client
@@ -27,6 +27,8 @@ __all__ = [
     "HTTPRequest",
     "HTTPResponse",
     "Handler",
+    "LabelValue",
+    "LanePage",
     "TaskPage",
     "TimeLike",
     "Transport",

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self
 
@@ -14,11 +14,22 @@ from ratus.calls.async_calls import AsyncCalls
 from ratus.calls.base import DEFAULT_RETRIES
 from ratus.calls.claims import Claimed
 from ratus.calls.delivery import AsyncDelivery, lease_of
-from ratus.calls.inputs import DurationLike, TimeLike, Topics
+from ratus.calls.inputs import DurationLike, LabelValue, Order, TimeLike, Topics, choice_members
 from ratus.calls.requests import BATCH_ITEMS
-from ratus.calls.responses import TaskPage
+from ratus.calls.responses import LanePage, TaskPage
 from ratus.calls.transport import AsyncTransport
-from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+from ratus.core.models import (
+    Commit,
+    CommitItem,
+    CommitResult,
+    Lane,
+    Limits,
+    Promise,
+    Task,
+    TaskState,
+    Topic,
+    Updated,
+)
 from ratus.worker.coroutines import AsyncWorker
 from ratus.worker.options import DEFAULT_PREFETCH, AsyncHandler
 
@@ -84,15 +95,57 @@ class AsyncClient(AsyncCalls):
                 yield topic
 
     async def get_topic(self, topic: str) -> Topic:
-        """One topic: how many tasks it has in which state, how many are due, whether it is paused.
+        """One topic: how many tasks it has in which state, how many are due, whether it is closed.
 
         Raises `NotFound` when it has neither tasks nor a setting.
         """
         return await self._call(requests.get_topic(topic))
 
-    async def patch_topic(self, topic: str, *, paused: bool | None = None) -> Topic:
-        """Pause a topic (it then hands out nothing) or let it go on; return the topic as it is then."""
-        return await self._call(requests.patch_topic(topic, paused))
+    async def patch_topic(
+        self,
+        topic: str,
+        *,
+        paused: bool | None = None,
+        limits: Limits | None = None,
+        lift_holds: bool = False,
+    ) -> Topic:
+        """Change what a topic hands out, all in one step; return the topic as it is then.
+
+        `paused`: pause it (it then hands out nothing), or let it go on. `limits` replace its limits as a
+        whole; an empty `Limits()` takes them away. `lift_holds`: end all holds. What is not given stays.
+        """
+        request = requests.patch_topic(topic, paused=paused, limits=limits, lift_holds=lift_holds)
+        return await self._call(request)
+
+    async def set_limits(self, topic: str, limits: Limits | None) -> Topic:
+        """Replace the limits of a topic as a whole, or take them away; return the topic as it is then.
+
+        Claims that were made stay as they are. The topic need not have tasks yet.
+        """
+        return await self._call(requests.patch_topic(topic, limits=Limits() if limits is None else limits))
+
+    async def list_lanes(
+        self, topic: str, label: str | None = None, *, limit: int | None = None, after: str | None = None
+    ) -> LanePage:
+        """A page of the values of a label that a topic's tasks have, by default the first ten, by value.
+
+        Each has how many of its tasks are active and pending, and why it is closed, if it is. Without a
+        `label` it is that of the topic's limits per label; raises `BadRequest` where it has none. `after`
+        takes the `next` of the page before. See also `iter_lanes`.
+        """
+        return await self._call(requests.list_lanes(topic, label, limit=limit, after=after))
+
+    async def iter_lanes(
+        self, topic: str, label: str | None = None, *, page_size: int = 100
+    ) -> AsyncIterator[Lane]:
+        """All values of a label that a topic's tasks have, fetched page by page; as by `list_lanes`."""
+        after = ""
+        while True:
+            page = await self._run(steps.page_of_lanes(topic, label, after, page_size, self._bounds))
+            for lane in page:
+                yield lane
+            if not (after := page.next):
+                return
 
     async def delete_topic(self, topic: str) -> int:
         """Delete a topic: its tasks and its setting. Returns how many tasks that were."""
@@ -115,12 +168,13 @@ class AsyncClient(AsyncCalls):
         outcome: Literal["failed", "expired"] | None = None,
         producer: str | None = None,
         consumer: str | None = None,
+        labels: Mapping[str, LabelValue] | None = None,
     ) -> TaskPage:
         """A page of a topic's tasks in order of creation, by default the first ten.
 
         `after` lists by cursor: `""` for the first page, then the `next` of the page before; no task that
         stays is skipped. `state`, `outcome`, `producer` and `consumer` leave out the tasks that have another
-        one. See also `iter_tasks`.
+        one, `labels` those that do not have all of these. See also `iter_tasks`.
         """
         return await self._call(
             requests.list_tasks(
@@ -132,6 +186,7 @@ class AsyncClient(AsyncCalls):
                 outcome=outcome,
                 producer=producer,
                 consumer=consumer,
+                labels=labels,
             )
         )
 
@@ -143,6 +198,7 @@ class AsyncClient(AsyncCalls):
         outcome: Literal["failed", "expired"] | None = None,
         producer: str | None = None,
         consumer: str | None = None,
+        labels: Mapping[str, LabelValue] | None = None,
         page_size: int = 100,
     ) -> AsyncIterator[Task]:
         """All tasks of a topic in order of creation, fetched page by page; filtered as by `list_tasks`."""
@@ -158,6 +214,7 @@ class AsyncClient(AsyncCalls):
                     outcome=outcome,
                     producer=producer,
                     consumer=consumer,
+                    labels=labels,
                 )
             )
             for task in page:
@@ -240,15 +297,30 @@ class AsyncClient(AsyncCalls):
         deadline: TimeLike | None = None,
         wait: DurationLike | None = None,
         consumer: str | None = None,
+        order: Order | None = None,
+        where: Mapping[str, LabelValue] | None = None,
+        prefer: str | Sequence[str] | None = None,
     ) -> AsyncDelivery | None:
         """Claim the next task that is due; return `None` when there is none.
 
         Of several topics, one is only claimed from while no topic before it has a task that is due. The claim
         lapses after `timeout` (10 minutes by default) or at the `deadline`. `wait` is how long to wait for a
         task, bounded by the server (60 s by default).
+
+        Within a priority, the next task is the one with the earliest `scheduled`; with the `order` "newest"
+        that with the latest, with "random" any. `where` narrows the tasks to those with a label, such as
+        `{"region": ["eu", "us"]}`. `prefer` has the values of a label, or of up to three, take turns.
         """
         found = await self.poll_many(
-            topics, 1, timeout=timeout, deadline=deadline, wait=wait, consumer=consumer
+            topics,
+            1,
+            timeout=timeout,
+            deadline=deadline,
+            wait=wait,
+            consumer=consumer,
+            order=order,
+            where=where,
+            prefer=prefer,
         )
         return found[0] if found else None
 
@@ -261,14 +333,18 @@ class AsyncClient(AsyncCalls):
         deadline: TimeLike | None = None,
         wait: DurationLike | None = None,
         consumer: str | None = None,
+        order: Order | None = None,
+        where: Mapping[str, LabelValue] | None = None,
+        prefer: str | Sequence[str] | None = None,
     ) -> list[AsyncDelivery]:
         """Claim up to `limit` tasks that are due; an empty list when there are none. Otherwise as `poll`.
 
         With `wait` it returns as soon as a task is due, even if there are fewer than `limit`.
         """
         name = self._consumer if consumer is None else consumer
+        choice = choice_members(order, where, prefer)
         request = requests.poll(
-            topics, limit=limit, consumer=name, timeout=timeout, deadline=deadline, wait=wait
+            topics, limit=limit, consumer=name, timeout=timeout, deadline=deadline, wait=wait, choice=choice
         )
         return [self._deliver(claimed, timeout, deadline) for claimed in await self._call(request)]
 
@@ -338,13 +414,16 @@ class AsyncClient(AsyncCalls):
         """
         return await self._call(requests.extend_promise(task_id, nonce, timeout, deadline))
 
-    async def delete_promise(self, task_id: str, *, nonce: str = "") -> int:
+    async def delete_promise(self, task_id: str, *, nonce: str = "", hold: DurationLike | None = None) -> int:
         """Release the claim of a task: with a nonce only the claim that has it, without one any claim.
+
+        `hold`, only with a nonce: for so long nothing more is handed out of what the task was claimed from,
+        see `Delivery.hold`.
 
         Returns 1, or 0 when there was no claim to release. Raises `Conflict` when a nonce is given and the
         task has another one, or none.
         """
-        return await self._call(requests.delete_promise(task_id, nonce))
+        return await self._call(requests.delete_promise(task_id, nonce, hold))
 
     # ---- operation ---------------------------------------------------------------------------------
 
@@ -373,6 +452,9 @@ class AsyncClient(AsyncCalls):
         grace: DurationLike = "30s",
         prefetch: int = DEFAULT_PREFETCH,
         consumer: str | None = None,
+        order: Order | None = None,
+        where: Mapping[str, LabelValue] | None = None,
+        prefer: str | Sequence[str] | None = None,
         signals: bool = True,
     ) -> None:
         """Work on the tasks of one topic, or of several by preference, until stopped; see `AsyncWorker`.
@@ -390,6 +472,9 @@ class AsyncClient(AsyncCalls):
             grace=grace,
             prefetch=prefetch,
             consumer=consumer,
+            order=order,
+            where=where,
+            prefer=prefer,
             signals=signals,
         )
         self._workers.add(worker)

@@ -42,6 +42,7 @@ class Claiming:
             timeout=self._options.timeout,
             deadline=None,
             wait=self._wait or None,
+            choice=self._options.choice,
             repeat=Repeat.NEVER,
         )
 

@@ -59,7 +59,7 @@ def note_failure(delivery: BaseDelivery, error: BaseException) -> None:
     """Log a failure. Set it on the delivery in place of all that was set, unless that is settled already."""
     if not delivery._settled:
         text = describe(error)
-        delivery.reset()._set("error", text)
+        delivery._start_over()._set("error", text)
     log.warning("task %r in %r failed", delivery.id, delivery.topic, error=error)
 
 
@@ -130,7 +130,7 @@ def instead(outcome: Outcome[D], reason: str) -> Outcome[D] | None:
     log.error("the outcome of task %r was refused: %s", outcome.delivery.id, reason)
     if outcome.last_resort:
         return None
-    delivery = outcome.delivery.reset().fail(f"the outcome could not be committed: {reason}")
+    delivery = outcome.delivery._start_over().fail(f"the outcome could not be committed: {reason}")
     return Outcome(delivery, delivery._item(), last_resort=True)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import inspect
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from types import CoroutineType
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from ratus.calls.async_calls import AsyncCalls
 from ratus.calls.async_connections import AsyncInterrupt
 from ratus.calls.claims import Claimed
 from ratus.calls.delivery import AsyncDelivery
-from ratus.calls.inputs import DurationLike, Topics
+from ratus.calls.inputs import DurationLike, LabelValue, Order, Topics
 from ratus.core.errors import RatusError
 from ratus.worker.base import FINISH_SECONDS, INTERRUPT_SECONDS, BaseWorker
 from ratus.worker.commits import note_failure
@@ -52,11 +52,22 @@ class AsyncWorker(BaseWorker[AsyncDelivery]):
         grace: DurationLike = "30s",
         prefetch: int = DEFAULT_PREFETCH,
         consumer: str | None = None,
+        order: Order | None = None,
+        where: Mapping[str, LabelValue] | None = None,
+        prefer: str | Sequence[str] | None = None,
         signals: bool = True,
     ) -> None:
         check_coroutine_handler(handler)
         options = Options.check(
-            topics, concurrency=concurrency, timeout=timeout, wait=wait, grace=grace, prefetch=prefetch
+            topics,
+            concurrency=concurrency,
+            timeout=timeout,
+            wait=wait,
+            grace=grace,
+            prefetch=prefetch,
+            order=order,
+            where=where,
+            prefer=prefer,
         )
         super().__init__(client, options, consumer)
         self._client: AsyncCalls = client

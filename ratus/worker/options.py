@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ratus.calls.delivery import AsyncDelivery, Delivery
-from ratus.calls.inputs import DurationLike, Topics, seconds, topic_names
+from ratus.calls.inputs import DurationLike, LabelValue, Order, Topics, choice_members, seconds, topic_names
 
 Handler: TypeAlias = Callable[[Delivery], Any]
 """What runs a task: when it returns, the delivery is committed; when it raises, the task has failed."""
@@ -32,6 +32,8 @@ class Options:
     wait: float
     grace: float
     prefetch: int
+    choice: Mapping[str, Any]
+    """What polls choose, as members of their requests."""
 
     @classmethod
     def check(
@@ -43,6 +45,9 @@ class Options:
         wait: DurationLike,
         grace: DurationLike,
         prefetch: int,
+        order: Order | None,
+        where: Mapping[str, LabelValue] | None,
+        prefer: str | Sequence[str] | None,
     ) -> Options:
         """The settings of these arguments. Raises `ValueError` or `TypeError`, which names the argument."""
         if concurrency < 1:
@@ -56,6 +61,7 @@ class Options:
             seconds(wait, "wait"),
             seconds(grace, "grace"),
             prefetch,
+            choice_members(order, where, prefer),
         )
         if options.timeout < MIN_TIMEOUT:
             raise ValueError(f"timeout: a claim of less than {MIN_TIMEOUT:g} s cannot be kept")

@@ -17,13 +17,13 @@ import contextlib
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from ratus.calls.claims import Claimed
 from ratus.calls.delivery import Delivery
-from ratus.calls.inputs import DurationLike, Topics
+from ratus.calls.inputs import DurationLike, LabelValue, Order, Topics
 from ratus.calls.sync_calls import SyncCalls
 from ratus.calls.sync_connections import Interrupt
 from ratus.core.errors import RatusError
@@ -58,6 +58,7 @@ class Worker(BaseWorker[Delivery]):
     - `prefetch`: how many tasks are claimed ahead at most. How many really are follows from how long handlers
       take: about as many as are begun within a tenth of a second.
     - `consumer`: the name under which tasks are claimed; by default the client's.
+    - `order`, `where`, `prefer`: which tasks are claimed next, as by `Client.poll`.
     - `signals`: drain on SIGTERM and Ctrl-C; a second one ends the grace period, another one the wait for
       outcomes that cannot be sent. Only in the main thread.
 
@@ -80,11 +81,22 @@ class Worker(BaseWorker[Delivery]):
         grace: DurationLike = "30s",
         prefetch: int = DEFAULT_PREFETCH,
         consumer: str | None = None,
+        order: Order | None = None,
+        where: Mapping[str, LabelValue] | None = None,
+        prefer: str | Sequence[str] | None = None,
         signals: bool = True,
     ) -> None:
         check_handler(handler)
         options = Options.check(
-            topics, concurrency=concurrency, timeout=timeout, wait=wait, grace=grace, prefetch=prefetch
+            topics,
+            concurrency=concurrency,
+            timeout=timeout,
+            wait=wait,
+            grace=grace,
+            prefetch=prefetch,
+            order=order,
+            where=where,
+            prefer=prefer,
         )
         super().__init__(client, options, consumer)
         self._client: SyncCalls = client
