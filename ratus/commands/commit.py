@@ -26,12 +26,15 @@ _DESCRIPTION: Final = """\
 Commits a task: completed, unless --state or --error is given. With the nonce that
 the claim was given it only counts while the claim is still held; without one it is
 forced. An --error without a --state is a failure: the task is tried again, or set
-aside when it has no attempts left."""
+aside when it has no attempts left. With --hold, nothing more is handed out for a
+while of the tasks with the same value of the label that the topic is limited per, or
+of the whole topic: for when a third party says 429."""
 
 _EXAMPLES: Final = """\
   ratus commit 1 --nonce hJ3uTq8bX0aYc1Zk --result '{"links": 42}'
   ratus commit 1 --nonce hJ3uTq8bX0aYc1Zk --error 'no such mailbox'
   ratus commit 1 --nonce hJ3uTq8bX0aYc1Zk --state pending --defer 10m
+  ratus commit 1 --nonce hJ3uTq8bX0aYc1Zk --state pending --hold 30s
   ratus commit 1 --state pending            (revives a dead letter)"""
 
 
@@ -45,6 +48,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--payload", metavar="JSON", help="replaces the payload; -: from standard input")
     parser.add_argument("--error", metavar="TEXT", help="why it failed")
     parser.add_argument("--defer", metavar="DURATION", help="due again so long after now")
+    parser.add_argument(
+        "--hold", metavar="DURATION", help="hand out nothing more for so long of what the task is of"
+    )
     parser.add_argument("--topic", default="", metavar="TOPIC", help="move it to this topic")
     return run(parser, _commit, arguments)
 
@@ -58,11 +64,14 @@ def _commit(client: Client, given: argparse.Namespace) -> int:
         "state": given.state,
         "error": given.error,
         "defer": given.defer,
+        "hold": given.hold,
     }
     for name in ("result", "payload"):
         text = getattr(given, name)
         members[name] = None if text is None else read_json(text, f"--{name}")
     commit = given_value(lambda: Commit.model_validate(members))
+    if given.hold is not None and not given.nonce:
+        raise UsageProblem("--hold: only with --nonce, the nonce of the claim")
     if not given.id:
         raise UsageProblem("ID: it must not be empty")
     try:

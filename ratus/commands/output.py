@@ -11,7 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
-from ratus.core.models import Task, Topic
+from ratus.core.models import Lane, Task, Topic
 from ratus.core.quoting import printable
 
 _WIDEST: Final = 40
@@ -110,8 +110,14 @@ def topic_table(topics: Sequence[Topic]) -> list[str]:
         counts = (
             (states.pending, states.active, states.completed, states.archived) if states else (0, 0, 0, 0)
         )
-        rows.append((topic.name, topic.due or 0, *counts, topic.paused))
-    return table(("TOPIC", "DUE", "PENDING", "ACTIVE", "COMPLETED", "ARCHIVED", "PAUSED"), rows)
+        rows.append((topic.name, topic.due or 0, *counts, closing(topic)))
+    return table(("TOPIC", "DUE", "PENDING", "ACTIVE", "COMPLETED", "ARCHIVED", "CLOSED"), rows)
+
+
+def closing(part: Topic | Lane) -> str:
+    """Why a topic or a lane hands out nothing, and until when where that is known; empty while it is open."""
+    reason = part.closed or ("paused" if isinstance(part, Topic) and part.paused else "")
+    return f"{reason} until {_cell(part.reopens)} UTC" if part.reopens else reason
 
 
 class Progress:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from ratus.client import Client
+from ratus.commands.labels import labels_of, read_label
 from ratus.commands.output import Progress, json_line, wants_table
 from ratus.commands.remote import (
     Parser,
@@ -39,6 +40,7 @@ content, so that pushing a file again pushes nothing twice."""
 
 _EXAMPLES: Final = """\
   ratus push mail --id 1 --payload '{"to": "ann@example.com"}'
+  ratus push resize --payload '"cat.png"' --label customer=acme --label region=eu
   curl -s https://example.com/order.json | ratus push orders --payload -
   ratus push thumbnails < tasks.ndjson
   jq -c '.images[]' gallery.json | ratus push thumbnails --payloads --id-from url
@@ -65,6 +67,13 @@ def main(arguments: Sequence[str]) -> int:
     both.add_argument("--ttl", metavar="DURATION", help="not worth running so long after now")
     both.add_argument("--max-attempts", type=int, metavar="N", help="failures before it is set aside")
     both.add_argument("--producer", metavar="NAME", help="who made it")
+    both.add_argument(
+        "--label",
+        type=read_label,
+        action="append",
+        metavar="NAME=VALUE",
+        help="a label; given again with the same name: one more value of it",
+    )
     parser.add_argument("--upsert", action="store_true", help="replace tasks whose id exists")
     return run(parser, _push, arguments)
 
@@ -87,6 +96,7 @@ def _defaults(given: argparse.Namespace) -> dict[str, Any]:
         "defer": given.defer,
         "ttl": given.ttl,
         "producer": given.producer,
+        "labels": labels_of(given.label),
     }
     if given.max_attempts is not None:
         members["retry"] = given_value(lambda: Retry(max_attempts=given.max_attempts)).to_wire()
@@ -101,7 +111,7 @@ def _push_one(client: Client, given: argparse.Namespace, defaults: dict[str, Any
     if not given.topic:
         raise UsageProblem("TOPIC: it must not be empty")
     members = defaults | {"_id": task_id, "topic": given.topic, "payload": payload}
-    task = given_value(lambda: Task.model_validate(members))
+    task = given_value(lambda: Task(**members))
     written = client.upsert_task(task) if given.upsert else client.insert_task(task)
     _report(given, written.created, written.updated, task_id)
     return 0

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Final
 
 from ratus.client import Client
+from ratus.commands.labels import labels_of, read_label
 from ratus.commands.output import show_tasks, wants_table
 from ratus.commands.remote import STATES, Parser, UsageProblem, read_state, run
 from ratus.core.models import TaskState
@@ -20,6 +21,7 @@ each task, since when, and until when."""
 
 _EXAMPLES: Final = """\
   ratus tasks mail
+  ratus tasks resize --label customer=acme --label region=eu
   ratus tasks mail --state archived --outcome failed      (the dead letters)
   ratus tasks mail --all --output json > mail.ndjson"""
 
@@ -34,6 +36,13 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--producer", metavar="NAME", help="only those made by NAME")
     parser.add_argument("--consumer", metavar="NAME", help="only those claimed last by NAME")
+    parser.add_argument(
+        "--label",
+        type=read_label,
+        action="append",
+        metavar="NAME=VALUE",
+        help="only those with this label; given again: only those with all of these",
+    )
     how_many = parser.add_mutually_exclusive_group()
     how_many.add_argument("--limit", type=int, default=100, metavar="N", help="at most so many; default: 100")
     how_many.add_argument("--all", action="store_true", help="all of them")
@@ -51,6 +60,7 @@ def _tasks(client: Client, given: argparse.Namespace) -> int:
         outcome=given.outcome,
         producer=given.producer,
         consumer=given.consumer,
+        labels=labels_of(given.label),
     )
     shown = tasks if given.all else islice(tasks, given.limit)
     count = show_tasks(shown, as_table=wants_table(given.output), claims=given.state is TaskState.ACTIVE)

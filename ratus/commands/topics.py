@@ -1,4 +1,4 @@
-"""`ratus topics`: list the topics and how many tasks each has in which state."""
+"""`ratus topics`: list the topics and how many tasks each has in which state; `limit` and `lanes` of one."""
 
 from __future__ import annotations
 
@@ -8,20 +8,34 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ratus.client import Client
+from ratus.commands import lanes, limits
 from ratus.commands.output import json_line, topic_table, wants_table
 from ratus.commands.remote import Parser, UsageProblem, run
 from ratus.core.errors import BadRequest, NotFound
 from ratus.core.models import Topic
 
-_DESCRIPTION: Final = "Lists the topics, and how many tasks each of them has in which state."
+_DESCRIPTION: Final = """\
+Lists the topics, how many tasks each of them has in which state, and why it is
+closed, if it hands out nothing. Two commands are about one topic, each with a --help
+of its own:
+
+  ratus topics limit TOPIC    show, replace or clear its limits
+  ratus topics lanes TOPIC    list the values of a label, with their tasks"""
 
 _EXAMPLES: Final = """\
   ratus topics
-  ratus topics mail news --output json"""
+  ratus topics mail news --output json
+  ratus topics limit resize --per customer --per-concurrency 2
+  ratus topics -- limit              (the counts of a topic that is called limit)"""
+
+_PARTS: Final = {"limit": limits.main, "lanes": lanes.main}
+"""What is done with one topic, by the word behind `ratus topics`."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0 with a list, even an empty one; 1 for a refusal, 2 for wrong arguments."""
+    if arguments and arguments[0] in _PARTS:
+        return _PARTS[arguments[0]](arguments[1:])
     parser = Parser("topics", _DESCRIPTION, _EXAMPLES)
     parser.add_argument("topics", metavar="TOPIC", nargs="*", help="only these")
     return run(parser, _topics, arguments)

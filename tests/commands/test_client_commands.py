@@ -210,7 +210,7 @@ def test_topics_are_counted(ratus: Ratus, client: Client) -> None:
     done = ratus("topics", "--output", "table")
     assert len(done.out.splitlines()) == 132
     assert "\x1b" not in done.out
-    assert re.search(r"topic 5 +\d+ +10 +0 +0 +0 +yes\n", done.out)
+    assert re.search(r"topic 5 +\d+ +10 +0 +0 +0 +paused\n", done.out)
     assert [topic["count"] for topic in ratus("topics", "topic 7", "none").lines] == [10, 0]
 
 
