@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ratus.core.transitions import Event
+from ratus.core.turns import Reason
 from ratus.metrics.exposition import escape_label_value, format_count, format_value, header, histogram_samples
 from ratus.metrics.series import (
     RESERVED,
@@ -37,6 +38,8 @@ FAILURES = "ratus_topic_failures_total"
 RETRIES = "ratus_topic_retries_total"
 LAPSES = "ratus_topic_lapses_total"
 DEAD_LETTERS = "ratus_topic_dead_letters_total"
+REFUSED = "ratus_topic_claims_refused_total"
+CLOSED_SECONDS = "ratus_topic_closed_seconds_total"
 CHORE_FAILURES = "ratus_chore_failures_total"
 CHORE_DONE = "ratus_chore_last_success_timestamp_seconds"
 ENGINE_DURATION = "ratus_engine_duration_seconds"
@@ -48,6 +51,8 @@ TOPIC_TASKS = "ratus_topic_tasks"
 TOPIC_DUE = "ratus_topic_due_tasks"
 TOPIC_OLDEST = "ratus_topic_oldest_due_age_seconds"
 TOPIC_PAUSED = "ratus_topic_paused"
+TOPIC_CLOSED = "ratus_topic_closed"
+TOPIC_LANES = "ratus_topic_lanes"
 FIGURES_AGE = "ratus_topic_figures_age_seconds"
 
 NAMES = frozenset(
@@ -65,6 +70,8 @@ NAMES = frozenset(
         RETRIES,
         LAPSES,
         DEAD_LETTERS,
+        REFUSED,
+        CLOSED_SECONDS,
         CHORE_FAILURES,
         CHORE_DONE,
         ENGINE_DURATION,
@@ -74,6 +81,8 @@ NAMES = frozenset(
         TOPIC_DUE,
         TOPIC_OLDEST,
         TOPIC_PAUSED,
+        TOPIC_CLOSED,
+        TOPIC_LANES,
         FIGURES_AGE,
     )
 )
@@ -138,6 +147,18 @@ def family_texts(topics: Topics, rounds: Histogram, chores: Chores, operations: 
         lambda kept: kept.executions,
     )
     yield from _event_texts(topics)
+    yield from _reason_texts(
+        topics,
+        REFUSED,
+        "Number of claims that found due tasks, and were let have none by a limit.",
+        lambda series: series.refused,
+    )
+    yield from _reason_texts(
+        topics,
+        CLOSED_SECONDS,
+        "For how long the topic as a whole was closed, as seen at each scrape.",
+        lambda series: series.closed,
+    )
     yield from _chore_texts(chores)
     yield from _operation_texts(operations)
 
@@ -198,6 +219,24 @@ def _event_texts(topics: Topics) -> Iterator[str]:
                 count = kept.events[event]
                 if count or topic not in RESERVED:
                     yield f'{name}{{{labels}topic="{topic_label}"}} {format_count(count)}\n'
+
+
+def _reason_texts(
+    topics: Topics,
+    name: str,
+    help_text: str,
+    counts_of: Callable[[TopicSeries], dict[Reason, int] | dict[Reason, float]],
+) -> Iterator[str]:
+    """A counter by topic and reason. Most topics have no limits, so what has not happened is left out."""
+    yield header(name, "counter", help_text)
+    for topic, kept in topics:
+        counts = counts_of(kept)
+        if counts:
+            topic_label = escape_label_value(topic)
+            yield "".join(
+                f'{name}{{reason="{reason.value}",topic="{topic_label}"}} {format_value(count)}\n'
+                for reason, count in counts.items()
+            )
 
 
 def _chore_texts(chores: Chores) -> Iterator[str]:

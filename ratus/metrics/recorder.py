@@ -19,6 +19,7 @@ from prometheus_client import (
 
 from ratus import __version__
 from ratus.core.transitions import Event
+from ratus.core.turns import Reason
 from ratus.metrics.exposition import header, in_slices, sample
 from ratus.metrics.families import NAMES, family_texts
 from ratus.metrics.series import (
@@ -149,6 +150,16 @@ class Metrics:
         kept = self._topics.get(topic) or self._admit(topic)
         for event in events:
             kept.events[event] += 1
+
+    def refused(self, topic: str, reason: Reason) -> None:
+        """Count a claim that a limit let have nothing; see `ratus.engine.Observer`."""
+        refused = (self._topics.get(topic) or self._admit(topic)).refused
+        refused[reason] = refused.get(reason, 0) + 1
+
+    def closed(self, topic: str, reason: Reason, seconds: float) -> None:
+        """Count for how long a topic, which has a place, was closed."""
+        if (kept := self._topics.get(topic)) is not None:
+            kept.closed[reason] = kept.closed.get(reason, 0.0) + seconds
 
     def observe_chore(self, seconds: float) -> None:
         """Count one round of the chores."""

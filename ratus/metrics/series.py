@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 from ratus.core.transitions import Event
+from ratus.core.turns import Reason
 
 OTHER = "other"
 """The label value under which all values are counted that have no place."""
@@ -104,12 +105,14 @@ class TopicSeries:
     """Everything that is counted under one topic. Dropping the topic is dropping this."""
 
     __slots__ = (
+        "closed",
         "consumers",
         "delays",
         "events",
         "executions",
         "produced",
         "producers",
+        "refused",
         "requests",
         "tasks",
     )
@@ -126,6 +129,10 @@ class TopicSeries:
         self.executions = Histogram(TASK_BUCKETS)
         """from the claim to the commit"""
         self.events = dict.fromkeys(Event, 0)
+        self.refused: dict[Reason, int] = {}
+        """claims that a limit refused, by reason"""
+        self.closed: dict[Reason, float] = {}
+        """seconds for which the topic was closed, by reason"""
         self.producers: set[str] = set()
         self.consumers: set[str] = set()
 

@@ -22,7 +22,9 @@ from ratus.metrics.exposition import escape_label_value, format_count, format_va
 from ratus.metrics.families import (
     FIGURES_AGE,
     READY,
+    TOPIC_CLOSED,
     TOPIC_DUE,
+    TOPIC_LANES,
     TOPIC_OLDEST,
     TOPIC_PAUSED,
     TOPIC_TASKS,
@@ -103,11 +105,23 @@ class TopicStats:
                 logger.warning("the metrics go without the tasks of topics: %s", error, exc_info=trace)
             self._works = False
         else:
-            self._figures, self._made_at, self._works = count.result(), started, True
+            self._count_closed(figures := count.result(), started)
+            self._figures, self._made_at, self._works = figures, started, True
         finally:
             took = monotonic() - started
             self._rest = _SHARE * took if took > _QUICK else 0.0
             self._next_at = monotonic() + self._rest
+
+    def _count_closed(self, figures: dict[str, TopicInfo], now: float) -> None:
+        """Count the time since the last survey for the topics that this one finds closed.
+
+        That is exact for what stays closed, and right on average for what opens and closes in between.
+        """
+        # A server that nothing scrapes does not know what happened meanwhile.
+        seconds = min(now - self._made_at, max(_LONGEST, 2 * self._rest)) if self._figures else 0.0
+        for topic, info in figures.items():
+            if info.closed is not None:
+                self._metrics.closed(topic, info.closed.reason, seconds)
 
     def texts(self) -> Iterator[str]:
         """The metrics of the engine's last answers as texts, one topic at a time."""
@@ -140,6 +154,13 @@ class TopicStats:
         yield header(TOPIC_PAUSED, "gauge", "Whether the topic is paused: 1 or 0.")
         for label, info in shown:
             yield f'{TOPIC_PAUSED}{{topic="{label}"}} {format_count(int(info.paused))}\n'
+        yield header(TOPIC_CLOSED, "gauge", "1 for a topic that hands out nothing, as a whole, and why.")
+        for label, info in shown:
+            reason = "" if info.closed is None else info.closed.reason.value
+            yield f'{TOPIC_CLOSED}{{reason="{reason}",topic="{label}"}} 1\n' if reason else ""
+        yield header(TOPIC_LANES, "gauge", "Number of lanes that the topic has, if it has any.")
+        for label, info in shown:
+            yield f'{TOPIC_LANES}{{topic="{label}"}} {format_count(info.lanes)}\n' if info.lanes else ""
 
     def _is_ready(self) -> bool:
         probe = self._probing
@@ -207,7 +228,7 @@ def _is_over(task: asyncio.Task[Any] | None) -> bool:
 
 
 def _together(one: TopicInfo, other: TopicInfo) -> TopicInfo:
-    """Two topics that have no place of their own, as one. It counts as paused when both are."""
+    """Two topics that have no place of their own, as one. It counts as paused when both are, and as open."""
     pending, active, completed, archived = map(sum, zip(one.counts, other.counts, strict=True))
     return TopicInfo(
         OTHER,
@@ -215,4 +236,5 @@ def _together(one: TopicInfo, other: TopicInfo) -> TopicInfo:
         one.due + other.due,
         min((time for time in (one.oldest, other.oldest) if time is not None), default=None),
         one.paused and other.paused,
+        lanes=one.lanes + other.lanes,
     )

@@ -124,6 +124,11 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
     with serving(folder, *flags) as server, Api(server.port) as api:
         api.insert("t", "1")
         api.commit("1", nonce=api.claim("t")["nonce"], error="boom")
+        limits = {"rate": {"count": 1, "period": "1h"}, "per": {"label": "customer"}}
+        assert api.patch("/topics/limited", {"limits": limits}).status == 200
+        api.insert("limited", "2")
+        api.insert("limited", "3")
+        assert [api.post("/topics/limited/promises", {}).status for _ in range(2)] == [200, 404]
 
         def read() -> dict[str, tuple[str, set[str]]]:
             found = {}
@@ -135,6 +140,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tupl
             return found
 
         eventually(lambda: "ratus_chore_last_success_timestamp_seconds" in read(), "a round of chores")
+        eventually(lambda: "ratus_topic_closed_seconds_total" in read(), "a second look at the topics")
         yield read()
 
 

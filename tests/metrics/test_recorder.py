@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ratus import __version__
 from ratus.core.transitions import Event
+from ratus.core.turns import Reason
 from ratus.metrics import OTHER, Metrics
 from tests.metrics.scraping import samples_of, scrape, values_of
 
@@ -370,6 +371,24 @@ def test_counters_of_a_topic_begin_with_zero_but_those_of_no_topic_are_not_told(
     text = scrape(metrics)
     assert values_of(text, "ratus_topic_lapses_total", "topic") == {("t",): 0.0, (OTHER,): 1.0}
     assert values_of(text, "ratus_topic_failures_total", "topic") == {("t",): 0.0}
+
+
+def test_refused_claims_and_closed_time_are_counted_by_reason() -> None:
+    metrics = Metrics(2)
+    metrics.refused("t", Reason.RATE)
+    metrics.refused("t", Reason.RATE)
+    metrics.refused("u", Reason.ORDERED)
+    metrics.refused("a third", Reason.HOLD)
+    metrics.closed("t", Reason.HOLD, 1.5)
+    metrics.closed("t", Reason.HOLD, 2.0)
+    metrics.closed("a third", Reason.HOLD, 2.0)  # it has no place
+    text = scrape(metrics)
+    assert values_of(text, "ratus_topic_claims_refused_total", "topic", "reason") == {
+        ("t", "rate"): 2,
+        ("u", "ordered"): 1,
+        ("other", "hold"): 1,
+    }
+    assert values_of(text, "ratus_topic_closed_seconds_total", "topic", "reason") == {("t", "hold"): 3.5}
 
 
 def test_a_chore_is_told_from_the_beginning_but_not_when_it_was_done() -> None:

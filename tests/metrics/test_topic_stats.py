@@ -13,7 +13,9 @@ from ratus_engines.memdb.engine import MemdbEngine
 
 from ratus.core.clock import MINUTE, SECOND
 from ratus.core.errors import ServiceUnavailable
-from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, TaskRecord, TopicInfo
+from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, Rare, TaskRecord, TopicInfo
+from ratus.core.selection import Selection
+from ratus.core.turns import Limits, PerLabel
 from ratus.engine import Health
 from ratus.metrics import OTHER, Metrics, TopicStats, scrape, topic_stats
 from ratus.testing import ManualClock
@@ -26,6 +28,9 @@ TASKS = "ratus_topic_tasks"
 DUE = "ratus_topic_due_tasks"
 OLDEST = "ratus_topic_oldest_due_age_seconds"
 PAUSED = "ratus_topic_paused"
+CLOSED = "ratus_topic_closed"
+CLOSED_SECONDS = "ratus_topic_closed_seconds_total"
+LANES = "ratus_topic_lanes"
 AGE = "ratus_topic_figures_age_seconds"
 
 
@@ -148,6 +153,40 @@ async def test_the_tasks_of_each_topic(setting: Setting) -> None:
         "counter",
         "histogram",
     }
+
+
+async def test_closed_topics_and_lanes(setting: Setting, stopwatch: Stopwatch) -> None:
+    await setting.insert("t", "1", "2", rare=Rare(labels=b'{"a":"x"}'))
+    await setting.insert("u", "3")
+    await setting.engine.change_settings("t", limits=Limits(concurrency=1, per=PerLabel("a")))
+    now = setting.clock.now()
+    assert await setting.engine.claim(Selection(("t",)), now)
+    text = await setting.scrape()
+    assert values_of(text, CLOSED, "topic", "reason") == {("t", "concurrency"): 1}
+    assert values_of(text, LANES, "topic") == {("t",): 1}
+    assert values_of(text, CLOSED_SECONDS, "topic", "reason") == {}
+    stopwatch.now += 7
+    await setting.scrape()  # the second look says that the topic was closed for these seven seconds
+    stopwatch.now += 5
+    text = await setting.scrape()
+    assert values_of(text, CLOSED_SECONDS, "topic", "reason") == {("t", "concurrency"): 7}
+    assert await setting.engine.release("1", now)
+    stopwatch.now += 3
+    await setting.scrape()
+    text = await setting.scrape()
+    assert values_of(text, CLOSED, "topic", "reason") == {}
+    assert values_of(text, CLOSED_SECONDS, "topic", "reason") == {("t", "concurrency"): 12}
+
+
+async def test_a_pause_between_scrapes_counts_for_as_long_as_figures_are_published(
+    setting: Setting, stopwatch: Stopwatch
+) -> None:
+    await setting.engine.set_paused("t", True)
+    await setting.scrape()
+    stopwatch.now += 3600
+    await setting.scrape()
+    text = await setting.scrape()
+    assert values_of(text, CLOSED_SECONDS, "topic", "reason") == {("t", "paused"): 60}
 
 
 async def test_each_scrape_asks_anew(setting: Setting) -> None:
