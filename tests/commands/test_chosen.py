@@ -136,16 +136,16 @@ def test_lanes_are_listed(ratus: Ratus, client: Client) -> None:
     done = ratus("topics", "lanes", "t", "--output", "table")
     assert [line.split() for line in done.out.splitlines()] == [
         ["VALUE", "PENDING", "ACTIVE", "CLOSED"],
-        ["-", "1", "0"],
         ["a", "1", "1", "concurrency"],
         ["b", "1", "0"],
+        ["-", "1", "0"],
     ]
     assert ratus("topics", "lanes", "t", "--label", "n").lines == [
-        {"active": 1, "pending": 2},
         {"value": "7", "active": 0, "pending": 1},
+        {"active": 1, "pending": 2},
     ]
     done = ratus("topics", "lanes", "t", "--limit", "2")
-    assert [json.loads(line).get("value") for line in done.out.splitlines()] == [None, "a"]
+    assert [json.loads(line).get("value") for line in done.out.splitlines()] == ["a", "b"]
     assert done.err == "ratus topics lanes: there are more than 2; --all shows all of them\n"
 
 

@@ -41,6 +41,8 @@ CONTRACT = {
     "ratus_topic_retries_total": ("counter", {"topic"}),
     "ratus_topic_lapses_total": ("counter", {"topic"}),
     "ratus_topic_dead_letters_total": ("counter", {"topic", "outcome"}),
+    "ratus_topic_claims_refused_total": ("counter", {"topic", "reason"}),
+    "ratus_topic_closed_seconds_total": ("counter", {"topic", "reason"}),
     "ratus_chore_failures_total": ("counter", {"chore"}),
     "ratus_chore_last_success_timestamp_seconds": ("gauge", {"chore"}),
     "ratus_engine_duration_seconds": ("histogram", {"operation"}),
@@ -55,6 +57,8 @@ def used() -> Metrics:
     metrics.consumed("t", "p", "c", 1.5)
     metrics.committed("t", "p", "c", 2.5)
     metrics.observe_request("t", "POST", ENDPOINT, 201, 0.003)
+    metrics.refused("t", Reason.RATE)
+    metrics.closed("t", Reason.RATE, 2.5)
     metrics.observe_chore(0.2)
     metrics.chore("recover").done_at = 1_800_000_000.5
     metrics.operation("claim").durations.observe(0.0002)

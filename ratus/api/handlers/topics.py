@@ -5,20 +5,15 @@ from __future__ import annotations
 from ratus.api import serializing
 from ratus.api.call import Call, Response
 from ratus.api.cursors import lanes_list, make_cursor
-from ratus.api.parsing import LaneQuery, Reader
+from ratus.api.parsing import Reader
 from ratus.core.errors import NotFound
 from ratus.core.kinds import TOPIC_SETTINGS
-from ratus.core.records import LaneInfo, TopicInfo
+from ratus.core.records import TopicInfo
 from ratus.engine import Engine
 from ratus.metrics import Metrics
 
-# Positions in a list of lanes: after the tasks without the label, or after a value, which may be empty.
-_UNLABELLED = "-"
+# Before the value in a position of a list of lanes: a position must not be empty, and a value may be.
 _VALUE = "="
-
-
-def _position_of(lane: LaneInfo) -> str:
-    return _UNLABELLED if lane.value is None else _VALUE + lane.value
 
 
 class TopicHandlers:
@@ -52,22 +47,14 @@ class TopicHandlers:
         limits = None if settings is None else settings.members.limits
         per = None if limits is None else limits.per
         query = self._read.lane_query(call.query, call.topic, None if per is None else per.label)
-        lanes = await self._lanes_after(call, query)
-        cursor = None
+        after = None if query.after is None else query.after.removeprefix(_VALUE)
+        lanes = await self._engine.list_lanes(call.topic, query.label, after, query.limit + 1, call.now)
+        shown, cursor = lanes[: query.limit], None
         if len(lanes) > query.limit:
-            position = _position_of(lanes[query.limit - 1])
-            cursor = make_cursor(position, lanes_list(call.topic, query.label))
-        return Response(200, serializing.lanes(lanes[: query.limit], cursor))
-
-    async def _lanes_after(self, call: Call, query: LaneQuery) -> list[LaneInfo]:
-        """The lanes of a page, and one more where there are more."""
-        limit, after = query.limit + 1, query.after
-        if after == _UNLABELLED:
-            # The engine begins with the lane of the tasks without the label, where there are any.
-            lanes = await self._engine.list_lanes(call.topic, query.label, None, limit + 1, call.now)
-            return [lane for lane in lanes if lane.value is not None][:limit]
-        value = None if after is None else after.removeprefix(_VALUE)
-        return await self._engine.list_lanes(call.topic, query.label, value, limit, call.now)
+            last = shown[-1].value
+            assert last is not None, "the lane of the tasks without the label comes last"
+            cursor = make_cursor(_VALUE + last, lanes_list(call.topic, query.label))
+        return Response(200, serializing.lanes(shown, cursor))
 
     async def _topic(self, call: Call, *, known: bool = False) -> Response:
         info = await self._engine.get_topic(call.topic, call.now)

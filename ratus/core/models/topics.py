@@ -128,7 +128,7 @@ class Lanes(WireModel):
     """A page of the lanes of a topic."""
 
     data: list[Lane] = Field(
-        description="The lanes by value, in order of their code points; first that without the label."
+        description="The lanes by value, in order of their code points; at last that without the label."
     )
     next: str = Field(
         default="",

@@ -106,8 +106,8 @@ OPERATIONS: Final = {
                 {
                     "page": {
                         "data": [
-                            {"active": 0, "pending": 3},
                             {"value": "acme", "active": 2, "pending": 10, "closed": "concurrency"},
+                            {"active": 0, "pending": 3},
                         ]
                     },
                     "none": {"data": []},
