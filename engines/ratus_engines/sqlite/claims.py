@@ -1,15 +1,18 @@
-"""Claiming: the due tasks of a topic in the order of claiming, for all claims of one transaction."""
+"""Claiming: the due tasks of topics, within their limits, for all claims of one transaction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from ratus.core import transitions
+from ratus.core.errors import Closed
 from ratus.core.records import MAX_PAGE_BYTES, TaskRecord
 from ratus.core.selection import Selection
 from ratus.core.transitions import RetryDefaults
+from ratus.core.turns import Closing
 from ratus.engine import CLAIM_CHORES
 from ratus_engines.sqlite import statements
+from ratus_engines.sqlite.choosing import TIMED, Choice, chooses
 from ratus_engines.sqlite.rows import task_of
 from ratus_engines.sqlite.transaction import Topic, Transaction
 
@@ -49,58 +52,89 @@ class Claims:
         self._due: dict[str, _DueTasks] = {}
         self._first_deadlines: dict[str, int | None] = {}
 
-    def serve(self, requests: Sequence[tuple[Selection, int]]) -> list[list[TaskRecord] | None]:
+    def serve(self, requests: Sequence[tuple[Selection, int]]) -> list[list[TaskRecord] | Closed | None]:
         """The claimed tasks of each request, in order; a request is a `Selection` and the time.
 
-        ``None`` for a request that met `CLAIM_CHORES` expired tasks before a due one: make it again.
+        `Closed`, to be raised, where the contract says so. ``None`` for a request that met `CLAIM_CHORES`
+        expired tasks or lanes before a due one: make it again.
         """
         wanted: dict[str, int] = {}
         latest = 0
         for selection, now in requests:
             latest = max(latest, now)
-            for name in selection.topics:
-                wanted[name] = wanted.get(name, 0) + selection.limit
+            if not chooses(selection):
+                for name in selection.topics:
+                    wanted[name] = wanted.get(name, 0) + selection.limit
         for name, count in wanted.items():
             topic = self._transaction.topic(name)
-            if topic.number and not topic.paused:
+            if topic.number and not topic.paused and (topic.limits is None or topic.limits.per is None):
                 self._due[name] = _DueTasks(self._transaction, topic, latest, min(count, MOST_AHEAD))
         return [self._claim(selection, now) for selection, now in requests]
 
-    def _claim(self, selection: Selection, now: int) -> list[TaskRecord] | None:
+    def _claim(self, selection: Selection, now: int) -> list[TaskRecord] | Closed | None:
         transaction = self._transaction
         claimed: list[TaskRecord] = []
         size = expired = 0
+        reopens: int | None = None
         deadline = selection.deadline_at(now)
+        chosen = chooses(selection)
         for name in selection.topics:
-            due = self._due.get(name)
-            if due is None:
+            topic = transaction.topic(name)
+            if not topic.number or topic.paused:
                 continue
-            self._take_back(due, now)
-            while (task := due.take(now)) is not None:
+            self._take_back(topic, now)
+            due = None if chosen else self._due.get(name)
+            source = due or Choice(transaction, topic, selection, self._random)
+            before = len(claimed)
+            refusal: Closing | None = None
+            while True:
+                if topic.limits is not None or topic.held:
+                    refusal = topic.closing(now)
+                if refusal is not None and isinstance(source, Choice):
+                    refusal = refusal if source.is_due(now) else None
+                    break
+                task = source.take(now)
+                if task is None:
+                    refusal = None
+                    if isinstance(source, Choice):
+                        if source.again:
+                            return claimed or None
+                        refusal = source.refusal
+                    break
+                if due is None and name in self._due:
+                    self._due[name].forget()  # this may be one of the tasks that were fetched
                 if transitions.has_expired(task, now):
                     transaction.change(task, transitions.expire(task, now))
                     expired += 1
                     if expired == CLAIM_CHORES:
                         return claimed or None
                     continue
+                if refusal is not None and due is not None:
+                    due.put_back(task)
+                    break
                 size += task.weight()
                 if claimed and size > MAX_PAGE_BYTES:
-                    due.put_back(task)
+                    if due is not None:
+                        due.put_back(task)
                     return claimed
                 change = transitions.claim(
                     consumer=selection.consumer, nonce=self._nonces(), deadline=deadline, now=now
                 )
-                claimed.append(transaction.change(task, change))
+                claimed.append(transaction.claim(task, change, now))
                 first = self._first_deadlines[name]
                 if first is None or deadline < first:
                     self._first_deadlines[name] = deadline
                 if len(claimed) == selection.limit:
                     return claimed
-        return claimed
+            if refusal is not None and len(claimed) == before:
+                transaction.notifications.refused.append((name, refusal.reason))
+                if refusal.reopens is not None and refusal.reason in TIMED:
+                    reopens = refusal.reopens if reopens is None else min(reopens, refusal.reopens)
+        return claimed if claimed or reopens is None else Closed(reopens)
 
-    def _take_back(self, due: _DueTasks, now: int) -> None:
+    def _take_back(self, topic: Topic, now: int) -> None:
         """Let claims of the topic lapse whose deadline has passed; up to `CLAIM_CHORES`."""
-        transaction, topic = self._transaction, due.topic
+        transaction = self._transaction
         if topic.name not in self._first_deadlines:
             self._look_for_deadline(topic)
         first = self._first_deadlines[topic.name]
@@ -110,7 +144,8 @@ class Claims:
             task = task_of(row)
             transaction.change(task, transitions.lapse(task, now, self._retry, self._random))
         self._look_for_deadline(topic)
-        due.forget()
+        if topic.name in self._due:
+            self._due[topic.name].forget()
 
     def _look_for_deadline(self, topic: Topic) -> None:
         ((first,),) = self._transaction.read(statements.FIRST_DEADLINE, (topic.number,))

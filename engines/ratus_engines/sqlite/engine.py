@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ratus.core.errors import BadRequest, RatusError, ServiceUnavailable
+from ratus.core.errors import BadRequest, Closed, RatusError, ServiceUnavailable
 from ratus.core.kinds import TOPIC_SETTINGS, Kind
 from ratus.core.records import (
     MAX_PAGE_BYTES,
     CommitRecord,
+    LaneInfo,
     Members,
     Record,
     TaskPage,
@@ -25,11 +26,12 @@ from ratus.core.records import (
     TaskRecord,
     TopicInfo,
 )
-from ratus.core.selection import Selection
+from ratus.core.selection import Selection, Where
 from ratus.core.transitions import RetryDefaults
 from ratus.engine import Engine, Health, Traits
-from ratus_engines.sqlite import queries
+from ratus_engines.sqlite import lane_queries, queries
 from ratus_engines.sqlite.connections import check_library
+from ratus_engines.sqlite.lanes import BEFORE_ALL, Value
 from ratus_engines.sqlite.notifications import Notifications
 from ratus_engines.sqlite.operations import FIRST_PLACE, SLICE, GroupedWrites, Place, SingleWrites
 from ratus_engines.sqlite.reader import Reader
@@ -93,6 +95,7 @@ class SqliteEngine(Engine):
         self._probing: asyncio.Future[None] | None = None
         self._latest = 0  # the latest time of an operation since the clock was set back
         self._stepping: asyncio.Task[None] | None = None
+        self._building: dict[str, asyncio.Task[None]] = {}  # by topic
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -115,6 +118,8 @@ class SqliteEngine(Engine):
         self._watch.stop()
         if self._stepping is not None:
             self._stepping.cancel()
+        for task in self._building.values():
+            task.cancel()
         await self._reader.stop()
         await self._writer.stop()
 
@@ -203,13 +208,18 @@ class SqliteEngine(Engine):
     def _notify(self, notifications: Notifications) -> None:
         listener, observer = self.listener, self.observer
         if listener is not None:
-            for topic in notifications.available:
-                listener.available(topic)
+            for topic, tasks in notifications.available.items():
+                for task in tasks or (None,):
+                    listener.available(topic, task)
             for task_id in notifications.settled:
                 listener.settled(task_id)
         if observer is not None:
             for topic, events in notifications.events:
                 observer.record(topic, events)
+            for topic, reason in notifications.refused:
+                observer.refused(topic, reason)
+        for topic in notifications.building:
+            self._start_building(topic)
 
     # ---- tasks -----------------------------------------------------------------------------------
 
@@ -260,10 +270,11 @@ class SqliteEngine(Engine):
     async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
         await self._see(now)
         while True:
-            claimed: list[TaskRecord] | None = await self._write_together(
+            claimed: list[TaskRecord] | Closed | None = await self._write_together(
                 4, self._grouped.claim, selection, now, weight=selection.limit, undo=self._give_back
             )
             if claimed is not None:
+                assert not isinstance(claimed, Closed), "an answer that is an error is raised"
                 return claimed
 
     async def claim_task(self, task_id: str, selection: Selection, now: int, *, force: bool) -> TaskRecord:
@@ -279,8 +290,10 @@ class SqliteEngine(Engine):
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
         return await self._write(self._single.extend, task_id, nonce, deadline, now)
 
-    async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
-        return await self._write(self._single.release, task_id, nonce)
+    async def release(
+        self, task_id: str, now: int, nonce: str | None = None, hold: int | None = None
+    ) -> bool:
+        return await self._write(self._single.release, task_id, nonce, 0 if hold is None else now + hold)
 
     async def release_topic(self, topic: str, now: int) -> int:
         until = await self._write(self._single.last)
@@ -291,8 +304,8 @@ class SqliteEngine(Engine):
             if count < SLICE:
                 return total
 
-    async def next_due(self, topic: str) -> int | None:
-        return await self._read(queries.next_due, topic)
+    async def next_due(self, topic: str, now: int, where: Where | None = None) -> int | None:
+        return await self._read(lane_queries.next_due, topic, now, where)
 
     # ---- topics ----------------------------------------------------------------------------------
 
@@ -323,12 +336,51 @@ class SqliteEngine(Engine):
 
     async def delete_topic(self, topic: str) -> int:
         await self.put_record(TOPIC_SETTINGS, topic, None)
-        return await self.delete_tasks(topic)
+        count = await self.delete_tasks(topic)
+        await self._repeat(self._single.forget_times, topic)
+        return count
 
     async def delete_topics(self) -> int:
         await self._write(self._single.forget_settings)
         until = await self._write(self._single.last)
-        return await self._repeat(self._single.delete_any, until)
+        count = await self._repeat(self._single.delete_any, until)
+        await self._repeat(self._single.forget_all_times)
+        return count
+
+    # ---- lanes -----------------------------------------------------------------------------------
+
+    async def list_lanes(
+        self, topic: str, label: str, after: str | None, limit: int, now: int
+    ) -> list[LaneInfo]:
+        await self._see(now)
+        found: list[LaneInfo] | None = await self._read(
+            lane_queries.list_lanes, topic, label, after, limit, now
+        )
+        if found is None:
+            while not await self._write(self._single.use_label, topic, label, weight=SLICE):
+                await self._write(self._single.build, topic, weight=SLICE)
+            found = await self._read(lane_queries.list_lanes, topic, label, after, limit, now)
+        return found or []
+
+    async def lift_holds(self, topic: str, now: int) -> None:
+        await self._see(now)
+        after: tuple[str, Value | int] | None = ("", BEFORE_ALL)
+        while after is not None:
+            after = await self._write(self._single.lift_holds, topic, after, weight=SLICE)
+
+    def _start_building(self, topic: str) -> None:
+        """Build the lanes of a topic, unless that goes on already."""
+        if topic not in self._building and self._is_open:
+            self._building[topic] = asyncio.get_running_loop().create_task(self._build(topic))
+
+    async def _build(self, topic: str) -> None:
+        try:
+            while not await self._write(self._single.build, topic, weight=SLICE):
+                pass
+        except ServiceUnavailable as error:
+            logger.warning("the lanes of topic %s are not built yet: %s", topic, error.detail)
+        finally:
+            self._building.pop(topic, None)
 
     # ---- records ---------------------------------------------------------------------------------
 
@@ -371,6 +423,9 @@ class SqliteEngine(Engine):
         if self._writer.trouble:
             await self._write(self._single.probe)
         await self._repeat(self._single.forget_early, now)
+        await self._repeat(self._single.forget_passed_times, now)
+        for topic in await self._read(lane_queries.unbuilt):
+            self._start_building(topic)  # another server began it, and does not go on
         await self._give_space_back()
 
     async def _give_space_back(self) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from ratus.core import transitions
-from ratus.core.errors import Conflict, NotFound, RatusError
+from ratus.core.errors import Closed, Conflict, NotFound, RatusError
 from ratus.core.kinds import TOPIC_SETTINGS, Kind, check_version
 from ratus.core.records import ACTIVE, CommitRecord, Members, TaskRecord
 from ratus.core.selection import Selection
-from ratus.core.transitions import ClaimById, Command, Extend, RetryDefaults
-from ratus_engines.sqlite import statements
+from ratus.core.transitions import ClaimById, Extend, RetryDefaults
+from ratus_engines.sqlite import lanes, statements
 from ratus_engines.sqlite.claims import Claims
+from ratus_engines.sqlite.lanes import Value
 from ratus_engines.sqlite.rows import task_of
 from ratus_engines.sqlite.transaction import Transaction
 
@@ -39,6 +40,18 @@ _EXPIRED = statements.bare_tasks(
     "state = 0 AND expires IS NOT NULL AND tasks.topic = ? AND expires <= ? ORDER BY expires LIMIT ?",
     "tasks_expiring",
 )
+
+_EARLY_NO_MORE = (
+    "SELECT sequence, name, priority, scheduled FROM early JOIN topics USING (topic) "
+    "WHERE scheduled <= ? LIMIT ?"
+)
+_TIMES_OF_TOPIC = (
+    "SELECT topic, label, value, allowed, held FROM times "
+    "WHERE topic = ? AND (label, value) > (?, ?) ORDER BY label, value LIMIT ?"
+)
+_TIMES_PASSED = "SELECT topic, label, value FROM times WHERE ends <= ? LIMIT ?"
+_ANY_TIMES = "SELECT topic, label, value FROM times LIMIT ?"
+_REMOVE_TIMES = "DELETE FROM times WHERE topic = ? AND label = ? AND value = ?"
 
 _VERSION = "SELECT version FROM records WHERE kind = ? AND id = ?"
 
@@ -79,6 +92,10 @@ class GroupedWrites:
     def upsert(self, transaction: Transaction, requests: Sequence[tuple[Tasks, int]]) -> list[list[bool]]:
         known = transaction.load(task.id for tasks, _ in requests for task in tasks)
         fresh: dict[str, TaskRecord] = {}
+        # Lanes are served in the order in which tasks come to them: where there are lanes, tasks are stored
+        # one by one, and otherwise new ones together.
+        names = {task.topic for tasks, _ in requests for task in tasks}
+        one_by_one = any(transaction.topic(name).labels & lanes.IN_USE for name in names)
         answers = []
         for tasks, now in requests:
             created = []
@@ -86,7 +103,10 @@ class GroupedWrites:
                 transitions.complete_on_insert(task, now)
                 old = known.get(task.id)
                 created.append(old is None and task.id not in fresh)
-                if old is None:
+                if old is None and one_by_one:
+                    transaction.insert([task])
+                    known[task.id] = task
+                elif old is None:
                     fresh[task.id] = task  # where an id comes twice, the later task replaces the earlier one
                 else:
                     transaction.replace(old, task)
@@ -119,7 +139,7 @@ class GroupedWrites:
 
     def claim(
         self, transaction: Transaction, requests: Sequence[tuple[Selection, int]]
-    ) -> list[list[TaskRecord] | None]:
+    ) -> list[list[TaskRecord] | Closed | None]:
         return Claims(transaction, self._retry, self._random, self._nonces).serve(requests)
 
 
@@ -139,28 +159,32 @@ class SingleWrites:
     def claim_task(
         self, transaction: Transaction, task_id: str, selection: Selection, now: int, force: bool
     ) -> TaskRecord:
+        task = self._load(transaction, task_id)
         command = ClaimById(self._nonces(), selection.deadline_at(now), selection.consumer, force)
-        return self._carry_out(transaction, task_id, command, now)
+        return transaction.claim(task, transitions.claim_by_id(task, command, now), now)
 
     def extend(
         self, transaction: Transaction, task_id: str, nonce: str, deadline: int, now: int
     ) -> TaskRecord:
-        return self._carry_out(transaction, task_id, Extend(nonce, deadline), now)
+        task = self._load(transaction, task_id)
+        change = transitions.decide(task, Extend(nonce, deadline), now, self._retry, self._random)
+        return transaction.change(task, change)
 
-    def release(self, transaction: Transaction, task_id: str, nonce: str | None) -> bool:
+    def release(self, transaction: Transaction, task_id: str, nonce: str | None, hold: int = 0) -> bool:
+        """Give a task back. ``hold``: until when its lane or topic hands out nothing."""
         task = transaction.load([task_id]).get(task_id)
-        change = transitions.release(nonce)
+        change = transitions.release(nonce, hold)
         if task is None or not transitions.holds(task, change):
             return False
         transaction.change(task, change)
         return True
 
-    def _carry_out(self, transaction: Transaction, task_id: str, command: Command, now: int) -> TaskRecord:
+    @staticmethod
+    def _load(transaction: Transaction, task_id: str) -> TaskRecord:
         task = transaction.load([task_id]).get(task_id)
         if task is None:
             raise NotFound()
-        change = transitions.decide(task, command, now, self._retry, self._random)
-        return transaction.change(task, change)
+        return task
 
     # ---- topics ----------------------------------------------------------------------------------
 
@@ -189,6 +213,63 @@ class SingleWrites:
         ((more,),) = transaction.read(statements.COUNT_DUE, (topic.number, topic.due_until, until))
         transaction.count_due(topic, until, more)
         return until == now
+
+    # ---- labels and lanes ------------------------------------------------------------------------
+
+    def use_label(self, transaction: Transaction, name: str, label: str) -> bool:
+        """Take a label into use, where the topic exists. Returns whether its lanes can be read."""
+        topic = transaction.topic(name)
+        return not topic.number or transaction.lanes.use(topic, label).built
+
+    def build(self, transaction: Transaction, name: str) -> bool:
+        """Build a slice of the lanes of a topic. Returns whether all are built."""
+        topic = transaction.topic(name)
+        for label in transaction.lanes.in_use(topic).values():
+            if not label.built:
+                transaction.lanes.build(topic, label)
+                return False
+        return True
+
+    def lift_holds(
+        self, transaction: Transaction, name: str, after: tuple[str, Value | int]
+    ) -> tuple[str, Value | int] | None:
+        """End holds of a topic, a slice of its lanes, and of the times behind a label and a value.
+
+        Returns the label and the value behind which there may be more times, or ``None`` at the end.
+        """
+        lifted = transaction.lift_holds(transaction.topic(name), SLICE)
+        rows = transaction.read(_TIMES_OF_TOPIC, (name, *after, SLICE))
+        for topic, label, value, allowed, _ in rows:
+            transaction.write(_REMOVE_TIMES, (topic, label, value))
+            transaction.lanes.put_times(topic, label, value, allowed, 0)
+        if len(rows) == SLICE:
+            return rows[-1][1], rows[-1][2]
+        return after if lifted == SLICE else None
+
+    def forget_times(self, transaction: Transaction, name: str) -> int:
+        """Delete the times of rate and hold of a topic that has been deleted."""
+        topic = transaction.topic(name)
+        if topic.number:  # there are new tasks already
+            topic.allowed = topic.held = 0
+            topic.changed = topic.marked = True
+        rows = transaction.read(_TIMES_OF_TOPIC, (name, "", lanes.BEFORE_ALL, SLICE))
+        for row in rows:
+            transaction.write(_REMOVE_TIMES, row[:3])
+        return len(rows)
+
+    def forget_all_times(self, transaction: Transaction) -> int:
+        """Delete the times of rate and hold of all topics."""
+        return self._forget_times(transaction, transaction.read(_ANY_TIMES, (SLICE,)))
+
+    def forget_passed_times(self, transaction: Transaction, now: int) -> int:
+        """Delete the times of rate and hold that have passed."""
+        return self._forget_times(transaction, transaction.read(_TIMES_PASSED, (now, SLICE)))
+
+    @staticmethod
+    def _forget_times(transaction: Transaction, rows: Sequence[Sequence[Any]]) -> int:
+        for row in rows:
+            transaction.write(_REMOVE_TIMES, row)
+        return len(rows)
 
     # ---- records ---------------------------------------------------------------------------------
 
@@ -236,7 +317,7 @@ class SingleWrites:
         """Delete rows of ``early`` whose tasks are due by the clock again. Returns how many."""
         if not transaction.has_early:
             return 0
-        rows = transaction.read("SELECT sequence FROM early WHERE scheduled <= ? LIMIT ?", (now, SLICE))
+        rows = transaction.read(_EARLY_NO_MORE, (now, SLICE))
         transaction.forget_early(rows)
         return len(rows)
 

@@ -7,12 +7,15 @@ take longer is made in slices.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from msgspec import Struct
 
 from ratus.core.kinds import Kind
+from ratus.core.labels import Pair
 from ratus.core.members import FILTERS, State
 from ratus.core.records import (
+    ACTIVE,
     MAX_PAGE_BYTES,
     PENDING,
     Members,
@@ -21,8 +24,10 @@ from ratus.core.records import (
     TaskRecord,
     TopicInfo,
 )
+from ratus.core.turns import Closing, Limits, Reason, closing
 from ratus_engines.sqlite import statements
-from ratus_engines.sqlite.rows import task_of
+from ratus_engines.sqlite.lanes import IN_USE
+from ratus_engines.sqlite.rows import limits_of, task_of
 
 # Tasks that a filter looks at before other queries run.
 SLICE = 2_000
@@ -56,13 +61,13 @@ def get_topic(connection: sqlite3.Connection, name: str, now: int, patient: bool
     Raises `Uncounted` if more than `COUNTED` tasks of a priority have to be counted, unless ``patient``.
     """
     row = connection.execute(
-        "SELECT topic, pending, active, completed, archived, paused, due, due_until FROM topics "
-        "WHERE name = ?",
+        "SELECT topic, pending, active, completed, archived, paused, due, due_until, labels, limits, "
+        "allowed, held FROM topics WHERE name = ?",
         (name,),
     ).fetchone()
     if row is None:
         return None
-    topic, *counts, paused, due, until = row
+    topic, *counts, paused, due, until, labels, text, allowed, held = row
     oldest = None
     if counts[PENDING]:
         # ``due`` was counted up to ``until``, which is after now where the clock has stepped back since.
@@ -77,7 +82,23 @@ def get_topic(connection: sqlite3.Connection, name: str, now: int, patient: bool
         due += early
         if oldest is not None and oldest > now:
             oldest = first_early
-    return TopicInfo(name, tuple(counts), due, oldest, paused != 0)
+    limits = None if text is None else limits_of(text)
+    lanes, built = _lanes(connection, topic, limits) if labels & IN_USE else (0, True)
+    closed = None if built else Closing(Reason.BUILDING)
+    if limits is not None or held:
+        closed = closing(limits, counts[ACTIVE], allowed, held, now) or closed
+    if paused:
+        closed = Closing(Reason.PAUSED)
+    return TopicInfo(name, tuple(counts), due, oldest, paused != 0, limits, closed, lanes)
+
+
+def _lanes(connection: sqlite3.Connection, topic: int, limits: Limits | None) -> tuple[int, bool]:
+    """How many lanes a topic has, and whether those that have limits are built."""
+    per = None if limits is None or limits.per is None else limits.per.label
+    rows = connection.execute(
+        "SELECT lanes, name, built FROM labels_in_use WHERE topic = ?", (topic,)
+    ).fetchall()
+    return sum(lanes for lanes, _, _ in rows), all(built for _, name, built in rows if name == per)
 
 
 class Uncounted(Exception):
@@ -114,16 +135,6 @@ def list_topics(connection: sqlite3.Connection, limit: int, offset: int) -> list
     """Names of topics in order of creation."""
     rows = connection.execute("SELECT name FROM topics ORDER BY topic LIMIT ? OFFSET ?", (limit, offset))
     return [name for (name,) in rows]
-
-
-def next_due(connection: sqlite3.Connection, name: str) -> int | None:
-    """The earliest time at which a claim in this topic may succeed; ``None``: paused, or without a task."""
-    row = connection.execute("SELECT topic FROM topics WHERE name = ? AND NOT paused", (name,)).fetchone()
-    if row is None:
-        return None
-    (scheduled,) = connection.execute(statements.FIRST_SCHEDULED, row).fetchone()
-    (deadline,) = connection.execute(statements.FIRST_DEADLINE, row).fetchone()
-    return min((time for time in (scheduled, deadline) if time is not None), default=None)
 
 
 def _topics_with(condition: str, time: str, index: str) -> str:
@@ -215,13 +226,20 @@ _CANDIDATES = {
 }
 # The index finds the state; every other filter is a parameter behind those of the candidates.
 _FILTERS = tuple(member.name for member in FILTERS if not isinstance(member.type, State))
-_MATCHES = " AND ".join(f"(?{at} IS NULL OR {name} = ?{at})" for at, name in enumerate(_FILTERS, 4))
+
+
+def _matches(names: Sequence[str], first: int) -> str:
+    """Whether a task passes these filters, whose values are the parameters from one on."""
+    return " AND ".join(f"(?{at} IS NULL OR {name} = ?{at})" for at, name in enumerate(names, first))
+
+
 _FILTERED = {
-    state: f"""SELECT tasks.sequence, {_MATCHES}
+    state: f"""SELECT tasks.sequence, {_matches(_FILTERS, 4)}
     FROM ({candidates}) AS candidates CROSS JOIN tasks ON tasks.sequence = candidates.sequence
     ORDER BY candidates.sequence"""
     for state, candidates in _CANDIDATES.items()
 }
+_FILTERED_BY_NUMBER = f"SELECT sequence, {_matches((*_FILTERS, 'state'), 2)} FROM tasks WHERE sequence = ?1"
 _BY_NUMBER = statements.tasks("tasks.sequence = ?")
 
 
@@ -234,16 +252,29 @@ def list_slice(
     """
     filters = [getattr(query, name) for name in _FILTERS]
     filtered = any(value is not None for value in filters)
+    if query.labels:
+        filters.append(query.state)
+        filtered = filtered or query.state is not None
     count = SLICE if filtered else min(skip + limit, SLICE)
     row = connection.execute("SELECT topic FROM topics WHERE name = ?", (query.topic,)).fetchone()
     if row is None:
         return Slice([], after, 0, 0, more=False, full=False)
     values = (row[0], after, count + 1)
-    if filtered:
+    if query.labels:
+        candidates, more = _labelled(connection, row[0], query.labels, after, count)
+        if filtered:
+            candidates = [
+                connection.execute(_FILTERED_BY_NUMBER, (number, *filters)).fetchone()
+                if matches
+                else (number, 0)
+                for number, matches in candidates
+            ]
+    elif filtered:
         candidates = connection.execute(_FILTERED[query.state], (*values, *filters)).fetchall()
     else:
         candidates = [(number, 1) for (number,) in connection.execute(_CANDIDATES[query.state], values)]
-    more = len(candidates) > count
+    if not query.labels:
+        more = len(candidates) > count
     del candidates[count:]
     tasks: list[TaskRecord] = []
     size = skipped = 0
@@ -265,6 +296,39 @@ def list_slice(
             more = more or at < len(candidates)
             return Slice(tasks, after, skipped, size, more=more, full=True)
     return Slice(tasks, after, skipped, size, more=more, full=False)
+
+
+def _labelled(
+    connection: sqlite3.Connection, topic: int, pairs: Sequence[Pair], after: int, count: int
+) -> tuple[list[tuple[int, int]], bool]:
+    """Numbers, behind one, of tasks that have all of these labels, and whether there may be more.
+
+    Up to ``count``, or as many as can be found in so many steps. Each step goes to the first task with one
+    label that is not before the last one found with another: so it takes about as many steps as there are
+    tasks with the rarest label.
+    """
+    found: list[tuple[int, int]] = []
+    if len(pairs) == 1:
+        rows = connection.execute(_LABELLED, (topic, *pairs[0], after + 1, count + 1)).fetchall()
+        return [(number, 1) for (number,) in rows[:count]], len(rows) > count
+    number, agreed, at = after + 1, 0, 0
+    for _ in range(count * len(pairs)):
+        row = connection.execute(_LABELLED, (topic, *pairs[at], number, 1)).fetchone()
+        if row is None:
+            return found, False
+        agreed = agreed + 1 if row[0] == number else 1
+        number, at = row[0], (at + 1) % len(pairs)
+        if agreed >= len(pairs):
+            found.append((number, 1))
+            number, agreed = number + 1, 0
+    # What was not found before this number does not have to be looked for again.
+    return [*found, (number - 1, 0)] if not found or found[-1][0] < number - 1 else found, True
+
+
+_LABELLED = (
+    "SELECT sequence FROM labels WHERE topic = ? AND name = ? AND value = ? AND sequence >= ? "
+    "ORDER BY sequence LIMIT ?"
+)
 
 
 # ---- what other processes did ----------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""Converts tasks to rows of the table ``tasks``, and back."""
+"""Converts tasks to rows of the table ``tasks``, limits to the text in ``topics``, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from ratus.core.kinds import Kind
 from ratus.core.members import KEPT, RARE, Member, Object, Stored
 from ratus.core.records import Rare, TaskRecord
+from ratus.core.turns import Limits
 
 MEMBERS = TaskRecord.__struct_fields__
 """The members of a task in the order of the record, which is the order of every row here."""
@@ -143,3 +145,19 @@ REPLACE = f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in MEMBERS[:-1])}
 """Replaces a task whole, given its row."""
 
 assert MEMBERS[-1] == "sequence", "the row of a task ends in what REPLACE looks for"
+
+# ---- limits --------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def limits_of(text: str) -> Limits:
+    """Limits from the text of `text_of_limits`."""
+    return _decode_limits(text)
+
+
+def text_of_limits(limits: Limits) -> str:
+    """Limits as the text that a topic's row has."""
+    return _encode(limits).decode()
+
+
+_decode_limits = msgspec.json.Decoder(Limits).decode

@@ -102,7 +102,98 @@ CREATE TABLE records (
 INSERT INTO records SELECT 'topics', name, topic, '{"paused":true}' FROM topics WHERE paused;
 """
 
-MIGRATIONS: Sequence[str] = (_TABLES, _EARLY, _RARE, _RECORDS)
+_LANES = """
+-- Each value of each label of each task, in the order in which the task has them.
+CREATE TABLE labels (
+    sequence INTEGER NOT NULL,              -- of the task
+    place INTEGER NOT NULL,
+    topic INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (sequence, place)
+) WITHOUT ROWID;
+CREATE INDEX labels_listed ON labels (topic, name, value, sequence);
+
+-- The pending tasks with each value of a label, in the order of claiming; early as in the table early.
+CREATE TABLE waiting (
+    topic INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    early INTEGER NOT NULL,
+    scheduled INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    first INTEGER NOT NULL,                 -- the task's first value of this label, which says its lane
+    PRIMARY KEY (topic, name, value, priority DESC, early DESC, scheduled, sequence)
+) WITHOUT ROWID;
+CREATE INDEX waiting_other ON waiting (topic, name, value, priority DESC, early DESC, scheduled, sequence)
+    WHERE NOT first;
+
+-- The labels of a topic for which there are lanes.
+CREATE TABLE labels_in_use (
+    label INTEGER PRIMARY KEY,              -- from counters.last
+    topic INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    lanes INTEGER NOT NULL,                 -- how many there are
+    covered INTEGER NOT NULL,               -- tasks up to this number are in lanes, and so are those
+    until INTEGER NOT NULL,                 -- behind this one; those between come in slices
+    renewed,                                -- the last value whose lane keeps the limits as they are now, -1
+                                            -- for none yet; NULL: all lanes do
+    built INTEGER NOT NULL,                 -- whether both is done
+    UNIQUE (topic, name)
+);
+CREATE INDEX labels_unbuilt ON labels_in_use (topic) WHERE NOT built;
+
+CREATE TABLE lanes (
+    lane INTEGER PRIMARY KEY,               -- from counters.last
+    label INTEGER NOT NULL,
+    value NOT NULL,                         -- a text; an empty blob for the tasks without the label
+    active INTEGER NOT NULL,
+    pending INTEGER NOT NULL,
+    served INTEGER NOT NULL,                -- from counters.last
+    allowed INTEGER NOT NULL,               -- the times of rate and hold
+    held INTEGER NOT NULL,
+    priority INTEGER,                       -- the highest of a due task; NULL: none is due, or it is closed
+    wakes INTEGER,                          -- when to look again at the priority; NULL: after a change
+    shut INTEGER NOT NULL,                  -- a task is due, and a rate or a hold closes the lane
+    UNIQUE (label, value)
+);
+-- Lanes with a task that can be claimed, in the order of turns.
+CREATE INDEX lanes_ready ON lanes (label, priority DESC, active, served) WHERE priority IS NOT NULL;
+CREATE INDEX lanes_sleeping ON lanes (label, wakes) WHERE wakes IS NOT NULL;
+CREATE INDEX lanes_shut ON lanes (label, wakes) WHERE shut;
+CREATE INDEX lanes_held ON lanes (label) WHERE held > 0;
+
+-- The pending tasks of each lane, in the order of claiming.
+CREATE TABLE lines (
+    lane INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    early INTEGER NOT NULL,
+    scheduled INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (lane, priority DESC, early DESC, scheduled, sequence)
+) WITHOUT ROWID;
+CREATE INDEX lines_created ON lines (lane, sequence);
+
+-- Times of rate and hold of lanes that have no task, and (with an empty label) of topics without a row.
+CREATE TABLE times (
+    topic TEXT NOT NULL,
+    label TEXT NOT NULL,
+    value NOT NULL,
+    allowed INTEGER NOT NULL,
+    held INTEGER NOT NULL,
+    ends INTEGER NOT NULL,                  -- the later of both: then the row says nothing any more
+    PRIMARY KEY (topic, label, value)
+) WITHOUT ROWID;
+CREATE INDEX times_ends ON times (ends);
+
+ALTER TABLE topics ADD COLUMN labels INTEGER NOT NULL DEFAULT 0;    -- 1: of tasks, 2: in use, 3: both
+ALTER TABLE topics ADD COLUMN limits TEXT;                          -- as the record of its settings has them
+ALTER TABLE topics ADD COLUMN allowed INTEGER NOT NULL DEFAULT 0;   -- the times of rate and hold
+ALTER TABLE topics ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: Sequence[str] = (_TABLES, _EARLY, _RARE, _RECORDS, _LANES)
 """What leads from version 0 (nothing) to 1, from 1 to 2, and so on: SQL that runs in one transaction."""
 
 

@@ -23,7 +23,7 @@ def bare_tasks(where: str, index: str = "") -> str:
 
 def places(where: str, index: str = "") -> str:
     """A statement whose rows are the arguments of `Transaction.delete`. It does not read payloads."""
-    return _select("sequence, id, topics.name, state, scheduled", where, index)
+    return _select("sequence, id, topics.name, state, scheduled, priority", where, index)
 
 
 def _select(columns: str, where: str, index: str) -> str:
@@ -80,6 +80,12 @@ SELECT sequence, topic, priority, scheduled FROM tasks INDEXED BY tasks_pending
 WHERE state = 0 AND topic = ?1 AND priority = ?2 AND scheduled > ?3 AND scheduled <= ?4 AND {_WAS_DUE}"""
 """Keep those tasks due that were due when they became pending: of a topic (1) and a priority (2), scheduled
 after a time (3) and up to another (4)."""
+
+KEPT = (
+    "SELECT sequence, scheduled FROM early WHERE topic = ?1 AND priority = ?2 AND scheduled > ?3 "
+    "AND scheduled <= ?4"
+)
+"""The tasks that `KEEP_DUE` keeps due, of those already kept as well."""
 
 STAY_DUE = (
     "INSERT OR IGNORE INTO early SELECT sequence, topic, priority, scheduled FROM tasks WHERE sequence = ?"

@@ -8,7 +8,17 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from ratus_engines.sqlite import claims, operations, queries, statements, transaction
+from msgspec import structs
+from ratus_engines.sqlite import (
+    choosing,
+    claims,
+    lane_queries,
+    lanes,
+    operations,
+    queries,
+    statements,
+    transaction,
+)
 
 from ratus.core.records import ACTIVE, COMPLETED, MAX_PAGE_BYTES, TaskQuery, TaskRecord
 from ratus.core.selection import Selection
@@ -21,9 +31,13 @@ pytestmark = pytest.mark.anyio
 def texts() -> dict[str, str]:
     """Every statement that the modules hold, by name."""
     found = {}
-    for module in (claims, operations, queries, statements, transaction):
+    for module in (choosing, claims, lane_queries, lanes, operations, queries, statements, transaction):
         for name, value in vars(module).items():
-            values = value.values() if isinstance(value, dict) else [value]
+            values = [value]
+            if isinstance(value, dict):
+                values = list(value.values())
+            elif isinstance(value, choosing.LineStatements):
+                values = list(structs.astuple(value))
             for number, text in enumerate(values):
                 if isinstance(text, str) and re.match(r"\s*(SELECT|WITH|UPDATE|DELETE)\b", text):
                     found[f"{module.__name__.rpartition('.')[2]}.{name}.{number}"] = text
@@ -33,7 +47,7 @@ def texts() -> dict[str, str]:
 STATEMENTS = texts()
 
 # Parts of statements.
-FRAGMENTS = {"queries._OF_STATE.0", "statements._LEVELS.0"}
+FRAGMENTS = {"queries._OF_STATE.0", "lanes._OF_STATE.0", "lane_queries._LEVELS.0", "statements._LEVELS.0"}
 
 # Lists of topics are in the order of their numbers, and end at the limit.
 MAY_SCAN = re.compile(r"SCAN (found|levels|candidates|\(subquery-\d+\)|CONSTANT ROW)")
@@ -54,8 +68,13 @@ async def test_a_statement_searches_and_never_scans(path: Path, open_engine: Ope
 
 
 def is_in_order(step: str, text: str) -> bool:
-    """Whether it walks tasks by their number, as far as the limit."""
-    return step == "SCAN tasks" and "ORDER BY sequence LIMIT" in text
+    """Whether it walks a table in its own order, as far as the limit."""
+    in_order = {
+        "SCAN tasks": "ORDER BY sequence LIMIT",
+        "SCAN times": "LIMIT",
+        "SCAN labels_in_use USING INDEX labels_unbuilt": "LIMIT",
+    }
+    return any(step.startswith(scan) and order in text for scan, order in in_order.items())
 
 
 @pytest.mark.parametrize("slice_size", [7, 10_000])
