@@ -19,6 +19,7 @@ from ratus.core.records import (
     TopicInfo,
 )
 from ratus.core.selection import Selection
+from ratus.core.turns import Closing, Reason
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, CountingObserver, Harness
 
@@ -251,7 +252,7 @@ class CountingTests(EngineTests):
         assert len(names) == 7
         assert await survey(harness) == {name: await harness.info(name) for name in names}
         assert (await survey(harness))["due"] == TopicInfo(
-            "due", (4, 0, 0, 0), 3, harness.now - 2 * HOUR, True
+            "due", (4, 0, 0, 0), 3, harness.now - 2 * HOUR, True, closed=Closing(Reason.PAUSED)
         )
 
     async def test_a_survey_of_many_topics(self, harness: Harness) -> None:

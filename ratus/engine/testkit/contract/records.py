@@ -10,6 +10,7 @@ from msgspec import structs
 from ratus.core.errors import Conflict
 from ratus.core.kinds import TOPIC_SETTINGS
 from ratus.core.records import Record, TopicInfo, TopicSettings
+from ratus.core.turns import Closing, Reason
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import Harness, RecordingListener
 from ratus.engine.testkit.sample import FULL, SAMPLE, Sample
@@ -243,7 +244,9 @@ class RecordTests(EngineTests):
         assert (await harness.info()).paused is True
         assert await harness.engine.next_due("t", harness.now) is None
         await harness.engine.put_record(TOPIC_SETTINGS, "empty", PAUSED)
-        assert await harness.engine.get_topic("empty", harness.now) == TopicInfo("empty", paused=True)
+        assert await harness.engine.get_topic("empty", harness.now) == TopicInfo(
+            "empty", paused=True, closed=Closing(Reason.PAUSED)
+        )
         with pytest.raises(Conflict):
             await harness.engine.put_record(TOPIC_SETTINGS, "t", None, version + 1)
         assert await harness.claim() == []

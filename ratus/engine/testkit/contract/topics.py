@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ratus.core.records import ACTIVE, ARCHIVED, COMPLETED, PENDING, TopicInfo
+from ratus.core.turns import Closing, Reason
 from ratus.engine.testkit.base import EngineTests
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness
 
@@ -118,7 +119,9 @@ class TopicTests(EngineTests):
 
     async def test_a_setting_keeps_a_topic_without_tasks(self, harness: Harness) -> None:
         await harness.engine.set_paused("t", True)
-        assert await harness.engine.get_topic("t", harness.now) == TopicInfo("t", paused=True)
+        assert await harness.engine.get_topic("t", harness.now) == TopicInfo(
+            "t", paused=True, closed=Closing(Reason.PAUSED)
+        )
         assert await harness.topics() == ["t"]
         await harness.engine.set_paused("t", False)
         assert await harness.engine.get_topic("t", harness.now) is None
