@@ -1,14 +1,20 @@
-"""Pages of a topic's tasks in order of creation. A list of one state does not look at tasks of the others."""
+"""Pages of a topic's tasks in order of creation, and of its lanes in order of their values.
+
+A list of one state does not look at tasks of the others, and one by labels only at those with the rarest.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import itertools
 from collections.abc import Mapping
 
 from ratus.core.errors import BadRequest
-from ratus.core.records import MAX_PAGE_BYTES, TaskPage, TaskQuery, TaskRecord
+from ratus.core.records import MAX_PAGE_BYTES, LaneInfo, TaskPage, TaskQuery, TaskRecord
 from ratus_engines.memdb.by_id import ById
+from ratus_engines.memdb.labelled import LabelledTopic
+from ratus_engines.memdb.lanes import Lanes
 from ratus_engines.memdb.topics import Topic
 
 # Tasks that are looked at before other requests run: one or two milliseconds of work.
@@ -23,7 +29,8 @@ async def list_page(
     A filter may have to look at very many tasks. So requests with a filter hold ``walking`` and run one after
     the other: a hundred at once would take a hundred slices in each turn of the event loop.
     """
-    if query.outcome is None and query.producer is None and query.consumer is None:
+    filters = (query.outcome, query.producer, query.consumer, query.state if query.labels else None)
+    if all(wanted is None for wanted in filters) and len(query.labels) <= 1:
         return await _list_page(topics, tasks, query, filtered=False)
     async with walking:
         return await _list_page(topics, tasks, query, filtered=True)
@@ -39,7 +46,7 @@ async def _list_page(
         # One task more than the page holds shows whether there is a next page. Where few tasks may match a
         # filter, a whole slice is taken.
         count = SLICE if filtered else min(SLICE, skip + query.limit - len(found) + 1)
-        walked = _walk(topics.get(query.topic), query.state, after, count)
+        walked = _walk(topics.get(query.topic), query, after, count)
         for at, task in enumerate(walked, 1):
             after = task.sequence
             if not query.matches(task):
@@ -78,15 +85,52 @@ def _position(after: str | None) -> int | None:
     return int(after)
 
 
-def _walk(topic: Topic | None, state: int | None, after: int | None, count: int) -> list[TaskRecord]:
-    """Up to ``count`` tasks of a topic behind a sequence number, in order of creation."""
+def _walk(topic: Topic | None, query: TaskQuery, after: int | None, count: int) -> list[TaskRecord]:
+    """Up to ``count`` tasks of a topic behind a sequence number, in order of creation.
+
+    Among them are all that match the query.
+    """
     if topic is None:
         return []
-    if state is not None:
-        return topic.by_state[state].after(after, count)
+    if query.labels:
+        rarest = None if topic.index is None else topic.index.rarest(query.labels)
+        return [] if rarest is None else rarest.after(after, count)
+    if query.state is not None:
+        return topic.by_state[query.state].after(after, count)
     parts = [part for tasks in topic.by_state if (part := tasks.after(after, count))]
     if len(parts) == 1:
         return parts[0]
     # Each part is sorted, and sorting sorted runs that follow each other is a merge.
     merged = sorted(itertools.chain.from_iterable(parts), key=lambda task: task.sequence)
     return merged[:count]
+
+
+# Values of lanes that are looked at before other requests run: about a millisecond of work.
+_VALUES = 4096
+
+
+async def list_lanes(
+    topic: LabelledTopic, label: str, after: str | None, limit: int, now: int
+) -> list[LaneInfo]:
+    """A page of the lanes of a topic; see `Engine.list_lanes`."""
+    lanes = topic.lanes[label]
+    times = topic.times.of_label(label) if lanes.bound is not None else {}
+    values = [*lanes.by_value, *(value for value in times if value not in lanes.by_value)]
+    first: list[str] = []
+    for start in range(0, len(values), _VALUES):
+        some = (
+            value
+            for value in values[start : start + _VALUES]
+            if value is not None and (after is None or value > after) and _is_listed(lanes, value, now)
+        )
+        first = heapq.nsmallest(limit, itertools.chain(first, some))
+        await asyncio.sleep(0)
+    found = [lanes.info(value, now) for value in first]
+    if len(found) < limit and _is_listed(lanes, None, now):
+        found.append(lanes.info(None, now))
+    return found
+
+
+def _is_listed(lanes: Lanes, value: str | None, now: int) -> bool:
+    """Whether a lane has tasks, or is closed without any."""
+    return value in lanes.by_value or lanes.info(value, now).closed is not None

@@ -1,4 +1,4 @@
-"""Tasks in order: of their creation, or of one of their times.
+"""Tasks in order: of their creation, or of one of their times. What has a ``sequence`` can be kept so.
 
 An order is a row of chunks. A chunk is up to `CHUNK` sorted keys and the tasks beside them; a list of each
 chunk's largest key finds the chunk. Adding, removing and finding are two binary searches in C and a short
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from operator import attrgetter
+from typing import Generic, Protocol, TypeVar
 
-from ratus.core.records import TaskRecord
 from ratus_engines.memdb.untracked import untrack
 
 # Large enough that a million keys have few chunks, small enough that moving half a chunk is cheap.
@@ -28,7 +29,16 @@ _SEQUENCE_BITS = 40
 _sequence = attrgetter("sequence")
 
 
-class _Chunks:
+class Numbered(Protocol):
+    """What can be kept in order: ``sequence`` is unique among all in one order, and below 2 to the 40."""
+
+    sequence: int
+
+
+Item = TypeVar("Item", bound=Numbered)
+
+
+class _Chunks(Generic[Item]):
     """What both orders have in common."""
 
     __slots__ = ("_keys", "_largest", "_size", "_tasks")
@@ -36,17 +46,17 @@ class _Chunks:
     def __init__(self) -> None:
         self._largest: list[int] = []
         self._keys: list[array[int]] = []
-        self._tasks: list[list[TaskRecord]] = []
+        self._tasks: list[list[Item]] = []
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def first(self) -> TaskRecord | None:
+    def first(self) -> Item | None:
         """The task that comes first, or ``None``."""
         return self._tasks[0][0] if self._size else None
 
-    def _open_chunk(self, largest: int, key: int, task: TaskRecord) -> None:
+    def _open_chunk(self, largest: int, key: int, task: Item) -> None:
         """Append a new chunk that holds one task."""
         if self._tasks:
             untrack(self._tasks[-1])  # the last chunk so far, which is usually full
@@ -72,12 +82,12 @@ class _Chunks:
         del self._tasks[chunk]
 
 
-class ByCreation(_Chunks):
+class ByCreation(_Chunks[Item]):
     """Tasks by ``sequence``, their place in the order of creation, which is unique."""
 
     __slots__ = ()
 
-    def add(self, task: TaskRecord) -> None:
+    def add(self, task: Item) -> None:
         """Add a task. No other may have its ``sequence``; that is not checked."""
         self._size += 1
         key = task.sequence
@@ -99,7 +109,7 @@ class ByCreation(_Chunks):
             self._halve(chunk)
             largest.insert(chunk, keys[-1])
 
-    def remove(self, task: TaskRecord) -> None:
+    def remove(self, task: Item) -> None:
         """Remove a task. Raises `KeyError` when it is not there."""
         if self._size and self._tasks[0][0] is task:  # the usual case
             chunk = at = 0
@@ -114,7 +124,7 @@ class ByCreation(_Chunks):
         elif at == len(keys):
             self._largest[chunk] = keys[-1]
 
-    def replace(self, task: TaskRecord) -> None:
+    def replace(self, task: Item) -> None:
         """Put a task in the place of the one that has its ``sequence``. Raises `KeyError` when none has."""
         chunk, at = self._find(task.sequence)
         self._tasks[chunk][at] = task
@@ -129,7 +139,7 @@ class ByCreation(_Chunks):
             raise KeyError(key)
         return chunk, at
 
-    def after(self, sequence: int | None, count: int) -> list[TaskRecord]:
+    def after(self, sequence: int | None, count: int) -> list[Item]:
         """Up to ``count`` tasks behind a sequence number, in order; ``None``: from the start.
 
         The list is a copy, so a caller can walk through a large order in slices while it changes.
@@ -149,12 +159,12 @@ class ByCreation(_Chunks):
         return found
 
 
-class ByTime(_Chunks):
+class ByTime(_Chunks[Item]):
     """Tasks by a time in microseconds, and by ``sequence`` where times are equal."""
 
     __slots__ = ()
 
-    def add(self, time: int, task: TaskRecord) -> None:
+    def add(self, time: int, task: Item) -> None:
         """Add a task under this time. It must not be in this order yet; that is not checked."""
         self._size += 1
         key = time << _SEQUENCE_BITS | task.sequence
@@ -179,12 +189,12 @@ class ByTime(_Chunks):
             self._halve(chunk)
             largest.insert(chunk, self._largest_of(chunk))
 
-    def remove(self, time: int, task: TaskRecord) -> None:
+    def remove(self, time: int, task: Item) -> None:
         """Remove a task that was added with this time. Raises `KeyError` when it is not there."""
         if not self.discard(time, task):
             raise KeyError(time)
 
-    def discard(self, time: int, task: TaskRecord) -> bool:
+    def discard(self, time: int, task: Item) -> bool:
         """Remove a task if it is there and was added with this time. Returns whether it was there."""
         if self._size and self._tasks[0][0] is task:  # the usual case
             chunk = at = 0
@@ -208,7 +218,7 @@ class ByTime(_Chunks):
             self._largest[chunk] = self._largest_of(chunk)
         return True
 
-    def _among_equals(self, chunk: int, at: int, task: TaskRecord) -> int:
+    def _among_equals(self, chunk: int, at: int, task: Item) -> int:
         """The place of a task among those of a chunk that have the time of the one at ``at``."""
         times = self._keys[chunk]
         end = bisect_right(times, times[at], at)
@@ -217,12 +227,76 @@ class ByTime(_Chunks):
     def _largest_of(self, chunk: int) -> int:
         return self._keys[chunk][-1] << _SEQUENCE_BITS | self._tasks[chunk][-1].sequence
 
-    def first_until(self, time: int) -> TaskRecord | None:
+    def first_until(self, time: int) -> Item | None:
         """The task that comes first, if it has this time or an earlier one."""
         return self._tasks[0][0] if self._size and self._keys[0][0] <= time else None
+
+    def has(self, time: int, task: Item) -> bool:
+        """Whether a task that would have this time is in this order."""
+        chunk = bisect_left(self._largest, time << _SEQUENCE_BITS | task.sequence)
+        if chunk == len(self._largest):
+            return False
+        tasks = self._tasks[chunk]
+        at = self._among_equals(chunk, bisect_left(self._keys[chunk], time), task)
+        return at < len(tasks) and tasks[at] is task
+
+    def first_time(self) -> int | None:
+        """The time of the task that comes first, or ``None``."""
+        return self._keys[0][0] if self._size else None
+
+    def first_after(self, time: int) -> int | None:
+        """The first time that is later than this one, or ``None``."""
+        chunk = bisect_left(self._largest, (time + 1) << _SEQUENCE_BITS)
+        if chunk == len(self._keys):
+            return None
+        times = self._keys[chunk]
+        return times[bisect_right(times, time)]
 
     def until(self, time: int) -> int:
         """How many tasks have this time or an earlier one."""
         chunk = bisect_left(self._largest, (time + 1) << _SEQUENCE_BITS)
         before = sum(map(len, self._keys[:chunk]))
         return before if chunk == len(self._keys) else before + bisect_right(self._keys[chunk], time)
+
+    def head(self, count: int, until: int) -> list[Item]:
+        """The first tasks, up to ``count``, that have the time ``until`` or an earlier one."""
+        found: list[Item] = []
+        for times, tasks in zip(self._keys, self._tasks, strict=True):
+            end = len(times) if times[-1] <= until else bisect_right(times, until)
+            found += tasks[: min(end, count - len(found))]
+            if end < len(times) or len(found) == count:
+                break
+        return found
+
+    def tail(self, count: int, until: int) -> list[Item]:
+        """The last tasks, up to ``count``, that have the time ``until`` or an earlier one; the last first."""
+        found: list[Item] = []
+        for chunk in range(self._chunks_until(until) - 1, -1, -1):
+            times = self._keys[chunk]
+            end = len(times) if times[-1] <= until else bisect_right(times, until)
+            found += self._tasks[chunk][max(0, end - count + len(found)) : end][::-1]
+            if len(found) == count:
+                break
+        return found
+
+    def sample(self, count: int, until: int, random: Callable[[], float]) -> list[Item]:
+        """Any tasks, up to ``count``, that have the time ``until`` or an earlier one, in any order."""
+        chunks = self._chunks_until(until)
+        if not chunks:
+            return []
+        start = int(random() * chunks)
+        found: list[Item] = []
+        for chunk in (*range(start, chunks), *range(start)) if count > 1 else (start,):
+            times = self._keys[chunk]
+            found += self._tasks[chunk][: bisect_right(times, until)]
+            if len(found) >= count:
+                break
+        for at in range(min(count, len(found))):  # as much of a shuffle as is asked for
+            other = at + int(random() * (len(found) - at))
+            found[at], found[other] = found[other], found[at]
+        return found[:count]
+
+    def _chunks_until(self, time: int) -> int:
+        """How many chunks begin with this time or an earlier one."""
+        chunks = bisect_left(self._largest, (time + 1) << _SEQUENCE_BITS)
+        return chunks + 1 if chunks < len(self._keys) and self._keys[chunks][0] <= time else chunks

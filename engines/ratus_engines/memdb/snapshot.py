@@ -1,11 +1,11 @@
 """Snapshots of the memory engine: what is in the file, and how it is written while requests are served.
 
 The file is a line that names the format, then frames (a length of four bytes, then msgpack): a header
-(members of a task, topics, the last sequence number), records of all kinds by the hundred, an empty frame,
-tasks in order of creation by the hundred, an empty frame, and at last the number of tasks and a BLAKE2b
-checksum of everything before. A file that ends early or differs in a bit is never loaded in part: the server
-refuses to start and names the file. Format 1, which Ratus 0.1 wrote, has no records: its header says which
-topics are paused.
+(members of a task, topics, labels in use, the last sequence number), records of all kinds by the hundred, an
+empty frame, lanes by the hundred, an empty frame, tasks in order of creation by the hundred, an empty frame,
+and at last the number of tasks and a BLAKE2b checksum of everything before. A file that ends early or differs
+in a bit is never loaded in part: the server refuses to start and names the file. Format 1, which Ratus 0.1
+wrote, has no records: its header says which topics are paused. Format 2 has no lanes.
 
 The file is written in slices between requests: each task is consistent by itself, but the file as a whole is
 not the state of one instant. It is written under another name and synced, then renamed over the old one, and
@@ -23,7 +23,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
@@ -36,7 +36,8 @@ from ratus_engines.memdb.records import Row
 
 logger = logging.getLogger("ratus.memdb")
 
-FORMAT = b"ratus memdb snapshot 2\n"
+FORMAT = b"ratus memdb snapshot 3\n"
+_WITHOUT_LANES = b"ratus memdb snapshot 2\n"
 _WITHOUT_RECORDS = b"ratus memdb snapshot 1\n"
 MEMBERS = TaskRecord.__struct_fields__
 _LENGTH = 4
@@ -63,13 +64,28 @@ class Header(msgspec.Struct):
     """What a snapshot holds beside records and tasks.
 
     ``members`` names the values in the row of a task. ``sequence`` is the last number that was given to a
-    task or a record. ``topics`` are in order of creation; ``paused`` ones are named in format 1 only.
+    task, a record or a lane. ``topics`` are in order of creation; ``paused`` ones are named in format 1 only.
+    ``labels`` are those in use, by topic.
     """
 
     members: list[str]
     sequence: int
     topics: list[str]
     paused: list[str] = []
+    labels: dict[str, list[str]] = {}
+
+
+LaneRow = tuple[str, str | None, str | None, int, int, int]
+"""What is known of a lane: topic, label, value, when it was served (0: it has no tasks), and its times of
+rate and hold. Without a label these are the times of the topic."""
+
+
+class Loading(NamedTuple):
+    """What is called with what stands before the tasks: the header, then records and lanes in slices."""
+
+    begin: Callable[[Header], None]
+    records: Callable[[list[Row]], None]
+    lanes: Callable[[list[LaneRow]], None]
 
 
 class Snapshots:
@@ -175,13 +191,14 @@ class Snapshots:
         changes: int,
         header: Header,
         records: Iterable[list[Row]],
+        lanes: Iterable[list[LaneRow]],
         slices: Iterable[Sequence[TaskRecord]],
     ) -> bool:
         """Write a snapshot. Returns whether that succeeded; if not, it is logged and ``trouble`` says why."""
         started = time.monotonic()
         try:
             self._hold_lock()
-            self._size = await self._write(header, records, slices)
+            self._size = await self._write(header, records, lanes, slices)
         except OSError as error:
             self._failures += 1
             self._fail(error.strerror or str(error))
@@ -239,7 +256,11 @@ class Snapshots:
     # ---- writing -------------------------------------------------------------------------------------
 
     async def _write(
-        self, header: Header, records: Iterable[list[Row]], slices: Iterable[Sequence[TaskRecord]]
+        self,
+        header: Header,
+        records: Iterable[list[Row]],
+        lanes: Iterable[list[LaneRow]],
+        slices: Iterable[Sequence[TaskRecord]],
     ) -> int:
         """Write a snapshot; returns its size in bytes. Requests run between two slices.
 
@@ -256,9 +277,10 @@ class Snapshots:
                     await _in_thread(lambda: file.write(data))
 
                 await write(FORMAT + _frame(header))
-                for rows in records:
-                    await write(_frame(rows))
-                await write(_NO_FRAME)
+                for part in (records, lanes):
+                    for rows in part:
+                        await write(_frame(rows))
+                    await write(_NO_FRAME)
                 for tasks in slices:
                     count += len(tasks)
                     await write(_frame([msgspec.structs.astuple(task) for task in tasks]))
@@ -286,14 +308,11 @@ class Snapshots:
 
     # ---- reading -------------------------------------------------------------------------------------
 
-    async def read(
-        self, begin: Callable[[Header], None], load: Callable[[list[Row]], None]
-    ) -> AsyncIterator[list[TaskRecord]]:
+    async def read(self, loading: Loading) -> AsyncIterator[list[TaskRecord]]:
         """Yield the tasks of the snapshot in slices; nothing where there is no file.
 
-        Before the first task, ``begin`` is called with the header, and ``load`` with each slice of records.
-        The checksum is compared before any of this. Raises `StartupError` naming the file when it is damaged
-        or cannot be read.
+        What stands before the tasks is given to ``loading`` first. The checksum is compared before any of
+        this. Raises `StartupError` naming the file when it is damaged or cannot be read.
         """
         try:
             file = self.path.open("rb")
@@ -304,7 +323,7 @@ class Snapshots:
         with file:
             try:
                 await _in_thread(lambda: _verify(file))
-                for tasks in self._frames(file, begin, load):
+                for tasks in self._frames(file, loading):
                     yield tasks
                     await asyncio.sleep(0)
             except (Damaged, msgspec.MsgspecError, ValueError, TypeError, OSError) as error:
@@ -313,16 +332,18 @@ class Snapshots:
                     f"backup, or move it away to start empty"
                 ) from error
 
-    def _frames(
-        self, file: BinaryIO, begin: Callable[[Header], None], load: Callable[[list[Row]], None]
-    ) -> Iterable[list[TaskRecord]]:
+    def _frames(self, file: BinaryIO, loading: Loading) -> Iterable[list[TaskRecord]]:
         file.seek(0)
-        has_records = file.read(len(FORMAT)) == FORMAT
+        found = file.read(len(FORMAT))
         header = msgspec.msgpack.decode(_take_frame(file), type=Header)
-        begin(header)
+        loading.begin(header)
         records = msgspec.msgpack.Decoder(list[Row])
-        while has_records and (frame := _take_frame(file)):
-            load(records.decode(frame))
+        while found != _WITHOUT_RECORDS and (frame := _take_frame(file)):
+            loading.records(records.decode(frame))
+            yield []
+        lanes = msgspec.msgpack.Decoder(list[LaneRow])
+        while found == FORMAT and (frame := _take_frame(file)):
+            loading.lanes(lanes.decode(frame))
             yield []
         make = _maker(header.members)
         rows = msgspec.msgpack.Decoder(list[list[Any]])
@@ -349,7 +370,7 @@ def _verify(file: BinaryIO) -> None:
 
     Raises `Damaged`.
     """
-    if file.read(len(FORMAT)) not in (FORMAT, _WITHOUT_RECORDS):
+    if file.read(len(FORMAT)) not in (FORMAT, _WITHOUT_LANES, _WITHOUT_RECORDS):
         raise Damaged("it is not a snapshot of this format")
     left = file.seek(0, os.SEEK_END) - _DIGEST
     file.seek(0)

@@ -3,84 +3,35 @@
 from __future__ import annotations
 
 from ratus.core.records import ACTIVE, COMPLETED, PENDING, TaskRecord, TopicInfo
+from ratus.core.selection import Where
+from ratus.core.turns import Closing, Limits, Reason
+from ratus_engines.memdb.labels import LabelIndex
 from ratus_engines.memdb.ordered import ByCreation, ByTime
-
-
-class PendingTasks:
-    """Pending tasks in the order of claiming: priority, then ``scheduled``, then creation.
-
-    Each priority has an order of its own, so that tasks which are not due cannot stand before those which
-    are: a claim looks at the heads of at most 19 priorities, whatever lies behind them. Tasks that were
-    due when they were added are kept apart from later ones: they stay due even if the clock steps back.
-    """
-
-    __slots__ = ("_levels", "_order")
-
-    def __init__(self) -> None:
-        self._levels: dict[int, tuple[ByTime, ByTime]] = {}
-        self._order: list[int] = []  # priorities that have had a task, the larger ones first
-
-    def add(self, task: TaskRecord, now: int) -> None:
-        level = self._levels.get(task.priority)
-        if level is None:
-            level = self._levels[task.priority] = (ByTime(), ByTime())
-            self._order = sorted(self._levels, reverse=True)
-        level[task.scheduled > now].add(task.scheduled, task)
-
-    def remove(self, task: TaskRecord) -> None:
-        due, later = self._levels[task.priority]
-        if not due.discard(task.scheduled, task):
-            later.remove(task.scheduled, task)
-
-    def head(self, now: int) -> TaskRecord | None:
-        """The task to be claimed next, or ``None`` when none is due."""
-        for priority in self._order:
-            due, later = self._levels[priority]
-            first = due.first()
-            other = later.first()
-            if other is None or other.scheduled > now:
-                if first is not None:
-                    return first
-            elif first is None or (other.scheduled, other.sequence) < (first.scheduled, first.sequence):
-                return other
-            else:
-                return first
-        return None
-
-    def next_due(self) -> int | None:
-        """The earliest ``scheduled``, which may have been reached already, or ``None`` without a task."""
-        heads = [
-            task.scheduled for level in self._levels.values() for part in level if (task := part.first())
-        ]
-        return min(heads, default=None)
-
-    def due(self, now: int) -> tuple[int, int | None]:
-        """How many tasks are due, and the earliest ``scheduled`` among them."""
-        count, oldest = 0, None
-        for due, later in self._levels.values():
-            ripe = later.until(now)
-            count += len(due) + ripe
-            for part in (due, later) if ripe else (due,):
-                task = part.first()
-                if task is not None and (oldest is None or task.scheduled < oldest):
-                    oldest = task.scheduled
-        return count, oldest
+from ratus_engines.memdb.pending import PendingTasks
 
 
 class Topic:
-    """One topic: its tasks by state in order of creation, and by what the chores and claims look for."""
+    """One topic: its tasks by state in order of creation, and by what the chores and claims look for.
 
-    __slots__ = ("_committed", "by_state", "deadlines", "expiries", "name", "paused", "pending")
+    One with labelled tasks, labels in use, limits or holds is a `LabelledTopic`, so that another pays for
+    nothing of these. ``is_special``: claims have to regard labels in use, limits or holds.
+    """
 
-    def __init__(self, name: str, committed: ByTime) -> None:
+    __slots__ = ("_committed", "by_state", "deadlines", "expiries", "is_special", "name", "paused", "pending")
+
+    index: LabelIndex | None = None
+    limits: Limits | None = None
+
+    def __init__(self, name: str, committed: ByTime[TaskRecord]) -> None:
         """``committed`` is the order of the completed tasks of all topics, by the time of their commit."""
         self.name = name
         self._committed = committed
         self.paused = False
-        self.by_state: tuple[ByCreation, ...] = tuple(ByCreation() for _ in range(4))
+        self.is_special = False
+        self.by_state: tuple[ByCreation[TaskRecord], ...] = tuple(ByCreation() for _ in range(4))
         self.pending = PendingTasks()
-        self.deadlines = ByTime()
-        self.expiries = ByTime()
+        self.deadlines: ByTime[TaskRecord] = ByTime()
+        self.expiries: ByTime[TaskRecord] = ByTime()
 
     def __len__(self) -> int:
         return sum(map(len, self.by_state))
@@ -100,8 +51,11 @@ class Topic:
             assert task.committed is not None, "a completed task has the time of its commit"
             self._committed.add(task.committed, task)
 
-    def detach(self, task: TaskRecord) -> None:
-        """Remove a task from these orders. Its members must be as they were when it was attached."""
+    def detach(self, task: TaskRecord) -> bool:
+        """Remove a task from these orders. Its members must be as they were when it was attached.
+
+        Returns whether `LabelledTopic.settle` is to be called once the change as a whole has been made.
+        """
         state = task.state
         self.by_state[state].remove(task)
         if state == PENDING:
@@ -114,19 +68,34 @@ class Topic:
         elif state == COMPLETED:
             assert task.committed is not None, "a completed task has the time of its commit"
             self._committed.remove(task.committed, task)
+        return False
 
-    def next_due(self) -> int | None:
-        """The earliest time at which a claim may succeed; ``None`` when paused or without such a task."""
+    def next_due(self, now: int, where: Where | None) -> int | None:
+        """The earliest time at which a claim may succeed, as `Engine.next_due` says."""
         if self.paused:
             return None
-        pending = self.pending.next_due()
+        pending = self._next_pending(now, where)
         task = self.deadlines.first()
         if task is None or task.deadline is None:
             return pending
         return task.deadline if pending is None else min(pending, task.deadline)
 
+    def _next_pending(self, now: int, where: Where | None) -> int | None:
+        """When a pending task (that matches) may be claimed; ``None``: a notification will say so."""
+        return self.pending.next_due() if where is None else None
+
+    def closing(self, now: int) -> Closing | None:
+        """Why the topic as a whole hands out nothing; ``None``: it is open."""
+        return Closing(Reason.PAUSED) if self.paused else None
+
     def info(self, now: int) -> TopicInfo:
         """What the API answers about the topic."""
         due, oldest = self.pending.due(now)
         pending, active, completed, archived = map(len, self.by_state)
-        return TopicInfo(self.name, (pending, active, completed, archived), due, oldest, self.paused)
+        counts = (pending, active, completed, archived)
+        closed = self.closing(now)
+        return TopicInfo(self.name, counts, due, oldest, self.paused, self.limits, closed, self.count_lanes())
+
+    def count_lanes(self) -> int:
+        """The number of lanes, of all labels in use together."""
+        return 0

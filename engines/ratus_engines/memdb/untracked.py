@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import Any
 
-from ratus.core.records import TaskRecord
 
-
-def _find_untrack() -> Callable[[list[TaskRecord]], None]:
+def _find_untrack() -> Callable[[list[Any]], None]:
     """CPython's ``PyObject_GC_UnTrack``, or on another interpreter a function that does nothing."""
     try:
         function = ctypes.pythonapi.PyObject_GC_UnTrack
@@ -25,9 +24,9 @@ def _find_untrack() -> Callable[[list[TaskRecord]], None]:
 
 untrack = _find_untrack()
 """Keep the garbage collector from looking into this list from now on. Only for a list that will hold nothing
-but tasks for as long as it lives.
+but tasks or lanes for as long as it lives.
 
-That is safe: the collector is needed for cycles of references only, and a task never refers to the list that
-it is in (for the same reason the collector does not look into a `TaskRecord` either). Looking into lists of a
-million tasks takes the collector 70 ms, most of it waiting for memory. A call takes half a microsecond, which
-is little for a list of many tasks, but would be much for every task."""
+That is safe: the collector is needed for cycles of references only, and neither a task nor a lane refers to a
+list that it is in (for the same reason the collector does not look into a `TaskRecord` or a `Lane` either).
+Looking into lists of a million tasks takes the collector 70 ms, most of it waiting for memory. A call takes
+half a microsecond, which is little for a list of many tasks, but would be much for every task."""

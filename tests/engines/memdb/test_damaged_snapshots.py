@@ -108,20 +108,27 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
-def write_by_hand(path: Path, members: list[str], rows: list[list[object]], count: int | None = None) -> None:
+def write_by_hand(
+    path: Path, members: list[str], rows: list[list[object]], count: int | None = None, form: bytes = FORMAT
+) -> None:
     """A snapshot as another version of the program would have written it."""
-    parts = [FORMAT]
-    for value in (Header(members, len(rows), ["gone", "t"]), None, rows):
-        data = b"" if value is None else msgspec.msgpack.encode(value)  # an empty frame ends the records
+    parts = [form]
+    before = [Header(members, len(rows), ["gone", "t"]), None]
+    if form == FORMAT:
+        before.append(None)
+    for value in (*before, rows):
+        data = b"" if value is None else msgspec.msgpack.encode(value)  # ends the records, and the lanes
         parts += [len(data).to_bytes(4, "big"), data]
     parts += [bytes(4), (len(rows) if count is None else count).to_bytes(8, "big")]
     whole = b"".join(parts)
     path.write_bytes(whole + hashlib.blake2b(whole, digest_size=32).digest())
 
 
-async def test_an_older_version_knew_fewer_members(path: Path) -> None:
+@pytest.mark.parametrize("form", [FORMAT, b"ratus memdb snapshot 2\n"])
+async def test_an_older_version_knew_fewer_members_and_no_lanes(path: Path, form: bytes) -> None:
     rows: list[list[object]] = [["1", "t", 1, 2, 3, b"[1]", {"max_attempts": 4}]]
-    write_by_hand(path, ["id", "topic", "produced", "scheduled", "sequence", "payload", "retry"], rows)
+    members = ["id", "topic", "produced", "scheduled", "sequence", "payload", "retry"]
+    write_by_hand(path, members, rows, form=form)
     (found,) = await tasks_of(await opened(path))
     expected = TaskRecord("1", "t", 1, 2, sequence=3, payload=b"[1]", retry=RetryPolicy(max_attempts=4))
     assert found == expected

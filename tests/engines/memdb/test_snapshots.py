@@ -432,13 +432,13 @@ async def test_large_tasks_are_written_in_small_parts(path: Path) -> None:
     assert [found.payload for found in await tasks_of(await opened(path))] == payloads
     data, at = path.read_bytes(), len(FORMAT)
     parts: list[list[int]] = []
-    for _ in range(2):  # header and records, and then tasks
+    for _ in range(3):  # header and records, then lanes, and then tasks
         parts.append([])
         while size := int.from_bytes(data[at : at + 4], "big"):
             parts[-1].append(size)
             at += 4 + size
         at += 4
-    tasks = parts[1]
+    tasks = parts[2]
     assert max(tasks) <= max(2_000_000, FRAME_BYTES) + 1000
     assert len(tasks) < 15
 
