@@ -57,7 +57,8 @@ plugin = Plugin(
             kind="text",
             default="tasks",
             placeholder="NAME",
-            help="name of the collection of tasks; settings of topics are in one beside it, NAME_topics",
+            help="name of the collection of tasks; settings of topics are in one beside it, NAME_topics, "
+            "and turns and limits in another, NAME_lanes",
         ),
         Option(
             name="mongodb-disable-index-creation",

@@ -19,7 +19,10 @@ from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import BATCH, Changes
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, conditions, record, update
+from ratus_engines.mongodb.lanes import Lanes
+from ratus_engines.mongodb.pace import records
 from ratus_engines.mongodb.signals import Signals
+from ratus_engines.mongodb.uses import Uses
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
@@ -61,7 +64,11 @@ class BulkOperations:
         *,
         retry: RetryDefaults,
         random: Callable[[], float],
+        lanes: Lanes,
+        uses: Uses,
     ) -> None:
+        self._lanes = lanes
+        self._uses = uses
         self._deployment = deployment
         self._changes = changes
         self._signals = signals
@@ -122,6 +129,7 @@ class BulkOperations:
     async def _apply(self, decided: Sequence[tuple[TaskRecord, Change]]) -> int:
         count, tasks, refused = await self._changes.change_many(decided)
         if count:
+            await self._follow(decided, tasks, count)
             self._signals.notify(tasks.values())
         # Where another server changed some of them first, the database does not say which. So the number of
         # events is exact, but their topics and kinds may be those of tasks that were not changed here.
@@ -137,6 +145,23 @@ class BulkOperations:
                 logger.error("the task %s stays as it is: %s", quoted(task.id), error.detail)
         return count + (await self._apply(shorter) if shorter else 0)
 
+    async def _follow(
+        self, decided: Sequence[tuple[TaskRecord, Change]], tasks: Mapping[int, TaskRecord], count: int
+    ) -> None:
+        """Write to the lanes what became of these tasks."""
+        if not await self._uses.all():
+            return
+        after = {task.id: task for task in tasks.values()}
+        if count < len(tasks):
+            # Another server changed some of them first, and what it did is followed there.
+            found = await records(
+                self._deployment.current.find({"_id": {"$in": list(after)}}, WITHOUT_VALUES)
+            )
+            there = {task.id: task for task in found}
+            after = {task_id: task for task_id, task in there.items() if task_id in after}
+        pairs = [(task, after[task.id]) for task, _ in decided if task.id in after]
+        await self._lanes.changed(pairs)
+
     # ---- deleting --------------------------------------------------------------------------------
 
     async def delete(self, topic: str | None = None) -> int:
@@ -144,10 +169,19 @@ class BulkOperations:
         condition: Document = {} if topic is None else {"topic": topic}
         index = "_id_" if topic is None else indexes.TOPIC
         count = 0
-        async for tasks in self._walk(condition, index, {"_id": 1}):
+        projection = WITHOUT_VALUES if await self._uses.all() else {"_id": 1}
+        async for tasks in self._walk(condition, index, projection):
             with self._deployment.limited():
-                count += await self._delete([task["_id"] for task in tasks], condition)
+                ids = [task["_id"] for task in tasks]
+                count += await self._delete(ids, condition)
+                if projection is WITHOUT_VALUES:
+                    await self._follow_deletion({task["_id"]: record(task) for task in tasks})
         return count
+
+    async def _follow_deletion(self, tasks: Mapping[str, TaskRecord]) -> None:
+        left = self._deployment.current.find({"_id": {"$in": list(tasks)}}, {"_id": 1})
+        there = {found["_id"] for found in await left.to_list()}
+        await self._lanes.changed([(task, None) for task_id, task in tasks.items() if task_id not in there])
 
     async def purge(self, before: int) -> int:
         """Delete the completed tasks that were committed at or before that time. Returns how many."""

@@ -99,6 +99,26 @@ class Changes:
             self.count(task.topic, change)
         return task
 
+    async def delete(self, task_id: str) -> TaskRecord | None:
+        """Delete the task. Returns it as it was, without payload and result; ``None``: there was none."""
+        tasks = self._deployment.tasks
+
+        async def atomic() -> TaskRecord | None:
+            found = await tasks.find_one_and_delete({"_id": task_id}, WITHOUT_VALUES, hint="_id_")
+            return None if found is None else record(found)
+
+        async def optimistic() -> TaskRecord | None:
+            for _ in range(ATTEMPTS):
+                seen = await self.read(task_id, whole=False)
+                if seen is None:
+                    return None
+                found = await tasks.find_one_and_delete({"_id": task_id, "topic": seen.topic}, WITHOUT_VALUES)
+                if found is not None:
+                    return record(found)
+            raise busy()
+
+        return await self._fallbacks.run("delete", atomic, optimistic)
+
     async def confirm(
         self,
         operation: str,

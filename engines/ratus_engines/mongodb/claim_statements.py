@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from msgspec import Struct
 from pymongo import ReturnDocument
@@ -22,13 +23,17 @@ from ratus.core.transitions import Change
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import ATTEMPTS, BATCH, busy
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import Document, record, update, updates
+from ratus_engines.mongodb.documents import Document, date, record, update, updates
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import is_passing, may_have_happened
 from ratus_engines.mongodb.fallbacks import POLL, Fallbacks
+from ratus_engines.mongodb.labels import FIELD
 from ratus_engines.mongodb.orphaned_claims import OrphanedClaims
 from ratus_engines.mongodb.pace import records
 from ratus_engines.mongodb.topics import Topics
+
+# Tasks of which one is picked at random, after a time is.
+_ANY = 64
 
 # An update has to stay below 16 MiB, and both the ids and the consumers in it come from clients.
 _MOST_BYTES = 4 * 2**20
@@ -69,7 +74,14 @@ class ClaimStatements:
 
     # ---- one -------------------------------------------------------------------------------------
 
-    async def one(self, condition: Document, selection: Selection, now: int) -> TaskRecord | None:
+    async def one(
+        self,
+        condition: Document,
+        selection: Selection,
+        now: int,
+        *,
+        sort: Sequence[tuple[str, int]] = indexes.CLAIM_ORDER,
+    ) -> TaskRecord | None:
         """Claim the first task that meets the condition, that of `Due` or a narrower one. ``None``: no task.
 
         Raises errors of the driver; a claim whose answer is lost is then released later.
@@ -80,23 +92,20 @@ class ClaimStatements:
             found = await self._deployment.tasks.find_one_and_update(
                 condition,
                 _update(selection, nonce, now),
-                sort=indexes.CLAIM_ORDER,
+                sort=sort,
                 return_document=ReturnDocument.AFTER,
-                hint=self._hint(condition),
+                hint=claim_hint(self._deployment, condition),
             )
             return None if found is None else record(found)
 
         async def optimistic(nonce: str) -> TaskRecord | None:
             async with self._topics.lock(topic):
-                return await self._one_optimistically(condition, selection, now, nonce)
+                return await self._one_optimistically(condition, selection, now, nonce, sort)
 
         async def claim_under(nonce: str) -> TaskRecord | None:
             return await self._fallbacks.run(POLL, lambda: atomic(nonce), lambda: optimistic(nonce))
 
         return await self._found_again(topic, claim_under)
-
-    def _hint(self, condition: Document) -> str | None:
-        return "_id_" if "_id" in condition else self._deployment.hint(indexes.CLAIMS)
 
     async def _found_again(
         self, topic: str, claim_under: Callable[[str], Awaitable[TaskRecord | None]]
@@ -118,7 +127,12 @@ class ClaimStatements:
         raise AssertionError("the second try returns or raises")
 
     async def _one_optimistically(
-        self, condition: Document, selection: Selection, now: int, nonce: str
+        self,
+        condition: Document,
+        selection: Selection,
+        now: int,
+        nonce: str,
+        sort: Sequence[tuple[str, int]],
     ) -> TaskRecord | None:
         for attempt in range(ATTEMPTS):
             # After a try that came too late, a task a little further on is picked at random: otherwise all
@@ -126,9 +140,9 @@ class ClaimStatements:
             candidates = await self._deployment.current.find(
                 condition,
                 {"nonce": 1},
-                sort=indexes.CLAIM_ORDER,
+                sort=sort,
                 limit=attempt + 1,
-                hint=self._hint(condition),
+                hint=claim_hint(self._deployment, condition),
             ).to_list()
             if not candidates:
                 return None
@@ -142,6 +156,69 @@ class ClaimStatements:
             if found is not None:
                 return record(found)
         raise busy()
+
+    async def by_id(
+        self, condition: Document, task_id: str, selection: Selection, now: int, nonce: str
+    ) -> TaskRecord | None:
+        """Claim this task under this nonce, if it meets the condition, that of `Due`. ``None``: it does not.
+
+        Raises errors of the driver; a claim whose answer is lost is then released later.
+        """
+        try:
+            found = await self._deployment.tasks.find_one_and_update(
+                {**condition, "_id": task_id},
+                _update(selection, nonce, now),
+                return_document=ReturnDocument.AFTER,
+                hint="_id_",
+            )
+        except BaseException as error:
+            if may_have_happened(error):
+                made = await self._look([nonce], condition["topic"]) if is_passing(error) else []
+                if made:
+                    return made[0]
+                self._lost.give_back([nonce], task_id=task_id)
+            raise
+        return None if found is None else record(found)
+
+    async def in_order(self, condition: Document, selection: Selection, now: int) -> TaskRecord | None:
+        """As `one`, in the order of the selection: of the highest priority the newest task, or any."""
+        for _ in range(ATTEMPTS):
+            first = await self._deployment.current.find_one(
+                condition,
+                {"priority": 1, "scheduled": 1},
+                sort=indexes.CLAIM_ORDER,
+                hint=claim_hint(self._deployment, condition),
+            )
+            if first is None:
+                return None
+            highest = {**condition, "priority": first.get("priority")}
+            if selection.order == "random" and "_id" not in condition:
+                task_id = await self._any(highest, first)
+                if task_id is None:
+                    continue
+                highest["_id"] = task_id
+            task = await self.one(highest, selection, now, sort=indexes.NEWEST_FIRST)
+            if task is not None:
+                return task
+            # Other servers were faster, or that priority has no task any more.
+        raise busy()
+
+    async def _any(self, condition: Document, first: Mapping[str, Any]) -> str | None:
+        """The id of one of the tasks that meet the condition, at or after any time of their schedule."""
+        tasks, hint = self._deployment.current, claim_hint(self._deployment, condition)
+        last = await tasks.find_one(condition, {"scheduled": 1}, sort=indexes.NEWEST_FIRST, hint=hint)
+        if last is None:
+            return None
+        low, high = int(first["scheduled"]), int(last["scheduled"])
+        start = date(random.randint(min(low, high), high) * 1_000)
+        found = await tasks.find(
+            {"$and": [condition, {"scheduled": {"$gte": start}}]},
+            {"_id": 1},
+            sort=indexes.DUE_FIRST,
+            limit=_ANY,
+            hint=hint,
+        ).to_list()
+        return random.choice(found)["_id"] if found else None
 
     # ---- several ---------------------------------------------------------------------------------
 
@@ -184,6 +261,13 @@ class ClaimStatements:
         here = {task.nonce for task in found}
         self._lost.give_back([nonce for nonce in nonces if nonce not in here], topic=topic)
         return found
+
+
+def claim_hint(deployment: Deployment, condition: Document) -> str | None:
+    """The index for a look-up of due tasks: by id, by a value of a label, or in the order of claiming."""
+    if "_id" in condition:
+        return "_id_"
+    return deployment.hint(indexes.KEY_CLAIMS if FIELD in condition else indexes.CLAIMS)
 
 
 def _parts(nonces: Mapping[str, Aim]) -> Iterator[dict[str, Change]]:

@@ -13,18 +13,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bson.errors import InvalidDocument
+from msgspec import structs
 from pymongo.errors import PyMongoError
 
 from ratus.core import transitions
 from ratus.core.errors import BadRequest, Conflict, NotFound, PayloadTooLarge, RatusError
-from ratus.core.records import CommitRecord, TaskRecord
+from ratus.core.records import ACTIVE, CommitRecord, TaskRecord
 from ratus.core.transitions import Change, RetryDefaults
 from ratus_engines.mongodb.changes import BATCH, Changes
 from ratus_engines.mongodb.deployment import Deployment
 from ratus_engines.mongodb.documents import check_room
 from ratus_engines.mongodb.errors import is_passing, may_have_happened, refusal
+from ratus_engines.mongodb.holds import Holds
+from ratus_engines.mongodb.lanes import Lanes
 from ratus_engines.mongodb.pace import records
 from ratus_engines.mongodb.signals import Signals
+from ratus_engines.mongodb.uses import Uses
 
 Answer = TaskRecord | RatusError
 
@@ -52,7 +56,13 @@ class Commits:
         *,
         retry: RetryDefaults,
         random: Callable[[], float],
+        uses: Uses,
+        lanes: Lanes,
+        holds: Holds,
     ) -> None:
+        self._uses = uses
+        self._lanes = lanes
+        self._holds = holds
         self._deployment = deployment
         self._changes = changes
         self._signals = signals
@@ -77,7 +87,11 @@ class Commits:
     async def _part(self, commits: dict[int, CommitRecord], now: int) -> dict[int, Answer]:
         """Apply commits with a nonce, the only ones to their task, all at once; the others one by one."""
         times = Counter(commit.id for commit in commits.values())
-        together = {n: commit for n, commit in commits.items() if commit.nonce and times[commit.id] == 1}
+        together = {
+            n: commit
+            for n, commit in commits.items()
+            if commit.nonce and times[commit.id] == 1 and commit.hold is None
+        }
         answers = await self._together(together, now)
         rest = {number: None for number in commits if number not in answers}
         return answers | await self._each(commits, rest, now)
@@ -110,19 +124,39 @@ class Commits:
 
     async def _one(self, commit: CommitRecord, now: int, tried: Change | None = None) -> Answer:
         """Apply one commit. ``tried``: the change that was written for it before, perhaps with success."""
+        seen: list[TaskRecord] = []
         try:
-            task = await self._apply(commit, now, tried)
+            if commit.hold is None:
+                task = await self._apply(commit, now, tried, seen)
+            else:
+                task = await self._apply_with_hold(commit, now, seen)
         except (Conflict, NotFound, BadRequest, PayloadTooLarge) as error:
             return error
         except (PyMongoError, InvalidDocument) as error:
             if (own := refusal(error)) is None:
                 raise
             return own
+        before = seen[-1] if seen else structs.replace(task, state=ACTIVE, nonce=commit.nonce)
+        await self._lanes.changed([(before, task)])
         self._signals.notify([task])
         return task
 
-    async def _apply(self, commit: CommitRecord, now: int, tried: Change | None) -> TaskRecord:
+    async def _apply_with_hold(self, commit: CommitRecord, now: int, seen: list[TaskRecord]) -> TaskRecord:
+        """Apply a commit that holds what its task was claimed from, from before it is applied."""
+        assert commit.hold is not None
+        task = await self._changes.read(commit.id)
+        if task is None:
+            raise NotFound
+        transitions.commit(task, commit, now, self._retry, self._random)  # raises where it is refused
+        async with self._holds.held(task, now, now + commit.hold):
+            return await self._apply(commit, now, None, seen)
+
+    async def _apply(
+        self, commit: CommitRecord, now: int, tried: Change | None, seen: list[TaskRecord]
+    ) -> TaskRecord:
         """Apply the commit, twice if need be: an answer may get lost, or a member step down.
+
+        Where the task had to be read to decide, it is appended to ``seen`` as it was before.
 
         A commit under a nonce takes effect once. A second try that is refused asks whether the first was
         applied; so does a later request for the same commit, whose first one was answered with an error.
@@ -132,7 +166,7 @@ class Commits:
         may_be_done = tried is not None
         for last in (False, True):
             try:
-                task = await self._try(commit, now, decided)
+                task = await self._try(commit, now, decided, seen)
             except Conflict:
                 done = await self._confirmed(commit, now) if may_be_done else None
                 if done is None and known is not None:
@@ -161,12 +195,17 @@ class Commits:
             members["state"] = commit.state
         return await self._changes.confirm(_OPERATION, commit.id, members, {"nonce": {"$ne": commit.nonce}})
 
-    async def _try(self, commit: CommitRecord, now: int, decided: list[Change]) -> TaskRecord:
+    async def _try(
+        self, commit: CommitRecord, now: int, decided: list[Change], seen: list[TaskRecord]
+    ) -> TaskRecord:
         """Apply the commit. Each change is appended to ``decided`` before it is written."""
-        if transitions.depends_on_task(commit):
+        # Where the task came from matters to lanes, and a nonce says that it was active.
+        from_where = bool(commit.topic or not commit.nonce) and bool(await self._uses.all())
+        if transitions.depends_on_task(commit) or from_where:
 
             def decide(task: TaskRecord) -> Change:
                 decided.append(transitions.commit(task, commit, now, self._retry, self._random))
+                seen.append(task)
                 if _brings_values(commit):
                     check_room(task, decided[-1])
                 return decided[-1]
@@ -221,6 +260,7 @@ class Commits:
         written = {numbers[at]: task for at, task in tasks.items()}
         if count < len(written):
             written = await self._certain(written, commits, now)
+        await self._lanes.changed([(decided[number][0], task) for number, task in written.items()])
         for number, task in written.items():
             self._changes.count(task.topic, decided[number][1])
         self._signals.notify(written.values())

@@ -15,13 +15,17 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
+from ratus.core import turns
 from ratus.core.errors import ServiceUnavailable
-from ratus.core.records import ARCHIVED, PENDING, TopicInfo
+from ratus.core.records import ACTIVE, ARCHIVED, PENDING, TopicInfo, TopicSettings
+from ratus.core.turns import Closing, Reason
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background, stop
 from ratus_engines.mongodb.documents import Document, record
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import reason
+from ratus_engines.mongodb.lanes import Lane, is_building
+from ratus_engines.mongodb.uses import Use
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
@@ -39,6 +43,18 @@ _MOST_KEPT = 10_000
 
 
 _NEVER = float("-inf")
+
+_DEFAULTS = TopicSettings()
+
+
+def closing(settings: TopicSettings, own: Lane, use: Use, active: int, now: int) -> Closing | None:
+    """Why a topic hands out nothing as a whole."""
+    if settings.paused:
+        return Closing(Reason.PAUSED)
+    found = turns.closing(settings.limits, active, own.allowed, own.held, now)
+    if found is None and is_building(settings.limits, use):
+        return Closing(Reason.BUILDING)
+    return found
 
 
 class _Kept:
@@ -64,16 +80,21 @@ class Counts:
         for kept in list(self._kept.values()):
             await stop(kept.counting)
 
-    async def info(self, topic: str, paused: bool, now: int) -> TopicInfo | None:
-        """The numbers of a topic at time ``now``; ``None`` where it has no task and is not paused.
+    async def info(
+        self, topic: str, settings: TopicSettings, own: Lane, use: Use, lanes: int, now: int
+    ) -> TopicInfo | None:
+        """The numbers of a topic at time ``now``; ``None`` where it has no task and no setting.
 
+        ``own`` is the topic as a whole, as it is kept among its lanes, ``use`` what is kept of it, and
+        ``lanes`` their number.
         Raises `ServiceUnavailable` when the first count of a large topic takes too long, and driver errors.
         """
         states = await self._states(topic)
-        if not any(states) and not paused:
+        if not any(states) and settings == _DEFAULTS:
             return None
         due, oldest = await self._due(topic, now) if states[PENDING] else (0, None)
-        return TopicInfo(topic, states, due, oldest, paused)
+        closed = closing(settings, own, use, states[ACTIVE], now)
+        return TopicInfo(topic, states, due, oldest, settings.paused, settings.limits, closed, lanes)
 
     async def _states(self, topic: str) -> tuple[int, int, int, int]:
         pipeline: list[Document] = [

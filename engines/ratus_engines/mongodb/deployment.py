@@ -265,6 +265,16 @@ class Deployment:
             write_concern=self.settings.write_concern,
         )
 
+    @property
+    def lanes(self) -> AsyncCollection[dict[str, Any]]:
+        """The collection of lanes, and of topics in use. MongoDB creates it with the first document."""
+        return self._data.get_collection(
+            f"{self.tasks.name}_lanes",
+            read_preference=ReadPreference.PRIMARY,
+            read_concern=_LOCAL,
+            write_concern=self.settings.write_concern,
+        )
+
     @contextmanager
     def limited(self, seconds: float | None = None) -> Iterator[None]:
         """The time limit of one operation, retries included; errors of the driver become Ratus's.

@@ -11,6 +11,7 @@
 | `attempts` | ours | int, absent before the first claim |
 | `committed`, `expires`, `retry`, `error`, `result`, `outcome`, `implied` | ours | absent at their default |
 | rare members (`ratus.core.records.Rare`) | ours | absent from most documents |
+| `keys` | ours | array of strings; the labels as entries of an index (see `ratus_engines.mongodb.labels`) |
 | `waits` | ours | bool, only where the clock was set back (see `ratus_engines.mongodb.due`) |
 
 A document without a field means the default, so whatever a Go Ratus writes is a task. Dates hold
@@ -20,7 +21,7 @@ milliseconds: times are cut to them, never rounded up, so that what is due stays
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import bson
@@ -37,6 +38,7 @@ from ratus.core.quoting import quoted
 from ratus.core.records import TaskRecord
 from ratus.core.times import MAX_TIME, MIN_TIME
 from ratus.core.transitions import By, Change, NotBy, Require
+from ratus_engines.mongodb import labels
 from ratus_engines.mongodb.payloads import MOST_ADDED, decoded, to_bson, to_json
 from ratus_engines.mongodb.raw import RawDocument
 
@@ -81,13 +83,20 @@ def date(time: int) -> DatetimeMS:
 # ---- tasks ---------------------------------------------------------------------------------------
 
 
-def document(task: TaskRecord) -> Document:
-    """A task as a document. Raises `BadRequest` for a payload or result that cannot be stored."""
+def document(task: TaskRecord, in_use: Iterable[str] = ()) -> Document:
+    """A task as a document. Raises `BadRequest` for a payload or result that cannot be stored.
+
+    ``in_use``: the labels that are in use in the topic.
+    """
     found = _document(task)
     if task.rare is not None:
         for name, member in RARE.items():
             if (value := getattr(task.rare, name)) is not None:
                 found[member.wire] = _field(name, value)
+    if task.rare is not None or in_use:
+        keys = labels.keys_of(task.labels, in_use)
+        if keys:
+            found[labels.FIELD] = keys
     return found
 
 
@@ -127,20 +136,28 @@ def field_of(stored: Stored | None, name: str, value: Any) -> Any:
     if stored is Stored.JSON:
         return to_bson(value, name)
     if stored is Stored.OBJECT:
-        return {each: inner for each, inner in msgspec.structs.asdict(value).items() if inner is not None}
+        return _object(value)
     return value
+
+
+def _object(value: Struct) -> Document:
+    return {
+        each: _object(inner) if isinstance(inner, Struct) else inner
+        for each, inner in msgspec.structs.asdict(value).items()
+        if inner is not None
+    }
 
 
 _document = _document_maker()
 
 
-def encoded(task: TaskRecord, *, placed: bool = True) -> RawBSONDocument:
-    """A task ready to be sent, with its place in the order of creation or without.
+def encoded(task: TaskRecord, *, placed: bool = True, in_use: Iterable[str] = ()) -> RawBSONDocument:
+    """A task ready to be sent, with its place in the order of creation or without. ``in_use``: as `document`.
 
     Raises `BadRequest` or `PayloadTooLarge`, naming the task, where it cannot be stored.
     """
     try:
-        found = document(task)
+        found = document(task, in_use)
         if not placed:
             del found["sequence"]
         raw = bson.encode(found)
@@ -203,22 +220,25 @@ def _time(value: Any) -> int | None:
     return time if MIN_TIME <= time <= MAX_TIME else MIN_TIME if time < MIN_TIME else MAX_TIME
 
 
+def _plain(value: Any) -> Any:
+    # Integers of 64 bits have a class of their own in the driver, and MongoDB's shell writes doubles.
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items() if inner is not None}
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    return value
+
+
 def _object_reader(kind: Object) -> Callable[[Any], Any]:
     choices = {member.name: member.type.values for member in kind.members if isinstance(member.type, Choice)}
 
     def read(members: Any) -> Any:
         if not isinstance(members, dict):
             return None
-        # Integers of 64 bits have a class of their own in the driver, and MongoDB's shell writes doubles.
-        plain = {
-            name: int(value)
-            if isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-            else value
-            for name, value in members.items()
-            if value is not None
-        }
         try:
-            found = msgspec.convert(plain, kind.record)
+            found = msgspec.convert(_plain(members), kind.record)
         except msgspec.ValidationError:
             return None
         known = all(getattr(found, name) in (None, *values) for name, values in choices.items())
@@ -355,12 +375,12 @@ def updates(changes: Mapping[str, Change]) -> list[Document]:
     return [{"$unset": sorted(absent)}, merged] if absent else [merged]
 
 
-def replacement(task: TaskRecord) -> list[Document]:
+def replacement(task: TaskRecord, in_use: Iterable[str] = ()) -> list[Document]:
     """An update that replaces a task as a whole, keeping its place in the order of creation, or inserts it.
 
-    A document without a ``sequence`` (a Go Ratus wrote it) goes on without one.
+    ``in_use``: as `document`. A document without a ``sequence`` (a Go Ratus wrote it) goes on without one.
     """
-    new = encoded(task, placed=False)
+    new = encoded(task, placed=False, in_use=in_use)
     is_new = {"$eq": [{"$type": "$state"}, "missing"]}
     place = {"$cond": [is_new, {"$literal": task.sequence}, "$sequence"]}
     return [{"$replaceWith": {"$mergeObjects": [{"$literal": new}, {"sequence": place}]}}]

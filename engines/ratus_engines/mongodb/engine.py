@@ -5,25 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 
+from msgspec import structs
+
 from ratus.core import transitions
-from ratus.core.errors import NotFound, RatusError, ServiceUnavailable
+from ratus.core.errors import Conflict, NotFound, RatusError, ServiceUnavailable
 from ratus.core.kinds import TOPIC_SETTINGS, Kind
+from ratus.core.labels import first_value
 from ratus.core.records import (
+    ACTIVE,
+    PENDING,
     CommitRecord,
+    LaneInfo,
     Members,
     Record,
     TaskPage,
     TaskQuery,
     TaskRecord,
     TopicInfo,
+    TopicSettings,
 )
-from ratus.core.selection import Selection
+from ratus.core.selection import Selection, Where
 from ratus.core.transitions import Change, ClaimById, RetryDefaults
+from ratus.core.turns import Reason
 from ratus.engine import Engine, Health, Traits
 from ratus_engines.mongodb import lists, surveys
+from ratus_engines.mongodb.building import Building
 from ratus_engines.mongodb.bulk_operations import BulkOperations
 from ratus_engines.mongodb.change_stream import Watcher
-from ratus_engines.mongodb.changes import Changes
+from ratus_engines.mongodb.changes import ATTEMPTS, Changes, busy
 from ratus_engines.mongodb.claim_statements import ClaimStatements
 from ratus_engines.mongodb.claims import Claims
 from ratus_engines.mongodb.commits import Commits
@@ -33,11 +42,15 @@ from ratus_engines.mongodb.documents import record
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.errors import may_have_happened
 from ratus_engines.mongodb.fallbacks import Fallbacks
+from ratus_engines.mongodb.holds import Holds
 from ratus_engines.mongodb.inserts import Inserts, Sequence64
+from ratus_engines.mongodb.lanes import Lane, Lanes, counts_places
 from ratus_engines.mongodb.orphaned_claims import OrphanedClaims
 from ratus_engines.mongodb.records import Records
 from ratus_engines.mongodb.signals import Signals
 from ratus_engines.mongodb.topics import Topics
+from ratus_engines.mongodb.turns import Turns
+from ratus_engines.mongodb.uses import NOTHING, Uses
 
 
 class MongodbEngine(Engine):
@@ -81,11 +94,26 @@ class MongodbEngine(Engine):
         self._records = Records(deployment, sequence)
         self._topics = Topics(deployment, self._records)
         self._counts = Counts(deployment, due)
-        self._bulk = BulkOperations(deployment, changes, signals, retry=self.retry, random=self.random)
-        self._commits = Commits(deployment, changes, signals, retry=self.retry, random=self.random)
-        self._inserts = Inserts(deployment, self.fallbacks, signals, self._topics, sequence)
-        self._lost = OrphanedClaims(deployment, changes, signals)
-        self._watcher = Watcher(deployment, signals)
+        self._uses = uses = Uses(deployment)
+        self._lanes = lanes = Lanes(deployment, uses, signals, sequence)
+        self._building = Building(deployment, uses, lanes, create_indexes=create_indexes)
+        self._holds = Holds(self._topics, self._building, lanes)
+        self._bulk = BulkOperations(
+            deployment, changes, signals, retry=self.retry, random=self.random, uses=uses, lanes=lanes
+        )
+        self._commits = Commits(
+            deployment,
+            changes,
+            signals,
+            retry=self.retry,
+            random=self.random,
+            uses=uses,
+            lanes=lanes,
+            holds=self._holds,
+        )
+        self._inserts = Inserts(deployment, self.fallbacks, signals, self._topics, sequence, uses, lanes)
+        self._lost = OrphanedClaims(deployment, changes, signals, lanes)
+        self._watcher = Watcher(deployment, signals, uses)
         steps = ClaimStatements(
             deployment,
             topics=self._topics,
@@ -94,8 +122,26 @@ class MongodbEngine(Engine):
             nonces=self.nonces,
             due=due,
         )
+        self._turns = Turns(
+            deployment,
+            topics=self._topics,
+            uses=uses,
+            lanes=lanes,
+            building=self._building,
+            steps=steps,
+            nonces=self.nonces,
+            due=due,
+        )
         self._claims = Claims(
-            deployment, topics=self._topics, bulk=self._bulk, steps=steps, lost=self._lost, due=due
+            deployment,
+            topics=self._topics,
+            bulk=self._bulk,
+            steps=steps,
+            lost=self._lost,
+            due=due,
+            uses=uses,
+            turns=self._turns,
+            refused=self._refused,
         )
 
     # ---- life ------------------------------------------------------------------------------------
@@ -109,6 +155,8 @@ class MongodbEngine(Engine):
         was_open, self._open = self._open, False
         if was_open:
             await self._watcher.close()
+            await self._building.close()
+            await self._uses.close()
             await self._topics.close()
             await self._counts.close()
             await self._lost.close()
@@ -150,9 +198,13 @@ class MongodbEngine(Engine):
     async def delete_task(self, task_id: str) -> bool:
         await self._ready()
         with self._deployment.limited():
-            result = await self._deployment.tasks.delete_one({"_id": task_id})
-        if not result.deleted_count:
-            return False
+            if await self._uses.all():
+                task = await self._changes.delete(task_id)
+                if task is None:
+                    return False
+                await self._lanes.changed([(task, None)])
+            elif not (await self._deployment.tasks.delete_one({"_id": task_id})).deleted_count:
+                return False
         self._signals.deleted([task_id])
         return True
 
@@ -198,9 +250,11 @@ class MongodbEngine(Engine):
 
     async def _claim_by_id(self, task_id: str, command: ClaimById, now: int) -> TaskRecord:
         change: Change | None = None
+        before: TaskRecord | None = None
 
         def decide(task: TaskRecord) -> Change:
-            nonlocal change
+            nonlocal change, before
+            before = task
             change = transitions.decide(task, command, now, self.retry, self.random)
             return change
 
@@ -223,7 +277,22 @@ class MongodbEngine(Engine):
                 self._changes.count(task.topic, change)
         if task is None:
             raise NotFound
+        if before is None:
+            before = structs.replace(task, state=PENDING, nonce="")
+        await self._lanes.changed([(before, task)], claims=True)
+        await self._use_up(task, now)
         return task
+
+    async def _use_up(self, task: TaskRecord, now: int) -> None:
+        """Count a claim by id against the rates of its topic and lane."""
+        if task.topic not in await self._uses.all():
+            return
+        limits = await self._topics.limits(task.topic, now)
+        if limits is not None:
+            await self._lanes.use_up(Lane(task.topic), limits, now)
+            if (per := limits.per) is not None:
+                lane = Lane(task.topic, per.label, first_value(task.labels, per.label))
+                await self._lanes.use_up(lane, per, now)
 
     async def extend(self, task_id: str, nonce: str, deadline: int, now: int) -> TaskRecord:
         await self._ready(now)
@@ -236,28 +305,73 @@ class MongodbEngine(Engine):
         self._signals.notify([task])
         return task
 
-    async def release(self, task_id: str, now: int, nonce: str | None = None) -> bool:
+    async def release(
+        self, task_id: str, now: int, nonce: str | None = None, hold: int | None = None
+    ) -> bool:
         await self._ready(now)
         with self._deployment.limited():
-            task = await self._changes.change("release", task_id, transitions.release(nonce))
+            if hold is not None:
+                nonce, task = await self._release_with_hold(task_id, now, nonce, now + hold)
+            elif nonce:
+                task = await self._changes.change("release", task_id, transitions.release(nonce))
+            else:
+                nonce, task = await self._release_any(task_id, nonce)
+            if task is not None:
+                await self._lanes.changed([(structs.replace(task, state=ACTIVE, nonce=nonce or ""), task)])
         if task is None:
             return False
         self._signals.notify([task])
         return True
 
+    async def _release_any(self, task_id: str, nonce: str | None) -> tuple[str, TaskRecord | None]:
+        """Release a task whatever its nonce. Returns the nonce that it had, where that matters to lanes."""
+        if not await self._uses.all():
+            return "", await self._changes.change("release", task_id, transitions.release(nonce))
+        for _ in range(ATTEMPTS):
+            there = await self._changes.read(task_id, whole=False)
+            if there is None or there.state != ACTIVE or (nonce is not None and there.nonce != nonce):
+                return "", None
+            change = transitions.release(there.nonce)
+            if (task := await self._changes.change("release", task_id, change)) is not None:
+                return there.nonce, task
+        raise busy()
+
+    async def _release_with_hold(
+        self, task_id: str, now: int, nonce: str | None, until: int
+    ) -> tuple[str, TaskRecord | None]:
+        there = await self._changes.read(task_id, whole=False)
+        if there is None or there.state != ACTIVE or (nonce is not None and there.nonce != nonce):
+            return "", None
+        try:
+            async with self._holds.held(there, now, until):
+                change = transitions.release(there.nonce, until)
+                if (task := await self._changes.change("release", task_id, change)) is None:
+                    raise Conflict("the task was changed meanwhile")
+        except Conflict:
+            return "", None
+        return there.nonce, task
+
     async def release_topic(self, topic: str, now: int) -> int:
         await self._ready()
         return await self._bulk.release(topic)
 
-    async def next_due(self, topic: str) -> int | None:
-        await self._ready()
+    async def next_due(self, topic: str, now: int, where: Where | None = None) -> int | None:
+        await self._ready(now)
         with self._deployment.limited():
-            paused, *times = await asyncio.gather(
-                self._topics.is_paused(topic),
-                self._topics.first_scheduled(topic),
-                self._topics.first_deadline(topic),
+            settings, deadline, uses = await asyncio.gather(
+                self._topics.settings(topic), self._topics.first_deadline(topic), self._uses.all()
             )
-        return None if paused else min((time for time in times if time is not None), default=None)
+            if settings.paused:
+                return None
+            limited = settings.limits is not None or topic in uses
+            scheduled = [await self._topics.first_scheduled(topic, where=where)]
+            if limited and scheduled[0] is not None and scheduled[0] <= now:
+                scheduled.append(await self._topics.first_scheduled(topic, where=where, after=now))
+            times = [time for time in scheduled if time is not None]
+            due = min(times, default=None)
+            if limited:
+                due = await self._turns.next_due(topic, settings.limits, now, where, times)
+        return min((time for time in (due, deadline) if time is not None), default=None)
 
     def follows(self) -> bool:
         return self._signals.following
@@ -281,21 +395,58 @@ class MongodbEngine(Engine):
     async def get_topic(self, topic: str, now: int) -> TopicInfo | None:
         await self._ready(now)
         with self._deployment.limited():
-            return await self._counts.info(topic, await self._topics.is_paused(topic), now)
+            settings, uses = await asyncio.gather(self._topics.settings(topic), self._uses.all())
+            own, lanes = Lane(topic), 0
+            if topic in uses:
+                own, lanes = await asyncio.gather(self._lanes.topic(topic), self._lanes.count(topic))
+            return await self._counts.info(topic, settings, own, uses.get(topic, NOTHING), lanes, now)
 
     async def survey(self, now: int, visit: Callable[[TopicInfo], None]) -> None:
         await self._ready(now)
-        await surveys.survey(self._deployment, self._due, now, visit)
+        await surveys.survey(
+            self._deployment, self._records, self._lanes, await self._uses.all(), self._due, now, visit
+        )
 
     async def delete_topic(self, topic: str) -> int:
         await self.put_record(TOPIC_SETTINGS, topic, None)
-        return await self._bulk.delete(topic)
+        count = await self._bulk.delete(topic)
+        with self._deployment.limited():
+            await self._lanes.forget(topic)
+        return count
 
     async def delete_topics(self) -> int:
         await self._ready()
         with self._deployment.limited():
             await self._topics.drop_settings()
-        return await self._bulk.delete()
+        count = await self._bulk.delete()
+        with self._deployment.limited():
+            await self._lanes.forget(None)
+        return count
+
+    # ---- lanes -----------------------------------------------------------------------------------
+
+    async def list_lanes(
+        self, topic: str, label: str, after: str | None, limit: int, now: int
+    ) -> list[LaneInfo]:
+        await self._ready(now)
+        with self._deployment.limited():
+            if not await lists.known_topics(self._deployment, [topic]):
+                return []
+            await self._building.use(topic, (label,))
+            limits = (await self._topics.settings(topic)).limits
+            per = limits.per if limits is not None and limits.per is not None else None
+            if per is not None and per.label != label:
+                per = None
+            return await self._lanes.page(topic, label, per, after, limit, now)
+
+    async def lift_holds(self, topic: str, now: int) -> None:
+        await self._ready(now)
+        with self._deployment.limited():
+            await self._lanes.lift_holds(topic)
+
+    def _refused(self, topic: str, reason: Reason) -> None:
+        if self.observer is not None:
+            self.observer.refused(topic, reason)
 
     # ---- records ---------------------------------------------------------------------------------
 
@@ -310,14 +461,19 @@ class MongodbEngine(Engine):
         await self._ready()
         with self._deployment.limited():
             version, changed = 0, True
+            if kind is TOPIC_SETTINGS and isinstance(members, TopicSettings) and members.limits is not None:
+                # Every server has to keep what the limits depend on before any goes by them.
+                per = members.limits.per
+                names = () if per is None else (per.label,)
+                await self._building.use(record_id, names, keeps=counts_places(members.limits))
             if members is None:
                 changed = await self._records.delete(kind, record_id, expected)
             else:
                 version = await self._records.put(kind, record_id, members, expected)
             if changed and kind is TOPIC_SETTINGS:
                 await self._topics.settings_changed(record_id)
-        if changed and kind is TOPIC_SETTINGS:
-            self._signals.available(record_id)
+            if changed and kind is TOPIC_SETTINGS:
+                await self._lanes.signal(record_id)
         return version
 
     async def list_records(self, kind: Kind[Members], after: str, limit: int) -> list[Record[Members]]:
@@ -342,6 +498,9 @@ class MongodbEngine(Engine):
     async def maintain(self, now: int) -> None:
         await self._ready(now)
         await self._bulk.adopt(now)
+        await self._building.maintain()
+        with self._deployment.limited():
+            await self._lanes.forget_times(now)
         if self._due.is_back(now):
             await self._forget_the_latest_time(now)
 

@@ -10,6 +10,9 @@
 | `topic_1_deadline_1` | the next claim of a topic to lapse |
 | `topic_1_expires_1` | pending tasks that expire; the index does not hold others |
 | `topic_1_state_1__id_1` | lists, counts, the names of topics |
+| `topic_1_keys_1_state_1__id_1` | lists and counts by label; it holds only tasks that have labels |
+| `claim_order_by_key` | the order of claiming among the pending tasks with a value of a label |
+| `topic_1_keys_1_sequence_1` | the order of creation among these, for limits that are ordered |
 | `committed_1` | retention: MongoDB deletes by it, and so does the chore |
 
 In the order of claiming the bounds are a topic, any priority, and ``scheduled`` up to now. MongoDB jumps over
@@ -28,6 +31,7 @@ from pymongo.operations import IndexModel
 
 from ratus.core.records import ACTIVE, COMPLETED, PENDING
 from ratus_engines.mongodb.errors import is_passing, reason
+from ratus_engines.mongodb.labels import FIELD
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
@@ -39,6 +43,9 @@ CLAIMS = "claim_order"
 LAPSES = "topic_1_deadline_1"
 EXPIRIES = "topic_1_expires_1"
 LISTS = "topic_1_state_1__id_1"
+KEYS = "topic_1_keys_1_state_1__id_1"
+KEY_CLAIMS = "claim_order_by_key"
+KEY_CREATION = "topic_1_keys_1_sequence_1"
 RETENTION = "committed_1"
 
 # By this index, MongoDB deletes tasks by the time of their claim, not of their commit. A Go Ratus makes it
@@ -47,11 +54,17 @@ GO_RETENTION = "consumed_1"
 
 CLAIM_ORDER = [("priority", -1), ("scheduled", 1), ("sequence", 1)]
 
+# Among tasks of one priority, the order of claiming or its reverse.
+DUE_FIRST = [("scheduled", 1), ("sequence", 1)]
+NEWEST_FIRST = [("scheduled", -1), ("sequence", -1)]
+
 # TTL indexes hold seconds as an int of 32 bits.
 _LONGEST_RETENTION = 2**31 - 1
 _SECOND = 1_000_000
 
 _PENDING, _ACTIVE, _COMPLETED = {"state": PENDING}, {"state": ACTIVE}, {"state": COMPLETED}
+
+_LABELLED = {FIELD: {"$exists": True}}
 
 _MODELS = (
     IndexModel([("topic", "hashed")], name=TOPIC),
@@ -70,6 +83,21 @@ _MODELS = (
         partialFilterExpression={**_PENDING, "expires": {"$exists": True}},
     ),
     IndexModel([("topic", 1), ("state", 1), ("_id", 1)], name=LISTS),
+    IndexModel(
+        [("topic", 1), (FIELD, 1), ("state", 1), ("_id", 1)],
+        name=KEYS,
+        partialFilterExpression=_LABELLED,
+    ),
+    IndexModel(
+        [("topic", 1), (FIELD, 1), *CLAIM_ORDER],
+        name=KEY_CLAIMS,
+        partialFilterExpression={**_PENDING, **_LABELLED},
+    ),
+    IndexModel(
+        [("topic", 1), (FIELD, 1), ("sequence", 1)],
+        name=KEY_CREATION,
+        partialFilterExpression={**_PENDING, **_LABELLED},
+    ),
 )
 NAMES = frozenset({*(model.document["name"] for model in _MODELS), RETENTION})
 

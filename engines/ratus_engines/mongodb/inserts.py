@@ -15,12 +15,14 @@ from ratus.core.quoting import quoted
 from ratus.core.records import ACTIVE, TaskRecord
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
 from ratus_engines.mongodb.deployment import Deployment
-from ratus_engines.mongodb.documents import encoded, replacement
+from ratus_engines.mongodb.documents import WITHOUT_VALUES, encoded, replacement
 from ratus_engines.mongodb.errors import FALLBACK_CODES, is_passing_code
 from ratus_engines.mongodb.fallbacks import Fallbacks
-from ratus_engines.mongodb.pace import AT_ONCE, Pace
+from ratus_engines.mongodb.lanes import Lanes
+from ratus_engines.mongodb.pace import AT_ONCE, Pace, records
 from ratus_engines.mongodb.signals import Signals
 from ratus_engines.mongodb.topics import Topics
+from ratus_engines.mongodb.uses import Use, Uses
 
 _DUPLICATE = 11000
 _UPSERT = "upsert"
@@ -58,7 +60,11 @@ class Inserts:
         signals: Signals,
         topics: Topics,
         sequence: Callable[[], int],
+        uses: Uses,
+        lanes: Lanes,
     ) -> None:
+        self._uses = uses
+        self._lanes = lanes
         self._deployment = deployment
         self._fallbacks = fallbacks
         self._signals = signals
@@ -73,11 +79,12 @@ class Inserts:
         Raises `BadRequest` or `PayloadTooLarge` for a task that cannot be stored; then none is.
         """
         documents = []
+        uses = await self._uses.all()
         pace = Pace()
         for task in tasks:
             transitions.complete_on_insert(task, now)
             task.sequence = self._sequence()
-            documents.append(encoded(task))
+            documents.append(encoded(task, in_use=_in_use(uses, task)))
             await pace.spend(len(documents[-1].raw))
         with self._deployment.limited():
             if len(tasks) == 1:
@@ -91,7 +98,10 @@ class Inserts:
                 requests = [InsertOne(document) for document in documents]
                 for number in await self._write(requests, tasks, _DUPLICATE):
                     created[number] = False
-        self._stored([task for task, new in zip(tasks, created, strict=True) if new])
+            stored = [task for task, new in zip(tasks, created, strict=True) if new]
+            if uses:
+                await self._lanes.changed([(None, task) for task in stored], marked=True)
+        self._stored(stored)
         return created
 
     async def _write(
@@ -140,9 +150,13 @@ class Inserts:
             await pace.spend(0)
         distinct = list(last.values())
         with self._deployment.limited():
+            uses = await self._uses.all()
+            before = await self._there(distinct) if uses else {}
             new = await self._fallbacks.run(
                 _UPSERT, lambda: self._replace(distinct), lambda: self._replace_optimistically(distinct)
             )
+            if uses:
+                await self._lanes.changed([(before.get(task.id), task) for task in distinct], marked=True)
         self._stored(distinct)
         # Of several tasks with one id, the first counts as the new one.
         created = []
@@ -151,12 +165,19 @@ class Inserts:
             new.discard(task.id)
         return created
 
+    async def _there(self, tasks: Sequence[TaskRecord]) -> dict[str, TaskRecord]:
+        """Those of the tasks that are there, as they are before they are replaced."""
+        ids = [task.id for task in tasks]
+        cursor = self._deployment.current.find({"_id": {"$in": ids}}, WITHOUT_VALUES)
+        return {task.id: task for task in await records(cursor)}
+
     async def _replace(self, tasks: Sequence[TaskRecord]) -> set[str]:
         """Replace or insert the tasks. Returns the ids that were new."""
         requests: list[UpdateOne] = []
+        uses = await self._uses.all()
         pace = Pace()
         for task in tasks:
-            requests.append(UpdateOne({"_id": task.id}, replacement(task), upsert=True))
+            requests.append(UpdateOne({"_id": task.id}, replacement(task, _in_use(uses, task)), upsert=True))
             await pace.spend(task.weight())
         new: set[str] = set()
         for start in range(0, len(tasks), AT_ONCE):
@@ -200,11 +221,12 @@ class Inserts:
         A task that moves to another topic is deleted and inserted.
         """
         collection = self._deployment.tasks
+        in_use = _in_use(await self._uses.all(), task)
         for _ in range(ATTEMPTS):
             old = await self._deployment.current.find_one({"_id": task.id}, {"topic": 1, "sequence": 1})
             if old is not None and old["topic"] == task.topic:
                 condition = {"_id": task.id, "topic": task.topic}
-                if (await collection.update_one(condition, replacement(task))).matched_count:
+                if (await collection.update_one(condition, replacement(task, in_use))).matched_count:
                     return False
                 continue
             placed = True
@@ -215,11 +237,16 @@ class Inserts:
                 if not (await collection.delete_one({"_id": task.id, "topic": old["topic"]})).deleted_count:
                     continue
             try:
-                await collection.insert_one(encoded(task, placed=placed))
+                await collection.insert_one(encoded(task, placed=placed, in_use=in_use))
             except DuplicateKeyError:
                 continue
             return old is None
         raise busy()
+
+
+def _in_use(uses: Mapping[str, Use], task: TaskRecord) -> Sequence[str]:
+    use = uses.get(task.topic) if uses else None
+    return () if use is None else use.labels
 
 
 def _failed(failures: Sequence[Mapping[str, Any]], tasks: Sequence[TaskRecord]) -> RatusError:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 
 import pymongo
-from msgspec import Struct
+from msgspec import Struct, structs
 from pymongo.errors import PyMongoError
 
 from ratus.core import transitions
@@ -22,6 +22,7 @@ from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.changes import Changes
 from ratus_engines.mongodb.deployment import LIMIT, Deployment, background, stop
 from ratus_engines.mongodb.errors import reason
+from ratus_engines.mongodb.lanes import Lanes
 from ratus_engines.mongodb.pace import records
 from ratus_engines.mongodb.signals import Signals
 
@@ -49,8 +50,9 @@ class _Lost(Struct, gc=False):
 class OrphanedClaims:
     """Looks for claims by their nonce."""
 
-    def __init__(self, deployment: Deployment, changes: Changes, signals: Signals) -> None:
+    def __init__(self, deployment: Deployment, changes: Changes, signals: Signals, lanes: Lanes) -> None:
         self._deployment = deployment
+        self._lanes = lanes
         self._changes = changes
         self._signals = signals
         self._lost: dict[str, _Lost] = {}
@@ -134,4 +136,5 @@ class OrphanedClaims:
         if task is not None:
             logger.info("released a claim whose answer was lost")
             self._lost.pop(nonce, None)
+            await self._lanes.changed([(structs.replace(task, state=ACTIVE, nonce=nonce), task)])
             self._signals.notify([task])

@@ -35,11 +35,10 @@ class Records:
         found = await self._deployment.records(kind).find_one({"_id": record_id})
         return None if found is None else _record(kind, found)
 
-    async def after(self, kind: Kind[Members], record_id: str, limit: int) -> list[Record[Members]]:
-        """Up to ``limit`` records whose ids come after ``record_id``, in order of their ids."""
-        cursor = self._deployment.records(kind).find(
-            {"_id": {"$gt": record_id}}, sort=[("_id", 1)], limit=limit
-        )
+    async def after(self, kind: Kind[Members], record_id: str | None, limit: int) -> list[Record[Members]]:
+        """Up to ``limit`` records (0: all) whose ids come after ``record_id``, in order of their ids."""
+        condition = {} if record_id is None else {"_id": {"$gt": record_id}}
+        cursor = self._deployment.records(kind).find(condition, sort=[("_id", 1)], limit=limit)
         return [_record(kind, found) async for found in cursor]
 
     async def put(self, kind: Kind[Members], record_id: str, members: Members, expected: int | None) -> int:

@@ -39,19 +39,20 @@ class Signals:
         listener = self._listener()
         if listener is None and not self.following:
             return
-        topics: dict[str, None] = {}
+        topics: dict[str, TaskRecord | None] = {}
         for task in tasks:
             # The stream does not report a change that made a task active.
             if (stored or task.state != ACTIVE) and self._was_notified((task.id, task.state)):
                 continue
             if task.state in (PENDING, ACTIVE):
                 # The deadline of an active one may be the next thing that a waiting request waits for.
-                topics[task.topic] = None
+                alone = task.state == PENDING and task.topic not in topics
+                topics[task.topic] = task if alone else None
             elif listener is not None:
                 listener.settled(task.id)
         if listener is not None:
-            for topic in topics:
-                listener.available(topic)
+            for topic, only in topics.items():
+                listener.available(topic, only)
 
     def deleted(self, ids: Iterable[str]) -> None:
         """Notify of tasks that this server has deleted."""
@@ -69,8 +70,12 @@ class Signals:
         """Note that the change stream was opened or broke. Notifies that changes may have been missed."""
         if following != self.following:
             self.following = following
-            if (listener := self._listener()) is not None:
-                listener.missed()
+            self.missed()
+
+    def missed(self) -> None:
+        """Notify that changes may have been missed."""
+        if (listener := self._listener()) is not None:
+            listener.missed()
 
     def _was_notified(self, event: _Event) -> bool:
         """Whether the stream reported an own change, and the listener was notified, before the answer to the

@@ -1,10 +1,10 @@
-"""What is known of a topic: whether it is paused, and when a claim lapses and a task expires next.
+"""What is known of a topic: its pause and limits, and when a claim lapses and a task expires next.
 
-A claim has to know whether the topic is paused and whether a claim has lapsed or a task expired, but it
-cannot ask for that each time: it would take three times as long. So what was read is used for a tenth of a
-second, and what this server does itself is added to it at once. What another server does meanwhile:
+A claim has to know whether the topic is paused or limited and whether a claim has lapsed or a task expired,
+but it cannot ask for that each time: it would take three times as long. So what was read is used for a tenth
+of a second, and what this server does itself is added to it at once. What another server does meanwhile:
 
-- Pausing is exact all the same, since a server that pauses waits as long before it answers.
+- Pausing and limits are exact all the same, since a server that sets them waits as long before it answers.
 - A lapse is noticed late only where a claim was made for less than that time.
 - Before a poll is answered with nothing, everything is read anew.
 """
@@ -14,12 +14,15 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from typing import Any
 
 from ratus.core.errors import RatusError
 from ratus.core.kinds import TOPIC_SETTINGS
-from ratus.core.records import ACTIVE, PENDING
+from ratus.core.records import ACTIVE, PENDING, TopicSettings
+from ratus.core.selection import Where
 from ratus.core.times import MIN_TIME
-from ratus_engines.mongodb import indexes
+from ratus.core.turns import Limits
+from ratus_engines.mongodb import indexes, labels
 from ratus_engines.mongodb.deployment import Deployment, background, stop
 from ratus_engines.mongodb.documents import date, record
 from ratus_engines.mongodb.records import Records
@@ -29,12 +32,14 @@ from ratus_engines.mongodb.records import Records
 FRESH = 0.1
 
 # Seconds after which a view that is still used is read anew, so that no claim has to wait for that.
-_AGING = 0.06
+AGING = 0.06
 
 # Topics remembered at most; clients may ask for any name. Forgetting all is cheap: each is just read again.
 MOST_VIEWS = 10_000
 
 NEVER = math.inf
+
+_DEFAULTS = TopicSettings()
 
 # The earliest date that a task can have.
 _FIRST_DATE = date(MIN_TIME)
@@ -43,10 +48,11 @@ _FIRST_DATE = date(MIN_TIME)
 class View:
     """What was read of a topic. No claim lapses before ``deadline``, no task expires before ``expiry``."""
 
-    __slots__ = ("deadline", "expiry", "now", "paused", "read_at")
+    __slots__ = ("deadline", "expiry", "limits", "now", "paused", "read_at")
 
     def __init__(self) -> None:
         self.paused = False
+        self.limits: Limits | None = None
         self.deadline: float = NEVER
         self.expiry: float = NEVER
         self.read_at = -NEVER
@@ -98,7 +104,7 @@ class Topics:
         view = self._views.get(topic)
         if view is None or (age := view.age(now)) >= FRESH:
             return None
-        if age > _AGING and topic not in self._ahead:
+        if age > AGING and topic not in self._ahead:
             reading = self._ahead[topic] = background(self._read_ahead(topic, now))
             reading.add_done_callback(lambda _: self._ahead.pop(topic))
         return view
@@ -116,13 +122,13 @@ class Topics:
         view = self._reading[topic] = View()
         view.read_at, view.now = time.monotonic(), now
         try:
-            deadline, expiry, paused = await asyncio.gather(
-                self.first_deadline(topic), self._first_expiry(topic), self.is_paused(topic)
+            deadline, expiry, settings = await asyncio.gather(
+                self.first_deadline(topic), self._first_expiry(topic), self.settings(topic)
             )
         finally:
             del self._reading[topic]
         view.note(NEVER if deadline is None else deadline, NEVER if expiry is None else expiry)
-        view.paused = paused
+        view.paused, view.limits = settings.paused, settings.limits
         if len(self._views) >= MOST_VIEWS:
             self._views.clear()
         self._views[topic] = view
@@ -143,9 +149,15 @@ class Topics:
 
     # ---- settings --------------------------------------------------------------------------------
 
-    async def is_paused(self, topic: str) -> bool:
+    async def settings(self, topic: str) -> TopicSettings:
+        """The settings of the topic, as they are at this moment."""
         found = await self._records.get(TOPIC_SETTINGS, topic)
-        return found is not None and found.members.paused
+        return _DEFAULTS if found is None else found.members
+
+    async def limits(self, topic: str, now: int) -> Limits | None:
+        """The limits of the topic, as claims go by them."""
+        view = self.known(topic, now)
+        return (await self.settings(topic)).limits if view is None else view.limits
 
     async def drop_settings(self) -> None:
         """Delete the settings of every topic."""
@@ -163,16 +175,42 @@ class Topics:
         """The earliest deadline of a claim."""
         return await self._first(topic, ACTIVE, "deadline", indexes.LAPSES)
 
-    async def first_scheduled(self, topic: str) -> int | None:
-        """The earliest ``scheduled`` of a pending task."""
-        return await self._first(topic, PENDING, "scheduled", indexes.SCHEDULED)
+    async def first_scheduled(
+        self, topic: str, *, where: Where | None = None, after: int | None = None
+    ) -> int | None:
+        """The earliest ``scheduled`` of a pending task that matches; of those after ``after``, if given."""
+        if where is None:
+            return await self._first(topic, PENDING, "scheduled", indexes.SCHEDULED, after=after)
+        return await self._first_of_priorities(topic, where, after)
+
+    async def _first_of_priorities(self, topic: str, where: Where, after: int | None) -> int | None:
+        """As `first_scheduled`, by the order of claiming: the first of each priority is looked at."""
+        condition: dict[str, Any] = {"topic": topic, "state": PENDING, labels.FIELD: labels.matching(where)}
+        condition["scheduled"] = {"$gte": _FIRST_DATE} if after is None else {"$gt": date(after)}
+        times: list[int] = []
+        while True:
+            found = await self._deployment.current.find_one(
+                condition,
+                {"scheduled": 1, "priority": 1},
+                sort=indexes.CLAIM_ORDER,
+                hint=self._deployment.hint(indexes.KEY_CLAIMS),
+            )
+            if found is None:
+                return min(times, default=None)
+            times.append(record(found).scheduled)
+            if found.get("priority") is None:
+                return min(times)
+            condition["$or"] = [{"priority": {"$lt": found["priority"]}}, {"priority": None}]
 
     async def _first_expiry(self, topic: str) -> int | None:
         return await self._first(topic, PENDING, "expires", indexes.EXPIRIES)
 
-    async def _first(self, topic: str, state: int, name: str, index: str) -> int | None:
+    async def _first(
+        self, topic: str, state: int, name: str, index: str, *, after: int | None = None
+    ) -> int | None:
         # Only documents that have the date.
-        condition = {"topic": topic, "state": state, name: {"$gte": _FIRST_DATE}}
+        first = {"$gte": _FIRST_DATE} if after is None else {"$gt": date(after)}
+        condition = {"topic": topic, "state": state, name: first}
         found = await self._deployment.current.find_one(
             condition, {name: 1, "_id": 0}, sort=[(name, 1)], hint=self._deployment.hint(index)
         )

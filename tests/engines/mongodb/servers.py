@@ -192,7 +192,7 @@ def shared_client(uri: str | None = None) -> MongoClient[dict[str, Any]]:
 
 
 # Tasks, and the records of every kind, that of the contract suite included.
-COLLECTIONS = ("tasks", *(f"tasks_{kind.name}" for kind in (*KINDS, SAMPLE)))
+COLLECTIONS = ("tasks", "tasks_lanes", *(f"tasks_{kind.name}" for kind in (*KINDS, SAMPLE)))
 
 
 def fresh(database: str, collections: Sequence[str] = COLLECTIONS, *, uri: str | None = None) -> None:

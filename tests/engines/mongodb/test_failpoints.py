@@ -144,7 +144,7 @@ OPERATIONS: dict[str, tuple[Operation, object]] = {
     "extend": (lambda d: seen(d.engine.extend("mine 0", NONCE, d.now + 2 * HOUR, d.now)), ("mine 0", 1)),
     "release": (lambda d: d.engine.release("mine 0", d.now, NONCE), True),
     "release topic": (lambda d: d.engine.release_topic("mine", d.now), 4),
-    "next due": (lambda d: d.engine.next_due("later"), LATER),
+    "next due": (lambda d: d.engine.next_due("later", d.now), LATER),
     "list topics": (
         lambda d: d.engine.list_topics(100, 0),
         ["any", "expired", "lapsed", "later", "mine", "old", "t"],

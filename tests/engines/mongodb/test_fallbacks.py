@@ -25,7 +25,10 @@ NOT_THE_WHOLE_KEY = refusal(31025, "Shard key update is not allowed without the 
 
 
 class Cluster:
-    """Plays a cluster sharded by this field. ``refused`` counts what it refused, by the kind of operation."""
+    """Plays a cluster in which the collection of tasks is sharded by this field, and no other is.
+
+    ``refused`` has what it refused.
+    """
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -33,15 +36,16 @@ class Cluster:
 
     def __call__(self, command: Command) -> Fate | dict[str, Any]:
         answer: Fate | dict[str, Any] = Fate.PASS
-        if name_of(command) == "findAndModify":
+        if command.get("findAndModify") == "tasks":
             if not isinstance(command["query"].get(self.key), str):
-                moves = isinstance(command["update"], dict) and self.key in command["update"].get("$set", {})
+                update = command.get("update")
+                moves = isinstance(update, dict) and self.key in update.get("$set", {})
                 answer = NOT_THE_WHOLE_KEY if moves else NO_SHARD_KEY
-        elif name_of(command) == "update":
+        elif command.get("update") == "tasks":
             errors = [
                 {"index": at, "code": 61, "errmsg": "upsert without the shard key"}
                 for at, update in enumerate(command["updates"])
-                if update.get("upsert") and self.key not in update["q"] and command["update"] == "tasks"
+                if update.get("upsert") and self.key not in update["q"]
             ]
             if errors:
                 answer = {"ok": 1.0, "n": 0, "nModified": 0, "writeErrors": errors}
