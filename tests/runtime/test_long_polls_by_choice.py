@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from ratus_engines.memdb.engine import MemdbEngine
 
@@ -48,7 +50,7 @@ def labels(**values: str) -> Rare:
     return Rare(labels=b"{%s}" % pairs.encode())
 
 
-async def commit(hall: Hall, task_id: str, **members: int) -> None:
+async def commit(hall: Hall, task_id: str, **members: Any) -> None:
     task = await hall.engine.get(task_id)
     assert task is not None
     await hall.engine.commit([CommitRecord(task_id, task.nonce, **members)], hall.clock.now())
