@@ -3,6 +3,7 @@
 What a program that uses the queue needs is imported from here:
 
     from ratus import Client, AsyncClient, Task, Commit, Retry, TaskState
+    from ratus import App, current
 
 Names are loaded when they are first asked for, so that the `ratus` command starts without the client, and a
 client without the server.
@@ -14,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ratus.app import App, AppWorker, Execution, Job, TaskFunction, current
     from ratus.client import (
         AsyncClient,
         AsyncDelivery,
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
         Forbidden,
         HeadersTooLarge,
         InternalError,
+        JobCancelled,
+        JobExpired,
+        JobFailed,
         MethodNotAllowed,
         NotFound,
         NotSupported,
@@ -52,6 +57,7 @@ if TYPE_CHECKING:
         Commit,
         CommitItem,
         CommitResult,
+        Priority,
         Promise,
         Retry,
         Task,
@@ -64,6 +70,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "App",
+    "AppWorker",
     "AsyncClient",
     "AsyncDelivery",
     "AsyncHandler",
@@ -77,16 +85,22 @@ __all__ = [
     "Conflict",
     "Delivery",
     "DurationLike",
+    "Execution",
     "Forbidden",
     "HTTPRequest",
     "HTTPResponse",
     "Handler",
     "HeadersTooLarge",
     "InternalError",
+    "Job",
+    "JobCancelled",
+    "JobExpired",
+    "JobFailed",
     "MethodNotAllowed",
     "NotFound",
     "NotSupported",
     "PayloadTooLarge",
+    "Priority",
     "Promise",
     "RatusError",
     "RequestTimeout",
@@ -94,6 +108,7 @@ __all__ = [
     "ServiceUnavailable",
     "Task",
     "TaskFailed",
+    "TaskFunction",
     "TaskPage",
     "TaskState",
     "TimeLike",
@@ -105,9 +120,10 @@ __all__ = [
     "Updated",
     "Worker",
     "__version__",
+    "current",
 ]
 
-_PLACES: Final = ("ratus.core.errors", "ratus.core.models", "ratus.client")
+_PLACES: Final = ("ratus.core.errors", "ratus.core.models", "ratus.client", "ratus.app")
 
 
 def __getattr__(name: str) -> Any:

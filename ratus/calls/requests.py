@@ -196,14 +196,25 @@ def write_tasks(
     bounds: Bounds,
 ) -> Iterator[Batch[Updated]]:
     """Batches that insert (`POST`) or replace (`PUT`) tasks, each within `batch_size` tasks and `bounds`."""
+    given = (json_bytes(checked(task, Task).to_wire()) for task in several(tasks, Task))
+    return write_items(method, given, topic, batch_size, bounds)
+
+
+def write_items(
+    method: Literal["POST", "PUT"],
+    items: Iterable[bytes],
+    topic: str | None,
+    batch_size: int,
+    bounds: Bounds,
+) -> Iterator[Batch[Updated]]:
+    """As `write_tasks`, of tasks that are JSON already."""
     path = _path("topics", topic or "", "tasks")
 
     def to_request(body: bytes) -> Request[Updated]:
         return Request(method, path, responses.read_updated, body=body, repeat=_WRITES[method])
 
-    given = (json_bytes(checked(task, Task).to_wire()) for task in several(tasks, Task))
-    for items in _batches(given, batch_size, bounds):
-        yield Batch(items, to_request)
+    for some in _batches(items, batch_size, bounds):
+        yield Batch(some, to_request)
 
 
 def patch_tasks(

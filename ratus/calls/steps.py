@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 from ratus.calls import requests
 from ratus.calls.bounds import Bounds
 from ratus.calls.inputs import DurationLike, seconds
-from ratus.calls.requests import Batch, Request
+from ratus.calls.requests import BATCH_ITEMS, Batch, Request
 from ratus.calls.responses import TaskPage
 from ratus.calls.retrying import Attempts
 from ratus.core.errors import BadRequest, RatusError, TaskFailed
@@ -138,8 +138,17 @@ def write_tasks(
     method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int, bounds: Bounds
 ) -> Steps[Updated]:
     """Insert or upsert tasks in batches. Returns how many are new and how many were replaced."""
+    return (yield from _write(requests.write_tasks(method, tasks, topic, batch_size, bounds), bounds))
+
+
+def insert_items(items: Iterable[bytes], bounds: Bounds) -> Steps[Updated]:
+    """Insert tasks that are JSON already, each with its topic, in batches; ids that exist are ignored."""
+    return (yield from _write(requests.write_items("POST", items, None, BATCH_ITEMS, bounds), bounds))
+
+
+def _write(batches: Iterable[Batch[Updated]], bounds: Bounds) -> Steps[Updated]:
     created = updated = 0
-    for batch in requests.write_tasks(method, tasks, topic, batch_size, bounds):
+    for batch in batches:
         for written in (yield from _send(batch, bounds)):
             created += written.created
             updated += written.updated

@@ -12,7 +12,7 @@ from ratus.core.models.commits import Commit, CommitItem, CommitResult, CommitRe
 from ratus.core.models.fields import WireModel
 from ratus.core.models.promises import Extension, Poll, PollRequest, Promise, Promises
 from ratus.core.models.results import Deleted, Error, ErrorDetail, Updated
-from ratus.core.models.tasks import Retry, Task, Tasks, TaskState
+from ratus.core.models.tasks import Priority, Retry, Task, Tasks, TaskState
 from ratus.core.models.topics import Topic, TopicPatch, Topics, TopicStates
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Extension",
     "Poll",
     "PollRequest",
+    "Priority",
     "Promise",
     "Promises",
     "Retry",
