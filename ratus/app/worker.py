@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -100,7 +100,7 @@ class AppWorker:
         self._lock = threading.Lock()
         self._stopped = False
         self._begun = False
-        self._stop: Callable[[], None] | None = None
+        self._engine: Worker | AsyncWorker | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -123,7 +123,7 @@ class AppWorker:
                 signals=self._signals,
                 **self._options,
             )
-            if self._may_go(worker.stop):
+            if self._may_go(worker):
                 worker.run()
 
     async def run_async(self) -> None:
@@ -149,16 +149,22 @@ class AppWorker:
                 signals=self._signals,
                 **self._options,
             )
-            if self._may_go(worker.stop):
+            if self._may_go(worker):
                 await worker.run()
 
     def stop(self) -> None:
         """Have the worker drain, after which `run` returns. Returns at once; may be called in any thread."""
         with self._lock:
             self._stopped = True
-            stop = self._stop
-        if stop is not None:
-            stop()
+            engine = self._engine
+        if engine is not None:
+            engine.stop()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether the worker claims tasks: not before its lifespans were entered, nor once it drains."""
+        with self._lock:
+            return self._engine is not None and not self._stopped and not self._engine._stopping.is_set()
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._run_in_thread, name="ratus-worker", daemon=True)
@@ -186,10 +192,10 @@ class AppWorker:
                 raise RuntimeError("a worker runs only once; make another one")
             self._begun = True
 
-    def _may_go(self, stop: Callable[[], None]) -> bool:
-        """Note how to stop the worker that is about to run. Returns false if it was stopped before."""
+    def _may_go(self, engine: Worker | AsyncWorker) -> bool:
+        """Note the worker that is about to run. Returns false if it was stopped before."""
         with self._lock:
-            self._stop = stop
+            self._engine = engine
             return not self._stopped
 
     def _connection(self) -> RemoteConnection:
