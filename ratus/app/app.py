@@ -9,7 +9,7 @@ import sys
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from ratus.app import connection
 from ratus.app.connection import Connection, RemoteConnection
@@ -121,6 +121,8 @@ class App:
         give_up_on: _ExceptionTypes = (),
         on_success: SuccessHook | None = None,
         on_failure: FailureHook | None = None,
+        executor: Literal["thread", "process"] | None = None,
+        time_limit: DurationLike | None = None,
     ) -> TaskDecorator: ...
 
     def task(
@@ -139,6 +141,8 @@ class App:
         give_up_on: _ExceptionTypes = (),
         on_success: SuccessHook | None = None,
         on_failure: FailureHook | None = None,
+        executor: Literal["thread", "process"] | None = None,
+        time_limit: DurationLike | None = None,
     ) -> Any:
         """Make a task of a function, as `@app.task` or `@app.task(...)`. Calling it still runs it, here.
 
@@ -148,6 +152,11 @@ class App:
           is extended while the function runs.
         - `retry_on`: the only exceptions after which a task is tried again, by its policy; by default all.
         - `give_up_on`: exceptions after which a task is archived at once.
+        - `executor`: where a plain function runs: in a `"thread"` of the worker, the default; or in a
+          `"process"`, for what keeps the processor busy or may have to be killed. Such a function stands at
+          the top level of its module, which the process imports.
+        - `time_limit`: how long an execution may take. Then a coroutine is cancelled, or a process killed,
+          and it has failed. A thread cannot be ended, so a plain function needs `executor="process"`.
         - `on_success`, `on_failure`: called in the worker, with the execution and what the function returned
           or raised. What they raise is logged, and changes nothing.
 
@@ -169,10 +178,17 @@ class App:
             _types(give_up_on, "give_up_on"),
             on_success,
             on_failure,
+            executor == "process",
+            None if time_limit is None else seconds(time_limit, "time_limit"),
         )
+        if executor not in (None, "thread", "process"):
+            raise ValueError(f"executor: {executor!r} is neither 'thread' nor 'process'")
+        if handling.time_limit is not None and handling.time_limit <= 0:
+            raise ValueError("time_limit: it must be longer than 0s")
         given = {name: value for name, value in members.items() if value is not None}
 
         def decorate(function: Callable[..., Any]) -> TaskFunction[..., Any, Any]:
+            _check_executor(function, executor, handling.time_limit)
             return self._register(function, name, given, handling, local_names)
 
         # What a function's hints may name that is defined within another function.
@@ -291,6 +307,20 @@ class App:
         name = task.payload.get("task") if isinstance(task.payload, dict) else None
         function = self._functions.get(name) if isinstance(name, str) else None
         return task.result if function is None else function._signature().load_result(task.result)
+
+
+def _check_executor(function: Callable[..., Any], executor: str | None, time_limit: float | None) -> None:
+    """Raises `ValueError` where a function cannot be run or ended as is asked."""
+    if inspect.iscoroutinefunction(function):
+        if executor is not None:
+            raise ValueError("executor: a coroutine function runs on the worker's event loop; leave it out")
+    elif executor != "process":
+        if time_limit is not None:
+            raise ValueError('time_limit: a thread cannot be ended; give executor="process" as well')
+    elif "<locals>" in getattr(function, "__qualname__", ""):
+        raise ValueError(
+            "executor: a process finds functions by their module, so this one has to be at its top level"
+        )
 
 
 def _types(given: _ExceptionTypes, name: str) -> tuple[type[BaseException], ...]:

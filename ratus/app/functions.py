@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
@@ -43,6 +43,11 @@ class Handling:
     give_up_on: tuple[type[BaseException], ...] = ()
     on_success: SuccessHook | None = None
     on_failure: FailureHook | None = None
+    in_process: bool = False
+    """Whether the function runs in a process of its own."""
+
+    time_limit: float | None = None
+    """Seconds after which an execution is ended."""
 
     def is_final(self, error: BaseException) -> bool:
         """Whether the task is archived at once after this exception."""
@@ -150,6 +155,10 @@ class TaskFunction(Pushing[P, R], Generic[P, C, R]):
     def __repr__(self) -> str:
         return f"<TaskFunction {self.name}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled as what a process finds by importing the module.
+        return _find, (self.function.__module__, self.function.__qualname__)
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         return self.function(*args, **kwargs)
 
@@ -215,6 +224,13 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
+def _find(module: str, name: str) -> Any:
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def name_of(function: Callable[..., Any]) -> str:
     """The name of a function on the wire: `module.function`.
 
@@ -222,9 +238,9 @@ def name_of(function: Callable[..., Any]) -> str:
     script that pushes and a worker that imports it agree.
     """
     module = function.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if module in ("__main__", "__mp_main__"):  # the latter is the program's in a process of its worker
+        names = function.__globals__
+        spec, path = names.get("__spec__"), names.get("__file__")
         if spec is not None:
             module = str(spec.name).removesuffix(".__main__")
         elif path:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -51,6 +51,13 @@ class Observer(Protocol):
         """A function has ended, and the delivery has what is to be committed."""
 
 
+class Processes(Protocol):
+    """Runs tasks in processes; see `ratus.app.processes`."""
+
+    def run(self, delivery: BaseDelivery, time_limit: float | None) -> bool:
+        """Run a claimed task, and set on the delivery what is to be committed. Returns whether it failed."""
+
+
 class Runner:
     """Runs the tasks of one app. Threads may share it."""
 
@@ -61,12 +68,14 @@ class Runner:
         *,
         observer: Observer | None = None,
         threads: ThreadPool | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self._functions = functions
         self._middleware = tuple(each.enter for each in middleware if not each.is_async)
         self._async_middleware = tuple(each.enter for each in middleware if each.is_async)
         self._observer = observer
         self._threads = threads
+        self._processes = processes
         self._unknown: set[str] = set()
 
     # ---- in a thread -------------------------------------------------------------------------------
@@ -81,6 +90,10 @@ class Runner:
             return
         function, execution = found
         begun = self._begin(execution)
+        if function.handling.in_process and self._processes is not None:
+            failed = self._processes.run(delivery, function.handling.time_limit)
+            self._end(execution, delivery, begun, failed=failed)
+            return
         token = running.set(execution)
         try:
             self._succeed(function, execution, delivery, self._call(function, execution))
@@ -112,6 +125,12 @@ class Runner:
             return
         function, execution = found
         begun = self._begin(execution)
+        if function.handling.in_process and self._processes is not None:
+            assert self._threads is not None, "a runner for event loops has threads"
+            processes, limit = self._processes, function.handling.time_limit
+            failed = await self._threads.run(lambda: processes.run(delivery, limit))
+            self._end(execution, delivery, begun, failed=failed)
+            return
         token = running.set(execution)
         try:
             self._succeed(function, execution, delivery, await self._call_async(function, execution))
@@ -139,7 +158,9 @@ class Runner:
         with ExitStack() as stack:
             for enter in self._middleware:
                 stack.enter_context(enter(execution))
-            return await function.function(*execution.args, **execution.kwargs)
+            return await _within(
+                function.handling.time_limit, function.function(*execution.args, **execution.kwargs)
+            )
         return None  # a middleware has caught what the function raised
 
     # ---- what both have in common ------------------------------------------------------------------
@@ -237,6 +258,20 @@ class Runner:
         if counts and handling.on_failure is not None:
             _call_hook(handling.on_failure, execution, error)
         self._end(execution, delivery, begun, failed=counts)
+
+
+async def _within(seconds: float | None, work: Awaitable[Any]) -> Any:
+    """The result of `work`. Raises `TimeoutError` if it is not there within the time limit."""
+    if seconds is None:
+        return await work
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError:
+        if limit.expired():
+            raise TimeoutError(f"the time limit of {seconds:g} s is over") from None
+        raise
 
 
 def _call_hook(hook: Callable[[Execution, Any], Any], execution: Execution, value: Any) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, Self
 from ratus.app.connection import Connection, RemoteConnection
 from ratus.app.functions import TaskFunction
 from ratus.app.pool import ThreadPool
-from ratus.app.runner import Observer, Runner
+from ratus.app.runner import Observer, Processes, Runner
 from ratus.app.surrounding import Surrounding
 from ratus.calls.delivery import AsyncDelivery
 from ratus.calls.inputs import DurationLike, Topics, seconds, topic_names
@@ -46,7 +46,8 @@ class Workplace(Protocol):
 
 
 class AppWorker:
-    """Runs the functions of an app: `def` in threads, `async def` on an event loop, both in one worker.
+    """Runs the functions of an app, in one worker: `def` in threads, or in processes where
+    `executor="process"` says so, `async def` on an event loop.
 
     - `topics`: which topics to work on, in order of preference; by default those of all functions.
     - `concurrency`: how many functions are executed at a time.
@@ -75,8 +76,10 @@ class AppWorker:
         consumer: str | None = None,
         signals: bool = True,
         observer: Observer | None = None,
+        begin_process: Callable[[], None] | None = None,
     ) -> None:
         self._app = app
+        self._begin_process = begin_process
         if topics is None and not app.functions:
             raise ValueError("topics: the app has no task functions; name the topics, or make some functions")
         self.topics = topic_names(app.topics if topics is None else topics)
@@ -114,7 +117,12 @@ class AppWorker:
             for lifespan in self._app._lifespans:
                 stack.enter_context(lifespan.enter())
             client = stack.enter_context(self._connection().new_client(self.consumer))
-            runner = Runner(self._app.functions, self._app._middleware, observer=self._observer)
+            runner = Runner(
+                self._app.functions,
+                self._app._middleware,
+                observer=self._observer,
+                processes=self._processes(stack.callback),
+            )
             worker = Worker(
                 client,
                 self.topics,
@@ -139,7 +147,11 @@ class AppWorker:
             threads = ThreadPool(self._options["concurrency"])
             stack.callback(threads.close)
             runner = Runner(
-                self._app.functions, self._app._middleware, observer=self._observer, threads=threads
+                self._app.functions,
+                self._app._middleware,
+                observer=self._observer,
+                threads=threads,
+                processes=self._processes(stack.callback),
             )
             worker = _LoopWorker(
                 client,
@@ -203,6 +215,18 @@ class AppWorker:
         if not isinstance(connection, RemoteConnection):
             raise RuntimeError("this app runs its functions in place, so that there is nothing for a worker")
         return connection
+
+    def _processes(self, at_end: Callable[[Callable[[], None]], Any]) -> Processes | None:
+        """The processes for the functions that run in some; `None` where there are none."""
+        for function in self._app.functions.values():
+            if function.handling.in_process:
+                # Loaded late: most workers have no use for it.
+                from ratus.app.processes import ProcessPool
+
+                pool = ProcessPool(function, self._begin_process)
+                at_end(pool.close)
+                return pool
+        return None
 
     def _needs_loop(self) -> bool:
         app = self._app

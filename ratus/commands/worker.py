@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -155,10 +156,7 @@ def _command_of(arguments: Sequence[str]) -> Any:
 def _work(given: argparse.Namespace) -> int:
     number = given.child[0] if given.child else 0
     app = load(given.app)
-    if not logging.getLogger().handlers:  # else the program has set up its own log
-        logs.configure(given.log_format, given.log_level)
-        # What the functions log is wanted as much as what the worker does.
-        logging.getLogger().setLevel(given.log_level.upper())
+    _log(given.log_format, given.log_level)
     monitor = Monitor(log_tasks=given.log_tasks)
     worker = AppWorker(
         app,
@@ -167,6 +165,7 @@ def _work(given: argparse.Namespace) -> int:
         timeout=given.timeout,
         grace=given.grace,
         consumer=given.name,
+        begin_process=functools.partial(_log, given.log_format, given.log_level),
         observer=monitor if given.log_tasks or given.health_port is not None else None,
     )
     if given.child:
@@ -185,6 +184,14 @@ def _work(given: argparse.Namespace) -> int:
             _show(app, worker, given)
         worker.run()
     return 0
+
+
+def _log(form: logs.Format, level: logs.Level) -> None:
+    """Set up the log of this process, unless the program has set up its own."""
+    if not logging.getLogger().handlers:
+        logs.configure(form, level)
+        # What the functions log is wanted as much as what the worker does.
+        logging.getLogger().setLevel(level.upper())
 
 
 def load(text: str) -> App:
@@ -244,7 +251,7 @@ def _show(app: App, worker: AppWorker, given: argparse.Namespace) -> None:
         f"  runs    {given.concurrency} at a time{processes}, claimed for {worker.timeout:g} s",
         *(
             f"  {'tasks' if not number else '     '}   {each.name:{width}}  from {each.topic}"
-            f"{', coroutine' if each.is_coroutine else ''}"
+            f"{', coroutine' if each.is_coroutine else ', process' if each.handling.in_process else ''}"
             for number, each in enumerate(served)
         ),
     ]
