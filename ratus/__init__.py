@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         TaskPage,
         TimeLike,
         Transport,
+        ValuePage,
         Worker,
     )
     from ratus.core.errors import (
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
         Topic,
         TopicStates,
         Updated,
+        Value,
     )
 
 __version__ = "0.1.0"
@@ -118,6 +120,8 @@ __all__ = [
     "TransportError",
     "Unauthorized",
     "Updated",
+    "Value",
+    "ValuePage",
     "Worker",
     "__version__",
     "current",

@@ -18,6 +18,7 @@ from ratus.api.cursors import read_cursor
 from ratus.api.large import Turns, opened
 from ratus.api.query import NO_QUERY, Query
 from ratus.api.readers import MemberReader, check_name, filter_of, reader_of, readers
+from ratus.api.strict import OnlyThese
 from ratus.api.walking import Work
 from ratus.core.durations import format_duration
 from ratus.core.errors import BadRequest
@@ -34,6 +35,7 @@ from ratus.core.records import (
 )
 from ratus.core.selection import Selection
 from ratus.core.times import MAX_TIME, MIN_TIME
+from ratus.core.values import CHANGES_MEMBERS, VALUE_MEMBERS
 from ratus.runtime.config import Settings
 
 # Characters of a consumer's name; up to here the name adds no more to an answer than the tasks do.
@@ -375,4 +377,6 @@ _WANTED = {
         ("poll", "poll_topics", "insert_promise", "upsert_promise", "extend_promise"), PROMISE_MEMBERS
     ),
     "patch_topic": wire_names(TOPIC),
+    "set_value": OnlyThese(VALUE_MEMBERS),
+    "wait_for_values": OnlyThese(CHANGES_MEMBERS),
 }

@@ -48,6 +48,10 @@ class Query:
     def __contains__(self, name: str) -> bool:
         return name.encode() in self._raw
 
+    def names(self) -> list[str]:
+        """The names of all parameters, in the order in which they came."""
+        return [name.decode("utf-8", "replace") for name in self._raw]
+
     def text(self, name: str) -> str | None:
         """A parameter's text, or ``None``. Raises `BadRequest` as `decode_segment` does."""
         if not self._raw:

@@ -5,7 +5,7 @@ Both clients send these and nothing else, so that they cannot differ in what the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeVar
 from urllib.parse import quote, urlencode
@@ -27,9 +27,20 @@ from ratus.calls.inputs import (
     time_text,
 )
 from ratus.calls.inputs import topic_names as names_of
-from ratus.calls.responses import TaskPage
+from ratus.calls.responses import TaskPage, ValuePage
 from ratus.calls.retrying import Repeat
-from ratus.core.models import Commit, CommitItem, CommitResult, Promise, Task, TaskState, Topic, Updated
+from ratus.core.models import (
+    Commit,
+    CommitItem,
+    CommitResult,
+    Promise,
+    Task,
+    TaskState,
+    Topic,
+    Updated,
+    Value,
+)
+from ratus.core.models.json_values import to_json
 
 T = TypeVar("T")
 
@@ -398,6 +409,54 @@ def extend_promise(
 
 def delete_promise(task_id: str, nonce: str) -> Request[int]:
     return _delete(_with_query(_promise_path(task_id), {"nonce": nonce or None}))
+
+
+# ---- values ---------------------------------------------------------------------------------------
+
+
+def _value_path(name: str) -> str:
+    if not name:
+        raise ValueError("the name of a value must not be empty")
+    return _path("values", name)
+
+
+def list_values(prefix: str, limit: int | None, after: str | None) -> Request[ValuePage]:
+    parameters = {"prefix": prefix or None, "limit": limit, "after": after}
+    return Request("GET", _with_query(_path("values"), parameters), responses.read_values)
+
+
+def get_value(name: str) -> Request[Value]:
+    return Request("GET", _value_path(name), responses.value_reader(name))
+
+
+def set_value(name: str, value: Any, if_revision: int | None) -> Request[Value]:
+    members = {"value": to_json(value)}
+    if if_revision is not None:
+        members["revision"] = if_revision
+    path = _value_path(name)
+    return Request("PUT", path, responses.value_reader(name), body=json_bytes(members), repeat=Repeat.UNSENT)
+
+
+def delete_value(name: str, if_revision: int | None) -> Request[int]:
+    return _delete(_with_query(_value_path(name), {"revision": if_revision}))
+
+
+def wait_for_values(
+    since: Mapping[str, int] | int, prefix: str | None, wait: DurationLike | None
+) -> Request[list[Value]]:
+    """The values beyond their revisions; those of a prefix, where one is given, beyond one for all."""
+    members: dict[str, Any] = {"since": since}
+    if prefix is not None:
+        members["prefix"] = prefix
+    if wait is not None:
+        members["wait"] = duration_text(wait, "wait")
+    return Request(
+        "POST",
+        _path("values", "changes"),
+        responses.read_values,
+        body=json_bytes(members),
+        wait=0.0 if wait is None else seconds(wait, "wait"),
+    )
 
 
 # ---- operation ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ratus.calls.delivery import AsyncDelivery, Delivery
 from ratus.calls.inputs import DurationLike, TimeLike
-from ratus.calls.responses import TaskPage
+from ratus.calls.responses import TaskPage, ValuePage
 from ratus.calls.transport import AsyncTransport, HTTPRequest, HTTPResponse, Transport
 from ratus.client.async_client import AsyncClient
 from ratus.client.client import Client
@@ -30,5 +30,6 @@ __all__ = [
     "TaskPage",
     "TimeLike",
     "Transport",
+    "ValuePage",
     "Worker",
 ]

@@ -389,6 +389,14 @@ TOPIC: Final = (
 )
 """Members of a topic; those that requests may have (``given``) are its settings."""
 
+VALUE: Final = (
+    Member("value", Json()),
+    Member("revision", Integer(0), default=0),
+    Member("updated", Time()),
+    Member("deleted", Boolean(), default=False, given=False),
+)
+"""Members of a value, beside its name. A ``value`` of ``None`` is JSON's null."""
+
 
 # ---- parts of the table ---------------------------------------------------------------------------
 

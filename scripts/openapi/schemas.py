@@ -33,6 +33,10 @@ from ratus.core.models import (
     Topics,
     TopicStates,
     Updated,
+    Value,
+    ValueChanges,
+    ValueInput,
+    Values,
     WireModel,
 )
 
@@ -52,6 +56,8 @@ _ANSWERS: Final[dict[type[WireModel], tuple[str, ...]]] = {
     Topics: (),
     Updated: (),
     Deleted: (),
+    Value: ("revision", "updated"),
+    Values: (),
     ErrorDetail: (),
     Error: (),
 }
@@ -67,6 +73,8 @@ _REQUESTS: Final[dict[type[WireModel], str]] = {
     Commit: "Commit",
     CommitItem: "CommitItem",
     TopicPatch: "TopicPatch",
+    ValueInput: "ValueInput",
+    ValueChanges: "ValueChanges",
 }
 
 # What a reader looks for first stands first.

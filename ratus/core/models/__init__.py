@@ -1,4 +1,4 @@
-"""Tasks, promises, commits and topics as they travel between client and server.
+"""Tasks, promises, commits, topics and values as they travel between client and server.
 
 Every model reads what the server writes and writes what the server reads: `Task.model_validate(answer)` and
 `task.to_wire()`. Times are aware `datetime`s, durations `timedelta`s; both may also be given as text. The
@@ -14,6 +14,7 @@ from ratus.core.models.promises import Extension, Poll, PollRequest, Promise, Pr
 from ratus.core.models.results import Deleted, Error, ErrorDetail, Updated
 from ratus.core.models.tasks import Priority, Retry, Task, Tasks, TaskState
 from ratus.core.models.topics import Topic, TopicPatch, Topics, TopicStates
+from ratus.core.models.values import Value, ValueChanges, ValueInput, Values
 
 __all__ = [
     "MAX_PRIORITY",
@@ -41,5 +42,9 @@ __all__ = [
     "TopicStates",
     "Topics",
     "Updated",
+    "Value",
+    "ValueChanges",
+    "ValueInput",
+    "Values",
     "WireModel",
 ]
