@@ -3,6 +3,7 @@
 What a program that uses the queue needs is imported from here:
 
     from ratus import Client, AsyncClient, Task, Commit, Retry, TaskState
+    from ratus import App, current
 
 Names are loaded when they are first asked for, so that the `ratus` command starts without the client, and a
 client without the server.
@@ -14,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from ratus.app import App, AppWorker, Execution, Job, TaskFunction, current
     from ratus.client import (
         AsyncClient,
         AsyncDelivery,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         TaskPage,
         TimeLike,
         Transport,
+        ValuePage,
         Worker,
     )
     from ratus.core.errors import (
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
         Forbidden,
         HeadersTooLarge,
         InternalError,
+        JobCancelled,
+        JobExpired,
+        JobFailed,
         MethodNotAllowed,
         NotFound,
         NotSupported,
@@ -57,6 +63,7 @@ if TYPE_CHECKING:
         Lane,
         Limits,
         PerLabel,
+        Priority,
         Promise,
         Rate,
         Retry,
@@ -65,11 +72,14 @@ if TYPE_CHECKING:
         Topic,
         TopicStates,
         Updated,
+        Value,
     )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "App",
+    "AppWorker",
     "AsyncClient",
     "AsyncDelivery",
     "AsyncHandler",
@@ -83,12 +93,17 @@ __all__ = [
     "Conflict",
     "Delivery",
     "DurationLike",
+    "Execution",
     "Forbidden",
     "HTTPRequest",
     "HTTPResponse",
     "Handler",
     "HeadersTooLarge",
     "InternalError",
+    "Job",
+    "JobCancelled",
+    "JobExpired",
+    "JobFailed",
     "LabelValue",
     "Lane",
     "LanePage",
@@ -98,6 +113,7 @@ __all__ = [
     "NotSupported",
     "PayloadTooLarge",
     "PerLabel",
+    "Priority",
     "Promise",
     "Rate",
     "RatusError",
@@ -106,6 +122,7 @@ __all__ = [
     "ServiceUnavailable",
     "Task",
     "TaskFailed",
+    "TaskFunction",
     "TaskPage",
     "TaskState",
     "TimeLike",
@@ -115,11 +132,14 @@ __all__ = [
     "TransportError",
     "Unauthorized",
     "Updated",
+    "Value",
+    "ValuePage",
     "Worker",
     "__version__",
+    "current",
 ]
 
-_PLACES: Final = ("ratus.core.errors", "ratus.core.models", "ratus.client")
+_PLACES: Final = ("ratus.core.errors", "ratus.core.models", "ratus.client", "ratus.app")
 
 
 def __getattr__(name: str) -> Any:

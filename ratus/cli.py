@@ -37,6 +37,7 @@ wins. Durations are written like 300ms, 1.5s or 1h30m.
 
 Other commands, each with a --help of its own:
   backup                copy the data of an engine, while it is used
+  worker                run the task functions of an app
 """ + "\n".join(f"  {name:21} {what}" for name, what in CLIENT_COMMANDS.items())
 
 _EXAMPLES: Final = """\
@@ -113,6 +114,7 @@ def help_text(engines: Catalogue) -> str:
 COMMANDS: Final[dict[str, Command]] = {
     "serve": serve,
     "backup": backup,
+    "worker": client_command("worker"),
     **{name: client_command(name) for name in CLIENT_COMMANDS},
 }
 """Every subcommand by its name."""

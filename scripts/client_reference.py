@@ -1,6 +1,6 @@
-"""Write the reference part of docs/client.md from the docstrings: every public name of `ratus`.
+"""Write the reference parts of docs/client.md and docs/app.md from the docstrings of all public names.
 
-python scripts/client_reference.py            # writes it anew; a test holds it to what this gives
+python scripts/client_reference.py            # writes them anew; a test holds them to what this gives
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 import ratus
+from ratus import app as ratus_app
 from ratus.core.errors import RatusError
 
-PAGE: Final = Path(__file__).resolve().parent.parent / "docs/client.md"
+DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
 MARK: Final = "<!-- Below: made by scripts/client_reference.py from the docstrings. -->\n"
 
 LONGEST_LINE: Final = 100
@@ -32,12 +33,16 @@ ALIASES: Final = {
 }
 
 WITHOUT_SIGNATURE: Final = (
-    "Delivery",
-    "AsyncDelivery",
-    "TaskPage",
     "LanePage",
-    "Transport",
+    "AppWorker",
+    "AsyncDelivery",
     "AsyncTransport",
+    "Delivery",
+    "Execution",
+    "Job",
+    "TaskFunction",
+    "TaskPage",
+    "Transport",
 )
 """Classes that a program does not make, or makes of its own."""
 
@@ -45,9 +50,26 @@ SHOWN_AS: Final = {"SyncCalls": "Client", "AsyncCalls": "AsyncClient"}
 """Annotations by the base of a public class, and that class: what a program has is always a client."""
 
 
+def of_app(name: str) -> bool:
+    """Whether a public name stands on the page of apps."""
+    return name in ratus_app.__all__
+
+
+def app_reference() -> str:
+    """The reference of apps, as Markdown."""
+    parts = ["## Reference\n"]
+    for name in sorted(ratus_app.__all__, key=str.lower):
+        value = getattr(ratus, name)
+        if inspect.isclass(value):
+            parts += _class(name, value)
+        else:
+            parts += [f"#### {name}\n", _signature(f"ratus.{name}", value), f"{_doc(value)}\n"]
+    return "\n".join(parts)
+
+
 def reference() -> str:
-    """The reference, as Markdown."""
-    names = [name for name in ratus.__all__ if name != "__version__"]
+    """The reference of clients, as Markdown."""
+    names = [name for name in ratus.__all__ if name != "__version__" and not of_app(name)]
     kinds: dict[str, list[str]] = {"Clients": [], "Tasks and what belongs to them": [], "Errors": []}
     for name in names:
         value = getattr(ratus, name)
@@ -143,13 +165,19 @@ def _doc(value: Any) -> str:
     return text
 
 
-def page(text: str) -> str:
+PAGES: Final = {"client.md": reference, "app.md": app_reference}
+"""What writes the reference of each page."""
+
+
+def page(name: str, text: str) -> str:
     """The page with its reference made anew."""
     guide, mark, _ = text.partition(MARK)
-    assert mark, f"{PAGE} has lost its mark"
-    return f"{guide}{mark}\n{reference()}"
+    assert mark, f"{name} has lost its mark"
+    return f"{guide}{mark}\n{PAGES[name]()}"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for each in PAGES:
+        path = DOCS / each
+        path.write_text(page(each, path.read_text(encoding="utf-8")), encoding="utf-8")
     sys.exit(0)

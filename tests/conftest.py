@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import hypothesis
@@ -13,8 +14,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# How long an example takes is a matter of the machine and of what else it does.
-hypothesis.settings.register_profile("ratus", deadline=None)
+# How long an example takes is a matter of the machine and of what else it does. The examples are the same in
+# every run, so that a failure is one of the change that is tested; RATUS_OTHER_EXAMPLES=1 looks for new ones.
+hypothesis.settings.register_profile(
+    "ratus", deadline=None, derandomize="RATUS_OTHER_EXAMPLES" not in os.environ
+)
 hypothesis.settings.load_profile("ratus")
 
 

@@ -202,8 +202,8 @@ def test_a_help_that_cannot_be_written_is_a_failure() -> None:
         (
             ["serv"],
             {},
-            'ratus: unknown command "serv": the commands are serve, backup, push, poll, commit, tasks, '
-            "topics, watch (see ratus --help)",
+            'ratus: unknown command "serv": the commands are serve, backup, worker, push, poll, commit, '
+            "tasks, topics, watch, values (see ratus --help)",
         ),
         (
             ["--port=70000"],

@@ -1,4 +1,4 @@
-"""The client's three packages stand on each other in one direction."""
+"""The packages for programs that use the queue stand on each other in one direction."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "calls": {"calls", "core"},
     "worker": {"worker", "calls", "core"},
     "client": {"client", "worker", "calls", "core"},
+    "app": {"app", "client", "worker", "calls", "core"},
 }
 """What the files of a package import of Ratus, those behind `TYPE_CHECKING` included."""
 
@@ -54,7 +55,8 @@ def test_no_file_of_a_package_imports_itself_by_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ratus.worker.threads", "ratus.worker.coroutines", "ratus.calls.delivery"]
+    "module",
+    ["ratus.worker.threads", "ratus.worker.coroutines", "ratus.calls.delivery", "ratus.app.functions"],
 )
 def test_a_module_can_be_imported_before_every_other(module: str) -> None:
     done = subprocess.run(

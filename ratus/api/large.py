@@ -16,10 +16,11 @@ import msgspec
 
 from ratus.api import codec
 from ratus.api.codec import Members, Opened
+from ratus.api.strict import OnlyThese, unknown_member
 from ratus.api.walking import AHEAD, JSON, PAYLOAD, SMALL_ITEMS, STEP, Walk, Work
 from ratus.core.errors import BadRequest, PayloadTooLarge
 from ratus.core.limits import MAX_TOPICS
-from ratus.core.members import TASK, Json, Object, wire_names
+from ratus.core.members import TASK, VALUE, Json, Object, wire_names
 
 SMALL: Final = 8 * 1024
 """A body of up to this many bytes is read at once, whatever it holds: at most about fifteen milliseconds."""
@@ -29,7 +30,9 @@ _COSTLY = 1000
 """A body of a size in between is read in slices if it has more letters ``e`` than this. Each may be that of
 an exponent, and the decoder takes up to ten microseconds for a number with one."""
 
-VALUES: Final = tuple(member.wire for member in TASK if isinstance(member.type, Json))
+VALUES: Final = tuple(
+    dict.fromkeys(member.wire for member in (*TASK, *VALUE) if isinstance(member.type, Json))
+)
 """The members that are any JSON and come back as they were sent."""
 
 _OBJECTS: Final = {
@@ -161,6 +164,8 @@ def _named_members(
         if batch is not None and name == "data":
             yield from batch(first)
         elif name not in wanted:
+            if isinstance(wanted, OnlyThese):
+                raise unknown_member(name, wanted)
             yield from walk.value(JSON)
         else:
             try:

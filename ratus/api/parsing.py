@@ -29,6 +29,7 @@ from ratus.api.readers import (
     refuse_unknown,
     where_of,
 )
+from ratus.api.strict import OnlyThese
 from ratus.api.walking import Work
 from ratus.core.durations import format_duration
 from ratus.core.errors import BadRequest
@@ -47,6 +48,7 @@ from ratus.core.records import (
 from ratus.core.selection import MAX_PREFERRED, ORDERS, Selection, Where
 from ratus.core.times import MAX_TIME, MIN_TIME
 from ratus.core.turns import Limits
+from ratus.core.values import CHANGES_MEMBERS, VALUE_MEMBERS
 from ratus.runtime.config import Settings
 
 # Characters of a consumer's name; up to here the name adds no more to an answer than the tasks do.
@@ -485,4 +487,6 @@ _WANTED = {
         ("poll", "poll_topics", "insert_promise", "upsert_promise", "extend_promise"), PROMISE_MEMBERS
     ),
     "patch_topic": wire_names(TOPIC),
+    "set_value": OnlyThese(VALUE_MEMBERS),
+    "wait_for_values": OnlyThese(CHANGES_MEMBERS),
 }

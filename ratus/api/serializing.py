@@ -13,6 +13,7 @@ from ratus.core.members import LIMITS, TASK, Duration, Member, Object, Stored, T
 from ratus.core.records import MAX_PAGE_BYTES, LaneInfo, TaskRecord, TopicInfo
 from ratus.core.times import format_time
 from ratus.core.turns import Closing, Limits
+from ratus.core.values import NamedValue
 
 _encode = msgspec.json.Encoder().encode
 
@@ -198,6 +199,28 @@ def updated(created: int, changed: int) -> bytes:
 
 def deleted(count: int) -> bytes:
     return b'{"deleted":%d}' % count
+
+
+def _value(value: NamedValue) -> dict[str, Any]:
+    record = value.record
+    assert record.updated is not None, "every change of a value has a time"
+    answer: dict[str, Any] = {"name": value.name}
+    if record.deleted:
+        answer["deleted"] = True
+    else:
+        answer["value"] = msgspec.Raw(b"null" if record.value is None else record.value)
+    return answer | {"revision": record.revision, "updated": format_time(record.updated)}
+
+
+def value(named: NamedValue) -> bytes:
+    return _encode(_value(named))
+
+
+def values(found: Iterable[NamedValue], next_page: str | None = None) -> bytes:
+    answer: dict[str, Any] = {"data": [_value(each) for each in found]}
+    if next_page is not None:
+        answer["next"] = next_page
+    return _encode(answer)
 
 
 class Committed:

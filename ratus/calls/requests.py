@@ -30,7 +30,7 @@ from ratus.calls.inputs import (
     time_text,
 )
 from ratus.calls.inputs import topic_names as names_of
-from ratus.calls.responses import LanePage, TaskPage
+from ratus.calls.responses import LanePage, TaskPage, ValuePage
 from ratus.calls.retrying import Repeat
 from ratus.core.models import (
     Commit,
@@ -42,7 +42,9 @@ from ratus.core.models import (
     TaskState,
     Topic,
     Updated,
+    Value,
 )
+from ratus.core.models.json_values import to_json
 
 T = TypeVar("T")
 
@@ -223,14 +225,25 @@ def write_tasks(
     bounds: Bounds,
 ) -> Iterator[Batch[Updated]]:
     """Batches that insert (`POST`) or replace (`PUT`) tasks, each within `batch_size` tasks and `bounds`."""
+    given = (json_bytes(checked(task, Task).to_wire()) for task in several(tasks, Task))
+    return write_items(method, given, topic, batch_size, bounds)
+
+
+def write_items(
+    method: Literal["POST", "PUT"],
+    items: Iterable[bytes],
+    topic: str | None,
+    batch_size: int,
+    bounds: Bounds,
+) -> Iterator[Batch[Updated]]:
+    """As `write_tasks`, of tasks that are JSON already."""
     path = _path("topics", topic or "", "tasks")
 
     def to_request(body: bytes) -> Request[Updated]:
         return Request(method, path, responses.read_updated, body=body, repeat=_WRITES[method])
 
-    given = (json_bytes(checked(task, Task).to_wire()) for task in several(tasks, Task))
-    for items in _batches(given, batch_size, bounds):
-        yield Batch(items, to_request)
+    for some in _batches(items, batch_size, bounds):
+        yield Batch(some, to_request)
 
 
 def patch_tasks(
@@ -422,6 +435,54 @@ def delete_promise(task_id: str, nonce: str, hold: DurationLike | None) -> Reque
         raise ValueError("hold: give the nonce of the claim as well; without it nothing can be held")
     text = None if hold is None else hold_text(hold)
     return _delete(_with_query(_promise_path(task_id), {"nonce": nonce or None, "hold": text}))
+
+
+# ---- values ---------------------------------------------------------------------------------------
+
+
+def _value_path(name: str) -> str:
+    if not name:
+        raise ValueError("the name of a value must not be empty")
+    return _path("values", name)
+
+
+def list_values(prefix: str, limit: int | None, after: str | None) -> Request[ValuePage]:
+    parameters = {"prefix": prefix or None, "limit": limit, "after": after}
+    return Request("GET", _with_query(_path("values"), parameters), responses.read_values)
+
+
+def get_value(name: str) -> Request[Value]:
+    return Request("GET", _value_path(name), responses.value_reader(name))
+
+
+def set_value(name: str, value: Any, if_revision: int | None) -> Request[Value]:
+    members = {"value": to_json(value)}
+    if if_revision is not None:
+        members["revision"] = if_revision
+    path = _value_path(name)
+    return Request("PUT", path, responses.value_reader(name), body=json_bytes(members), repeat=Repeat.UNSENT)
+
+
+def delete_value(name: str, if_revision: int | None) -> Request[int]:
+    return _delete(_with_query(_value_path(name), {"revision": if_revision}))
+
+
+def wait_for_values(
+    since: Mapping[str, int] | int, prefix: str | None, wait: DurationLike | None
+) -> Request[list[Value]]:
+    """The values beyond their revisions; those of a prefix, where one is given, beyond one for all."""
+    members: dict[str, Any] = {"since": since}
+    if prefix is not None:
+        members["prefix"] = prefix
+    if wait is not None:
+        members["wait"] = duration_text(wait, "wait")
+    return Request(
+        "POST",
+        _path("values", "changes"),
+        responses.read_values,
+        body=json_bytes(members),
+        wait=0.0 if wait is None else seconds(wait, "wait"),
+    )
 
 
 # ---- operation ------------------------------------------------------------------------------------

@@ -25,8 +25,10 @@ from ratus.core.models import (
     Topic,
     Topics,
     Updated,
+    Values,
     WireModel,
 )
+from ratus.core.models import Value as SharedValue
 
 Model = TypeVar("Model", bound=WireModel)
 Value = TypeVar("Value")
@@ -73,6 +75,14 @@ class LanePage(list[Lane]):
 
     def __init__(self, lanes: list[Lane], next_page: str) -> None:
         super().__init__(lanes)
+        self.next = next_page
+
+
+class ValuePage(list[SharedValue]):
+    """The values of one page. `next` is where the next page begins, empty on the last one."""
+
+    def __init__(self, values: list[SharedValue], next_page: str) -> None:
+        super().__init__(values)
         self.next = next_page
 
 
@@ -219,6 +229,22 @@ def read_lanes(body: bytes) -> LanePage:
 def read_topics(body: bytes) -> list[Topic]:
     """A page of topics."""
     return _model(Topics, body).data
+
+
+def value_reader(name: str) -> Callable[[bytes], SharedValue]:
+    """Reads the value `name`. Raises `TransportError` for another one."""
+
+    def read(body: bytes) -> SharedValue:
+        value = _model(SharedValue, body)
+        return _same(value, value.name, name)
+
+    return read
+
+
+def read_values(body: bytes) -> ValuePage:
+    """A page of values."""
+    page = _model(Values, body)
+    return ValuePage(page.data, page.next)
 
 
 def read_promises(body: bytes) -> list[Promise]:

@@ -7,6 +7,7 @@ that an operation does not know whether it is awaited.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 from ratus.calls import requests
 from ratus.calls.bounds import Bounds
 from ratus.calls.inputs import DurationLike, LabelValue, seconds
-from ratus.calls.requests import Batch, Request
-from ratus.calls.responses import LanePage, TaskPage
-from ratus.calls.retrying import Attempts
+from ratus.calls.requests import BATCH_ITEMS, Batch, Request
+from ratus.calls.responses import LanePage, TaskPage, ValuePage
+from ratus.calls.retrying import Attempts, Backoff, Repeat
 from ratus.core.errors import BadRequest, RatusError, TaskFailed
-from ratus.core.models import CommitItem, CommitResult, Task, TaskState, Topic, Updated
+from ratus.core.models import CommitItem, CommitResult, Task, TaskState, Topic, Updated, Value
 
 T = TypeVar("T")
 
@@ -152,8 +153,17 @@ def write_tasks(
     method: Literal["POST", "PUT"], tasks: Iterable[Task], topic: str | None, batch_size: int, bounds: Bounds
 ) -> Steps[Updated]:
     """Insert or upsert tasks in batches. Returns how many are new and how many were replaced."""
+    return (yield from _write(requests.write_tasks(method, tasks, topic, batch_size, bounds), bounds))
+
+
+def insert_items(items: Iterable[bytes], bounds: Bounds) -> Steps[Updated]:
+    """Insert tasks that are JSON already, each with its topic, in batches; ids that exist are ignored."""
+    return (yield from _write(requests.write_items("POST", items, None, BATCH_ITEMS, bounds), bounds))
+
+
+def _write(batches: Iterable[Batch[Updated]], bounds: Bounds) -> Steps[Updated]:
     created = updated = 0
-    for batch in requests.write_tasks(method, tasks, topic, batch_size, bounds):
+    for batch in batches:
         for written in (yield from _send(batch, bounds)):
             created += written.created
             updated += written.updated
@@ -210,3 +220,56 @@ def _completed(task: Task) -> Task:
         raise TimeoutError(f"{name} is not completed yet: it is {task.state.name.lower()}")
     reason = task.error.partition("\n")[0] or task.outcome or "it was archived"
     raise TaskFailed(f"{name}: {reason}", task)
+
+
+def page_of_values(prefix: str, after: str, page_size: int, bounds: Bounds) -> Steps[ValuePage]:
+    """The values of a prefix after a cursor, as many as the server lists at a time."""
+    while True:
+        limit = min(page_size, bounds.page)
+        try:
+            page = yield from call(requests.list_values(prefix, limit, after or None))
+        except BadRequest as error:
+            bounds.refused_page(error, limit)
+            continue
+        return page
+
+
+class WatchedValues:
+    """The values that a program watches, and what it has seen of them.
+
+    `names` is one name or several, up to 100; `prefix` stands for all that begin so. `since` is the revision
+    beyond which they are wanted. Raises `ValueError` unless there is one of the two.
+    """
+
+    def __init__(self, names: str | Iterable[str] | None, prefix: str | None, since: int) -> None:
+        if (names is None) == (prefix is None):
+            raise ValueError("name the values to watch, or give a prefix of their names")
+        self.prefix = prefix
+        given = () if names is None else (names,) if isinstance(names, str) else tuple(names)
+        if prefix is None and not (given and all(given)):
+            raise ValueError("names: name one value or more, none of them empty")
+        self.since: dict[str, int] | int = since if prefix is not None else dict.fromkeys(given, since)
+
+    def seen(self, value: Value) -> None:
+        """Ask from now on for what comes after this change."""
+        if isinstance(self.since, dict):
+            self.since[value.name] = value.revision
+        else:
+            self.since = value.revision
+
+
+def changed_values(watched: WatchedValues, bounds: Bounds) -> Steps[list[Value]]:
+    """Wait until watched values have changed, for as long as that takes; those that have."""
+    # A server that is away or restarts is asked until it is back: nothing is missed meanwhile.
+    attempts = Attempts(Repeat.ALWAYS, sys.maxsize, Backoff())
+    while True:
+        begun, wait = time.monotonic(), bounds.wait
+        try:
+            found = yield from call(requests.wait_for_values(watched.since, watched.prefix, wait), attempts)
+        except BadRequest as error:
+            bounds.refused_wait(error, wait)
+            continue
+        if found:
+            return found
+        if not wait or time.monotonic() - begun < wait / 2:
+            yield Pause(WAIT_PAUSE)

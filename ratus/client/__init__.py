@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ratus.calls.delivery import AsyncDelivery, Delivery
 from ratus.calls.inputs import DurationLike, LabelValue, TimeLike
-from ratus.calls.responses import LanePage, TaskPage
+from ratus.calls.responses import LanePage, TaskPage, ValuePage
 from ratus.calls.transport import AsyncTransport, HTTPRequest, HTTPResponse, Transport
 from ratus.client.async_client import AsyncClient
 from ratus.client.client import Client
@@ -32,5 +32,6 @@ __all__ = [
     "TaskPage",
     "TimeLike",
     "Transport",
+    "ValuePage",
     "Worker",
 ]

@@ -7,7 +7,7 @@ import threading
 from asyncio import _get_running_loop
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from ratus.calls import requests, steps
 from ratus.calls.base import DEFAULT_RETRIES
@@ -15,7 +15,7 @@ from ratus.calls.claims import Claimed
 from ratus.calls.delivery import Delivery, lease_of
 from ratus.calls.inputs import DurationLike, LabelValue, Order, TimeLike, Topics, choice_members
 from ratus.calls.requests import BATCH_ITEMS
-from ratus.calls.responses import LanePage, TaskPage
+from ratus.calls.responses import LanePage, TaskPage, ValuePage
 from ratus.calls.sync_calls import SyncCalls
 from ratus.calls.transport import Transport
 from ratus.core.models import (
@@ -29,6 +29,7 @@ from ratus.core.models import (
     TaskState,
     Topic,
     Updated,
+    Value,
 )
 from ratus.worker.options import DEFAULT_PREFETCH, Handler
 from ratus.worker.threads import Worker
@@ -432,6 +433,57 @@ class Client(SyncCalls):
         task has another one, or none.
         """
         return self._call(requests.delete_promise(task_id, nonce, hold))
+
+    # ---- values ------------------------------------------------------------------------------------
+
+    def list_values(
+        self, prefix: str = "", *, limit: int | None = None, after: str | None = None
+    ) -> ValuePage:
+        """A page of the values whose names begin with `prefix`, by name, by default the first ten.
+
+        `after` is the `next` of the page before. See also `iter_values`.
+        """
+        return self._call(requests.list_values(prefix, limit, after))
+
+    def iter_values(self, prefix: str = "", *, page_size: int = 100) -> Iterator[Value]:
+        """All values whose names begin with `prefix`, by name, fetched page by page."""
+        after = ""
+        while True:
+            page = self._run(steps.page_of_values(prefix, after, page_size, self._bounds))
+            yield from page
+            if not (after := page.next):
+                return
+
+    def get_value(self, name: str) -> Value:
+        """A value, with its revision. Raises `NotFound` where there is none."""
+        return self._call(requests.get_value(name))
+
+    def set_value(self, name: str, value: Any, *, if_revision: int | None = None) -> Value:
+        """Set a value to any JSON of up to 64 KiB; return it with its new revision.
+
+        `if_revision`: only if it has this revision, 0: only if there is none. Otherwise raises `Conflict` and
+        changes nothing: read it again, and repeat.
+        """
+        return self._call(requests.set_value(name, value, if_revision))
+
+    def delete_value(self, name: str, *, if_revision: int | None = None) -> int:
+        """Delete a value, `if_revision` as for `set_value`. Returns 1, or 0 when there was none."""
+        return self._call(requests.delete_value(name, if_revision))
+
+    def watch_values(
+        self, names: str | Iterable[str] | None = None, *, prefix: str | None = None, since: int = 0
+    ) -> Iterator[Value]:
+        """The values of these names (at most 100) or of a prefix: as they are, then each change, for ever.
+
+        Of several changes of one value in quick succession only the last may be given, but that always. A
+        deletion is a change to a `Value` that is `deleted`. `since` leaves out what has no larger revision,
+        for a program that goes on where it stopped. While the server is away, it is asked until it is back.
+        """
+        watched = steps.WatchedValues(names, prefix, since)
+        while True:
+            for value in self._run(steps.changed_values(watched, self._bounds)):
+                watched.seen(value)
+                yield value
 
     # ---- operation ---------------------------------------------------------------------------------
 

@@ -16,6 +16,9 @@
      ├─ ServiceUnavailable    503   not ready, shutting down, or the database is away
      │   └─ Overloaded        503   a limit of all clients together has been reached
      ├─ TaskFailed              -   a task that was waited for has failed; clients only
+     │   ├─ JobFailed           -   a task function raised, or its worker died
+     │   ├─ JobCancelled        -   the job was cancelled
+     │   └─ JobExpired          -   no worker began with the job in time
      └─ TransportError          -   the server could not be reached, or its answer was lost or is not its own;
                                     clients only
 
@@ -180,6 +183,33 @@ class TaskFailed(RatusError):
     def __init__(self, detail: str = "", task: Any = None) -> None:
         super().__init__(detail)
         self.task = task
+
+
+class JobFailed(TaskFailed):
+    """A job of an `App` has failed: its function raised or gave up, or the last of its workers died.
+
+    ``traceback`` is the traceback in the worker, as text; empty where there is none. It is also a note of the
+    exception, so that it is printed with it.
+    """
+
+    kind = "job failed"
+
+    @property
+    def traceback(self) -> str:
+        """The traceback in the worker, as text; empty where there is none."""
+        return str(self.task.error).partition("\n\n")[2] if self.task is not None else ""
+
+
+class JobCancelled(TaskFailed):
+    """A job of an `App` was cancelled before it was done."""
+
+    kind = "job cancelled"
+
+
+class JobExpired(TaskFailed):
+    """A job of an `App` has expired: no worker began with it in time."""
+
+    kind = "job expired"
 
 
 class StartupError(Exception):

@@ -13,8 +13,8 @@ from typing import Any, Final, Generic
 import msgspec
 
 from ratus.core.errors import Conflict
-from ratus.core.members import TOPIC, Member, Object, Stored
-from ratus.core.records import Members, TopicSettings
+from ratus.core.members import TOPIC, VALUE, Member, Object, Stored, Text
+from ratus.core.records import Members, TopicSettings, ValueRecord, ValueWrite
 
 
 class Kind(Generic[Members]):
@@ -79,5 +79,11 @@ def overtaken() -> Conflict:
 TOPIC_SETTINGS: Final = Kind("topics", tuple(member for member in TOPIC if member.given), TopicSettings)
 """The settings of a topic, under its name. A topic at the defaults has no record."""
 
-KINDS: Final = (TOPIC_SETTINGS,)
+VALUES: Final = Kind("values", VALUE, ValueRecord)
+"""Values that clients share, each under its name."""
+
+VALUE_WRITES: Final = Kind("value_writes", (Member("name", Text(), default=""), *VALUE), ValueWrite)
+"""One record: the last change of any value, which decides before the value itself is stored."""
+
+KINDS: Final = (TOPIC_SETTINGS, VALUES, VALUE_WRITES)
 """Every kind."""

@@ -523,6 +523,14 @@ LANE: Final = (
 )
 """Members of a lane of a topic. ``value`` is ``None`` for the tasks without the label."""
 
+VALUE: Final = (
+    Member("value", Json()),
+    Member("revision", Integer(0), default=0),
+    Member("updated", Time()),
+    Member("deleted", Boolean(), default=False, given=False),
+)
+"""Members of a value, beside its name. A ``value`` of ``None`` is JSON's null."""
+
 
 # ---- parts of the table ---------------------------------------------------------------------------
 

@@ -232,6 +232,29 @@ class LaneInfo(Struct, frozen=True, gc=False):
     closed: Closing | None = None
 
 
+class ValueRecord(Struct, frozen=True, gc=False):
+    """A value that clients share: a record of the kind `ratus.core.kinds.VALUES`, under the value's name.
+
+    ``value`` is JSON text, ``None`` for null. ``revision`` grows with every change of any value. ``deleted``:
+    the value was deleted at ``updated``, and is kept so that those who wait for changes get to know it.
+    """
+
+    value: bytes | None = None
+    revision: int = 0
+    updated: int | None = None
+    deleted: bool = False
+
+
+class ValueWrite(Struct, frozen=True, gc=False):
+    """The last change of any value: the record of the kind `ratus.core.kinds.VALUE_WRITES`."""
+
+    name: str = ""
+    value: bytes | None = None
+    revision: int = 0
+    updated: int | None = None
+    deleted: bool = False
+
+
 Members = TypeVar("Members", bound=Struct)
 
 

@@ -22,6 +22,7 @@ from ratus.runtime.clock_watch import ClockWatch
 from ratus.runtime.config import Settings
 from ratus.runtime.long_polls import LongPollQueue
 from ratus.runtime.service import Service
+from ratus.runtime.value_watch import ValueWatch
 from ratus.server.connection_limits import ConnectionLimits
 
 logger = logging.getLogger("ratus")
@@ -62,12 +63,14 @@ def build(
     measure(engine, metrics)
     engine.observer = metrics
     long_polls = LongPollQueue(engine, clock)
+    value_watch = ValueWatch(engine, clock)
     clock_watch = ClockWatch(clock, long_polls.clock_stepped)
     topic_stats = TopicStats(engine, clock, metrics, draining=lambda: handlers.draining)
-    _register(metrics, engine, clock, long_polls, clock_watch)
+    _register(metrics, engine, clock, long_polls, value_watch, clock_watch)
     handlers = Handlers(
         engine=engine,
         long_polls=long_polls,
+        value_watch=value_watch,
         reader=Reader(settings),
         metrics=metrics,
         clock=clock,
@@ -92,12 +95,14 @@ def build(
         initial_delay=settings.chore_initial_delay,
         initial_random=settings.chore_initial_random,
         retention=settings.retention_period,
+        more={"values": lambda now: value_watch.values.tidy(now, settings.retention_period)},
         trim=trim,
     )
     service = Service(
         engine=engine,
         clock=clock,
         long_polls=long_polls,
+        value_watch=value_watch,
         chores=chores,
         handlers=handlers,
         api=api,
@@ -113,15 +118,25 @@ def build(
 
 
 def _register(
-    metrics: Metrics, engine: Engine, clock: Clock, long_polls: LongPollQueue, clock_watch: ClockWatch
+    metrics: Metrics,
+    engine: Engine,
+    clock: Clock,
+    long_polls: LongPollQueue,
+    value_watch: ValueWatch,
+    clock_watch: ClockWatch,
 ) -> None:
     """Register the metrics that other objects keep. Raises `ValueError` for one of the engine that is not
     valid."""
     metrics.register(
         "ratus_waiting_requests",
         "gauge",
-        "Number of requests that wait for a task to claim (task), or for one to be done (result).",
-        lambda: [({"wants": "task"}, long_polls.polls), ({"wants": "result"}, long_polls.result_waiters)],
+        "Number of requests that wait for a task to claim (task), for one to be done (result), or for a "
+        "value to change (value).",
+        lambda: [
+            ({"wants": "task"}, long_polls.polls),
+            ({"wants": "result"}, long_polls.result_waiters),
+            ({"wants": "value"}, value_watch.waiters),
+        ],
     )
     metrics.register(
         "ratus_log_lines_dropped_total",

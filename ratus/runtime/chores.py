@@ -35,7 +35,8 @@ class Chores:
     """Runs every chore once an interval. Times are in microseconds.
 
     The first round comes after ``initial_delay``, or with ``initial_random`` after a random part of it. With
-    an ``interval`` of 0 the engine's chores are left to other processes.
+    an ``interval`` of 0 the engine's chores are left to other processes. ``more`` are chores on the engine's
+    data that are not the engine's own, by name.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Chores:
         initial_delay: int = 0,
         initial_random: bool = False,
         retention: int,
+        more: Mapping[str, Chore] | None = None,
         random: Callable[[], float] = random.random,
         trim: Callable[[], None] = lambda: None,
     ) -> None:
@@ -62,6 +64,7 @@ class Chores:
             "expire": engine.expire,
             "purge": lambda now: engine.purge(now - retention),
             "maintain": engine.maintain,
+            **(more or {}),
         }
         # What every process does for itself, even if it leaves the engine's chores to others.
         self._own: dict[str, Chore] = {"metrics": self._drop_metrics, "memory": self._trim_memory}

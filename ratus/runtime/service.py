@@ -23,6 +23,7 @@ from ratus.metrics import Metrics, TopicStats
 from ratus.runtime.chores import Chores
 from ratus.runtime.clock_watch import ClockWatch
 from ratus.runtime.long_polls import LongPollQueue
+from ratus.runtime.value_watch import ValueWatch
 from ratus.server.load import Load
 
 logger = logging.getLogger("ratus")
@@ -51,6 +52,7 @@ class Service:
         engine: Engine,
         clock: Clock,
         long_polls: LongPollQueue,
+        value_watch: ValueWatch,
         chores: Chores,
         handlers: Handlers,
         api: Api,
@@ -65,6 +67,7 @@ class Service:
         self.engine = engine
         self.clock = clock
         self.long_polls = long_polls
+        self._value_watch = value_watch
         self.chores = chores
         self._handlers = handlers
         self._api = api
@@ -106,6 +109,7 @@ class Service:
         if self._stop_begins is None:
             self._stop_begins = time.monotonic() + self._shutdown_delay_seconds
         self.long_polls.close()
+        self._value_watch.close()
 
     async def close(self) -> None:
         """Join the claims under way, stop the chores, close the engine.
@@ -119,6 +123,7 @@ class Service:
             part
             for part, work, share in (
                 ("claims for requests that waited", self.long_polls.join, _WAITS),
+                ("looking for changed values", self._value_watch.join, _WAITS),
                 ("the chores", self.chores.stop, _CHORES),
                 ("the count of tasks for the metrics", self._topic_stats.close, _SURVEY),
             )

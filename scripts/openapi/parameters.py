@@ -17,11 +17,51 @@ _PATH: Final[dict[str, dict[str, Any]]] = {
         "schema": {"type": "string", "minLength": 1, "maxLength": 1024},
         "example": "example",
     },
+    "name": {
+        "description": "The name of the value; 1 to 900 bytes of UTF-8, percent-encoded. A slash in it "
+        "travels as `%2F`, a plus sign is a plus sign.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 900},
+        "example": "feature/dark",
+    },
     "id": {
         "description": "The id of the task; 1 to 1,024 bytes of UTF-8, percent-encoded. A slash in it "
         "travels as `%2F`, a plus sign is a plus sign.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 1024},
         "example": "1",
+    },
+}
+
+_VALUES: Final[dict[str, dict[str, Any]]] = {
+    "value_prefix": {
+        "name": "prefix",
+        "description": "Only values whose names begin so.",
+        "schema": {"type": "string"},
+    },
+    "value_after": {
+        "name": "after",
+        "description": "The `next` of the page before, unchanged; left out for the first page.",
+        "schema": {"type": "string"},
+    },
+    "value_since": {
+        "name": "since",
+        "description": "Answer with the value as soon as its revision is larger than this.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "value_wait": {
+        "name": "wait",
+        "description": "How long to wait for a larger revision than `since`. At most the server's "
+        "`--promise-max-wait` (60s).",
+    },
+    "value_revision": {
+        "name": "revision",
+        "description": "Only if the value has this revision. As the header `If-Match`.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "value_if_match": {
+        "name": "If-Match",
+        "in": "header",
+        "description": "Only if the value has this revision, in quotes, as in the header `ETag`.",
+        "schema": {"type": "string", "pattern": '^"?[0-9]{1,18}"?$'},
     },
 }
 
@@ -118,7 +158,8 @@ def _query() -> dict[str, dict[str, Any]]:
     wait = {"task_wait": {**_PAGES["task_wait"], "schema": claims["claim_wait"]["schema"]}}
     hold = _of_model(Commit, "hold")
     hold["description"] += " With a release as with a commit."
-    return {**_PAGES, **_LABELS, **wait, **filters, **claims, "claim_hold": hold}
+    wait["value_wait"] = {**_VALUES["value_wait"], "schema": claims["claim_wait"]["schema"]}
+    return {**_PAGES, **_LABELS, **_VALUES, **wait, **filters, **claims, "claim_hold": hold}
 
 
 def parameters() -> dict[str, dict[str, Any]]:
@@ -126,6 +167,9 @@ def parameters() -> dict[str, dict[str, Any]]:
     paths = {name: {"name": name, "in": "path", "required": True, **text} for name, text in _PATH.items()}
     optional = {"in": "query", "required": False, "allowEmptyValue": True}
     queries = {key: {"name": text["name"], **optional, **text} for key, text in _query().items()}
+    for parameter in queries.values():
+        if parameter["in"] == "header":  # which is never empty
+            del parameter["allowEmptyValue"]
     return {**paths, **queries}
 
 

@@ -38,6 +38,10 @@ from ratus.core.models import (
     Topics,
     TopicStates,
     Updated,
+    Value,
+    ValueChanges,
+    ValueInput,
+    Values,
     WireModel,
 )
 
@@ -62,6 +66,8 @@ _ANSWERS: Final[dict[type[WireModel], tuple[str, ...]]] = {
     Topics: (),
     Updated: (),
     Deleted: (),
+    Value: ("revision", "updated"),
+    Values: (),
     ErrorDetail: (),
     Error: (),
 }
@@ -80,6 +86,8 @@ _REQUESTS: Final[dict[type[WireModel], str]] = {
     Rate: "RateInput",
     PerLabel: "PerLabelInput",
     Limits: "LimitsInput",
+    ValueInput: "ValueInput",
+    ValueChanges: "ValueChanges",
 }
 
 # Models whose unknown members are refused.

@@ -286,17 +286,18 @@ def test_who_waits_and_who_is_connected(api: Api) -> None:
         return values_of(scrape(api), "ratus_connections")[()]
 
     api.insert("t", "1", defer="1h")
-    assert waiting() == {("task",): 0, ("result",): 0}
+    assert waiting() == {("task",): 0, ("result",): 0, ("value",): 0}
     assert connections() == 1
-    clients = [Client(api.port) for _ in range(3)]
+    clients = [Client(api.port) for _ in range(4)]
     clients[0].send(request_bytes("POST", "/v1/topics/t/promises?wait=50s"))
     clients[1].send(request_bytes("POST", "/promises?wait=50s", b'{"topics": ["t", "u", "v"]}'))
     clients[2].send(request_bytes("GET", "/v1/topics/t/tasks/1?wait=50s"))
-    eventually(lambda: waiting() == {("task",): 2, ("result",): 1}, "those who wait")
-    assert connections() == 4
+    clients[3].send(request_bytes("GET", "/v1/values/a?since=0&wait=50s"))
+    eventually(lambda: waiting() == {("task",): 2, ("result",): 1, ("value",): 1}, "those who wait")
+    assert connections() == 5
     for client in clients:
         client.sock.close()
-    eventually(lambda: waiting() == {("task",): 0, ("result",): 0}, "those who left")
+    eventually(lambda: waiting() == {("task",): 0, ("result",): 0, ("value",): 0}, "those who left")
     eventually(lambda: connections() == 1, "closed connections")
 
 
@@ -337,7 +338,8 @@ def test_snapshots_and_chores(tmp_path: Path) -> None:
         assert values_of(text, "ratus_snapshot_duration_seconds")[()] > 0
         assert values_of(text, "ratus_snapshot_failures_total") == {(): 0}
         done = values_of(text, "ratus_chore_last_success_timestamp_seconds", "chore")
-        assert {name for (name,) in done} == {"recover", "expire", "purge", "maintain", "metrics", "memory"}
+        chores = {"recover", "expire", "purge", "maintain", "values", "metrics", "memory"}
+        assert {name for (name,) in done} == chores
         failures = values_of(text, "ratus_chore_failures_total", "chore")
         assert {name for (name,) in failures} == {name for (name,) in done}
         assert not any(failures.values())

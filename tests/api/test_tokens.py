@@ -36,7 +36,7 @@ GIVES = {
 }
 
 
-def may(scopes: set[str], method: str, pattern: str) -> bool:
+def may(scopes: set[str], method: str, pattern: str) -> object:
     """The table of scopes in words of its own."""
     if "admin" in scopes:
         return True
@@ -45,6 +45,8 @@ def may(scopes: set[str], method: str, pattern: str) -> bool:
         or ("produce" in scopes and "/tasks" in pattern and method in ("POST", "PUT"))
         or ("consume" in scopes and "/tasks" in pattern and method == "PATCH")
         or ("consume" in scopes and "/promises" in pattern)
+        or ("produce" in scopes and pattern == "/values/:name" and method in ("PUT", "DELETE"))
+        or (scopes & {"consume", "read"} and "/values" in pattern and method in ("GET", "POST"))
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ratus
-from ratus import client
+from ratus import app, client
 from ratus.core import errors, models
 
 ROOT = Path(__file__).parents[2]
@@ -19,9 +19,9 @@ def test_every_name_is_there_and_from_one_place() -> None:
     assert ratus.__all__ == sorted(ratus.__all__)
     for name in ratus.__all__:
         value = getattr(ratus, name)
-        homes = [place for place in (errors, models, client) if getattr(place, name, None) is value]
+        homes = [place for place in (errors, models, client, app) if getattr(place, name, None) is value]
         assert homes or name == "__version__", name
-    assert set(client.__all__) <= set(ratus.__all__)
+    assert set(client.__all__) | set(app.__all__) <= set(ratus.__all__)
     assert set(ratus.__all__) <= set(dir(ratus))
     with pytest.raises(AttributeError, match="no attribute 'Clients'"):
         ratus.Clients  # noqa: B018 - asking is the point
@@ -49,8 +49,9 @@ def test_importing_the_package_loads_nothing() -> None:
     assert not loaded & {"pydantic", "msgspec", "httptools", "asyncio", "ratus.client", "ratus.core.models"}
 
 
-def test_the_client_loads_nothing_of_the_server() -> None:
-    loaded = loaded_by("from ratus import Client, AsyncClient, Task")
+@pytest.mark.parametrize("names", ["Client, AsyncClient, Task", "App, current"])
+def test_clients_and_apps_load_nothing_of_the_server(names: str) -> None:
+    loaded = loaded_by(f"from ratus import {names}")
     servers = (
         "ratus.api",
         "ratus.server",
@@ -59,6 +60,6 @@ def test_the_client_loads_nothing_of_the_server() -> None:
         "ratus.runtime.config",
         "ratus_engines",
     )
-    strangers = {"uvicorn", "starlette", "prometheus_client", "uvloop"}
+    strangers = {"uvicorn", "starlette", "prometheus_client", "uvloop", "multiprocessing", "http.server"}
     assert not [name for name in loaded if name.startswith(servers)]
     assert not loaded & strangers

@@ -1,4 +1,5 @@
-"""The page on the client is true: its examples run, and its reference is what the docstrings say."""
+"""The page on the client is true: its examples run. Its reference, and that of the page on apps, are what the
+docstrings say."""
 
 from __future__ import annotations
 
@@ -20,12 +21,17 @@ PAGE = (Path(__file__).parents[2] / "docs/client.md").read_text(encoding="utf-8"
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_reference_is_that_of_the_docstrings() -> None:
-    assert client_reference.page(PAGE) == PAGE, "run: python scripts/client_reference.py"
+@pytest.mark.parametrize("name", client_reference.PAGES)
+def test_the_reference_is_that_of_the_docstrings(name: str) -> None:
+    text = (client_reference.DOCS / name).read_text(encoding="utf-8")
+    assert client_reference.page(name, text) == text, "run: python scripts/client_reference.py"
 
 
 def test_every_public_name_is_in_the_reference() -> None:
-    reference = PAGE.partition(client_reference.MARK)[2]
+    reference = "".join(
+        (client_reference.DOCS / name).read_text(encoding="utf-8").partition(client_reference.MARK)[2]
+        for name in client_reference.PAGES
+    )
     for name in ratus.__all__:
         if name != "__version__":
             assert re.search(rf"^(#### {name}|\| `{name}` \|)", reference, re.MULTILINE), name
@@ -43,11 +49,11 @@ def test_the_examples_run_one_after_the_other(
     assert printed == ["ann", "42", "409 conflict: a task with the same ID already exists"]
 
 
-def test_the_example_of_the_readme_runs(
+def test_the_examples_of_the_readme_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run_examples(README, monkeypatch) == 1
-    assert capsys.readouterr().out == "hello, bob\n"
+    assert run_examples(README, monkeypatch) == 2
+    assert capsys.readouterr().out == "hello, bob\n/thumbnails/7-320.png\n"
 
 
 def run_examples(text: str, monkeypatch: pytest.MonkeyPatch) -> int:

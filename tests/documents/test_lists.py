@@ -7,6 +7,7 @@ import tomllib
 
 import pytest
 
+from ratus.commands import worker
 from ratus.runtime import config
 from tests.documents.pages import GENERATED, NAMES, ROOT, blocks_of, prose, read
 
@@ -125,6 +126,8 @@ def test_documents_name_only_settings_that_exist(document: str) -> None:
     known = {o.flag for o in options} | {"--help", "--version"}
     # The engine that docs/engines/writing.md shows.
     known |= {f"--{name}" for name in re.findall(r'name="(journal-\w+)"', read(EXAMPLE))}
+    if "ratus worker" in read(document):
+        known |= set(worker.parser()._option_string_actions)
     # Flags of the server: in the prose, and on the lines of a block that run it.
     named = re.findall(r"`(--[a-z-]+)", prose(document))
     for line in re.findall(r"^(?:\S*/)?ratus (--.*)$", read(document), re.MULTILINE):

@@ -286,8 +286,9 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("builtins.open", denied)  # root may read whatever the mode says
-    assert refusal(f"--auth-tokens-file={path}").endswith("Permission denied")
+    with monkeypatch.context() as patched:  # ends with the test's own lines: pytest opens files, too
+        patched.setattr("builtins.open", denied)  # root may read whatever the mode says
+        assert refusal(f"--auth-tokens-file={path}").endswith("Permission denied")
 
 
 @pytest.mark.parametrize(

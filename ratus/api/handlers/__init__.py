@@ -13,11 +13,13 @@ from ratus.api.handlers.operation import OperationHandlers
 from ratus.api.handlers.promises import PromiseHandlers
 from ratus.api.handlers.tasks import TaskHandlers
 from ratus.api.handlers.topics import TopicHandlers
+from ratus.api.handlers.values import ValueHandlers
 from ratus.api.parsing import Reader
 from ratus.core.clock import Clock
 from ratus.engine import Engine
 from ratus.metrics import Metrics
 from ratus.runtime.long_polls import LongPollQueue
+from ratus.runtime.value_watch import ValueWatch
 
 Handler = Callable[[Call], Awaitable[Response]]
 
@@ -30,6 +32,7 @@ class Handlers:
         *,
         engine: Engine,
         long_polls: LongPollQueue,
+        value_watch: ValueWatch,
         reader: Reader,
         metrics: Metrics,
         clock: Clock,
@@ -41,6 +44,7 @@ class Handlers:
             TaskHandlers(engine, reader, metrics, clock, long_polls),
             PromiseHandlers(engine, reader, metrics, clock, long_polls),
             TopicHandlers(engine, reader, metrics),
+            ValueHandlers(reader, clock, value_watch),
             self._operation,
             DocumentationHandlers(),
         )

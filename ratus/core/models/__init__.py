@@ -1,4 +1,4 @@
-"""Tasks, promises, commits and topics as they travel between client and server.
+"""Tasks, promises, commits, topics and values as they travel between client and server.
 
 Every model reads what the server writes and writes what the server reads: `Task.model_validate(answer)` and
 `task.to_wire()`. Times are aware `datetime`s, durations `timedelta`s; both may also be given as text. The
@@ -13,7 +13,7 @@ from ratus.core.models.fields import WireModel
 from ratus.core.models.limits import Limits, PerLabel, Rate
 from ratus.core.models.promises import Extension, Poll, PollRequest, Promise, Promises
 from ratus.core.models.results import Deleted, Error, ErrorDetail, Updated
-from ratus.core.models.tasks import Retry, Task, Tasks, TaskState
+from ratus.core.models.tasks import Priority, Retry, Task, Tasks, TaskState
 from ratus.core.models.topics import (
     Lane,
     Lanes,
@@ -22,6 +22,7 @@ from ratus.core.models.topics import (
     Topics,
     TopicStates,
 )
+from ratus.core.models.values import Value, ValueChanges, ValueInput, Values
 
 __all__ = [
     "MAX_PRIORITY",
@@ -41,6 +42,7 @@ __all__ = [
     "PerLabel",
     "Poll",
     "PollRequest",
+    "Priority",
     "Promise",
     "Promises",
     "Rate",
@@ -53,5 +55,9 @@ __all__ = [
     "TopicStates",
     "Topics",
     "Updated",
+    "Value",
+    "ValueChanges",
+    "ValueInput",
+    "Values",
     "WireModel",
 ]

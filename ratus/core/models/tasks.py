@@ -38,6 +38,16 @@ class TaskState(IntEnum):
     ARCHIVED = 3
 
 
+class Priority(IntEnum):
+    """Names for some priorities. A task may have any integer from -9 to 9, larger first; 0 by default."""
+
+    LOWEST = MIN_PRIORITY
+    LOW = -5
+    NORMAL = 0
+    HIGH = 5
+    HIGHEST = MAX_PRIORITY
+
+
 def _not_text_or_bool(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("a state is one of the integers 0 pending, 1 active, 2 completed and 3 archived")

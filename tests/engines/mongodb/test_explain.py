@@ -21,6 +21,13 @@ pytestmark = pytest.mark.anyio
 MOST_DOCUMENTS, MOST_KEYS = 2, 40
 
 
+@pytest.fixture
+def database(database: str) -> str:
+    """A database with new indexes: one in which a document of another test had an array sorts no more."""
+    servers.shared_client()[database].tasks.drop()
+    return database
+
+
 @contextmanager
 def profiled(database: str) -> Iterator[list[dict[str, Any]]]:
     """The profiles of what is done within the block, filled in at its end."""
