@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -21,7 +21,7 @@ from ratus.app.pool import ThreadPool
 from ratus.app.runner import Observer, Processes, Runner
 from ratus.app.surrounding import Surrounding
 from ratus.calls.delivery import AsyncDelivery
-from ratus.calls.inputs import DurationLike, Topics, seconds, topic_names
+from ratus.calls.inputs import DurationLike, LabelValue, Order, Topics, seconds, topic_names
 from ratus.calls.steps import Steps
 from ratus.worker.coroutines import AsyncWorker
 from ratus.worker.options import DEFAULT_PREFETCH, Options
@@ -53,7 +53,7 @@ class AppWorker:
     - `concurrency`: how many functions are executed at a time.
     - `timeout`: how long a claim holds; by default the longest `timeout` of the functions of these topics.
     - `consumer`: the name under which tasks are claimed; by default `host:pid`.
-    - `wait`, `grace`, `prefetch`, `signals`: as for `Worker`.
+    - `wait`, `grace`, `prefetch`, `order`, `where`, `prefer`, `signals`: as for `Worker`.
 
     `run` works until SIGTERM, Ctrl-C or `stop`; `run_async` does so within an event loop. As a context
     manager the worker runs in a thread of its own, beside the program, and drains at the end of the block. A
@@ -73,6 +73,9 @@ class AppWorker:
         wait: DurationLike = "20s",
         grace: DurationLike = "30s",
         prefetch: int = DEFAULT_PREFETCH,
+        order: Order | None = None,
+        where: Mapping[str, LabelValue] | None = None,
+        prefer: str | Sequence[str] | None = None,
         consumer: str | None = None,
         signals: bool = True,
         observer: Observer | None = None,
@@ -94,6 +97,9 @@ class AppWorker:
             "wait": wait,
             "grace": grace,
             "prefetch": prefetch,
+            "order": order,
+            "where": where,
+            "prefer": prefer,
         }
         Options.check(self.topics, **self._options)
         for function in app.functions.values():

@@ -23,6 +23,7 @@ class Reply:
 
     status: int
     json: Any
+    headers: dict[str, str]
 
 
 class Clocked:
@@ -65,6 +66,15 @@ class Clocked:
 
         self._runner.run(turns())
 
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and everything happen that happens then."""
+
+        async def advance() -> None:
+            self.clock.advance(round(seconds * SECOND))
+
+        self._runner.run(advance())
+        self.turn()
+
     async def _request(self, method: str, target: str, body: Any) -> Reply:
         path, _, query = target.partition("?")
         scope: Scope = {
@@ -85,7 +95,8 @@ class Clocked:
 
         await self._app(scope, receive, send)
         answer = b"".join(message.get("body", b"") for message in sent)
-        return Reply(sent[0]["status"], json.loads(answer) if answer else None)
+        headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return Reply(sent[0]["status"], json.loads(answer) if answer else None, headers)
 
     # What nearly every test begins with.
 

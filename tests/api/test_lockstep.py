@@ -106,6 +106,50 @@ RETRIES = st.fixed_dictionaries(
         "jitter": st.sampled_from([0, 0.5, 2]),
     },
 )
+# Few labels with few values, so that tasks share lanes; "l" and "m" take turns and are limited.
+LABELS = st.sampled_from(
+    [
+        None,
+        {},
+        *({"l": value} for value in ("x", "y", 1, "1", ["x", "y"], [], "", 1.5)),
+        {"l": "x", "m": "p"},
+        {"l": "x", "m": "q"},
+        {"l": "y", "m": "p"},
+        {"m": "p"},
+        {"bad name": "x"},
+    ]
+)
+WHERE = st.sampled_from(
+    [{"l": "x"}, {"l": ["y", 1]}, {"l": ""}, {"m": ["p", "q"]}, {"none": "x"}, {}, {"l": []}]
+)
+PREFER = st.sampled_from(["l", "m", ["l", "m"], ["m", "l"], "none", [], ["l", "m", "n", "o"]])
+HOLDS = st.sampled_from(["1s", "5s", "10m", "0s", "25h"])
+A_SECOND = {"count": 1, "period": "1s"}
+LIMITS = st.sampled_from(
+    [
+        None,
+        {},
+        {"concurrency": 1},
+        {"concurrency": 2},
+        {"rate": A_SECOND},
+        {"rate": {"count": 2, "period": "10s", "burst": 2}},
+        {"per": {"label": "l"}},
+        {"per": {"label": "l", "concurrency": 1}},
+        {"per": {"label": "m", "concurrency": 2, "rate": A_SECOND}},
+        {"per": {"label": "l", "ordered": True}},
+        {"concurrency": 3, "rate": A_SECOND, "per": {"label": "l", "concurrency": 1, "ordered": True}},
+        {"concurrency": 0},
+        {"rate": {"count": 1}},
+        {"rate": {"count": 1, "period": "1s", "burst": 2}},
+        {"per": {"concurrency": 1}},
+        {"unknown": 1},
+    ]
+)
+SETTINGS: dict[str, st.SearchStrategy[Any]] = {
+    "paused": st.sampled_from([True, False, None, 1]),
+    "limits": LIMITS,
+    "hold": st.sampled_from([None, "1s"]),
+}
 NONCES = st.sampled_from(["", "wrong", *(f"NONCE({each})" for each in IDS)])
 # Any JSON is right in these, but MongoDB holds integers of 64 bits only.
 _FREE = ("unknown", "payload", "result")
@@ -133,10 +177,12 @@ TASK: dict[str, st.SearchStrategy[Any]] = MEMBERS | {
     "outcome": st.sampled_from(["", "failed", "expired", "other"]),
     "expires": LATER,
     "ttl": DURATIONS,
+    "labels": LABELS,
     "unknown": PAYLOADS,
 }
 COMMIT: dict[str, st.SearchStrategy[Any]] = MEMBERS | {
     "nonce": NONCES,
+    "hold": HOLDS,
     "topic": st.sampled_from(["", *TOPICS]),
 }
 PROMISE: dict[str, st.SearchStrategy[Any]] = {
@@ -144,6 +190,10 @@ PROMISE: dict[str, st.SearchStrategy[Any]] = {
     "timeout": st.sampled_from(["1s", "5s", "10m", "", "0s", "x"]),
     "deadline": LATER,
     "limit": st.sampled_from([1, 2, 5, 0]),
+    # Not "random": engines may differ then.
+    "order": st.sampled_from(["due", "newest", "first"]),
+    "where": WHERE,
+    "prefer": PREFER,
     "nonce": NONCES,
 }
 
@@ -174,10 +224,20 @@ def requests(draw: st.DrawFn) -> tuple[str, str, bytes]:
     one, claim = f"{tasks}/{task_id}", f"{promises}/{task_id}"
     page = draw(
         st.sampled_from(
-            ["?limit=100", "?limit=100&state=0", "?limit=100&after=", "?limit=100&consumer=me", "?limit=101"]
+            [
+                "?limit=100",
+                "?limit=100&state=0",
+                "?limit=100&after=",
+                "?limit=100&consumer=me",
+                "?limit=101",
+                "?limit=100&label.l=x",
+                "?limit=100&label.l=x&label.m=p&state=0",
+                "?limit=100&label.l=x&label.l=y&after=",
+                "?label.bad+name=x",
+            ]
         )
     )
-    kind = draw(st.integers(0, 23))
+    kind = draw(st.integers(0, 26))
     request: tuple[str, str, bytes]
     if kind < 3:
         request = ("POST", one, written(draw(few(TASK))))
@@ -197,18 +257,25 @@ def requests(draw: st.DrawFn) -> tuple[str, str, bytes]:
     elif kind < 18:
         request = (draw(st.sampled_from(["POST", "PUT", "PATCH"])), claim, written(draw(few(PROMISE))))
     elif kind < 19:
-        target = draw(st.sampled_from([one, claim, promises, tasks, f"/topics/{topic}"]))
+        held = f"{claim}?nonce={draw(NONCES)}&hold={draw(HOLDS)}"
+        target = draw(st.sampled_from([one, claim, held, promises, tasks, f"/topics/{topic}"]))
         request = ("DELETE", target, b"")
-    elif kind < 20:
-        request = (
-            "PATCH",
-            f"/topics/{topic}",
-            written({"paused": draw(st.sampled_from([True, False, None, 1]))}),
-        )
+    elif kind < 23:
+        # Unknown members are refused here, so what is damaged below is, too.
+        request = ("PATCH", f"/topics/{topic}", written(draw(few(SETTINGS))))
     else:
         target = draw(
             st.sampled_from(
-                [tasks + page, f"{promises}?limit=100", one, claim, f"/topics/{topic}", "/topics"]
+                [
+                    tasks + page,
+                    f"{promises}?limit=100",
+                    one,
+                    claim,
+                    f"/topics/{topic}",
+                    f"/topics/{topic}/lanes",
+                    f"/topics/{topic}/lanes?label=l&limit=2",
+                    "/topics",
+                ]
             )
         )
         request = ("GET", target, b"")

@@ -46,7 +46,7 @@ def test_the_examples_run_one_after_the_other(
 ) -> None:
     assert run_examples(PAGE, monkeypatch) >= 6
     printed = capsys.readouterr().out.splitlines()
-    assert printed == ["ann", "42", "409 conflict: a task with the same ID already exists"]
+    assert printed == ["ann", "42", "acme hold", "409 conflict: a task with the same ID already exists"]
 
 
 def test_the_examples_of_the_readme_run(

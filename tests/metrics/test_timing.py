@@ -40,7 +40,7 @@ async def counts(metrics: Metrics, name: str) -> dict[str, float]:
 
 def test_what_an_engine_may_have_to_wait_for_is_measured() -> None:
     abstract = Engine.__abstractmethods__ - {"open", "close"}
-    with_a_default = {"survey", "known_topics", "set_paused"}
+    with_a_default = {"survey", "known_topics", "set_paused", "change_settings"}
     assert set(OPERATIONS) == abstract | with_a_default
 
 

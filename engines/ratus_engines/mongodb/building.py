@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from pymongo import ReturnDocument
@@ -24,7 +25,8 @@ from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, record
 from ratus_engines.mongodb.errors import is_passing, reason
 from ratus_engines.mongodb.labels import FIELD
 from ratus_engines.mongodb.lanes import INDEXES, Lane, Lanes, mark
-from ratus_engines.mongodb.uses import PLACES, Uses
+from ratus_engines.mongodb.lists import known_topics
+from ratus_engines.mongodb.uses import NOTHING, PLACES, Use, Uses
 
 logger = logging.getLogger("ratus.engines.mongodb")
 
@@ -33,6 +35,9 @@ _WAITED_FOR = 10_000
 
 # Seconds without progress after which another server goes on with what one has begun.
 _STALE = 60.0
+
+# Topics of which lanes and tasks are compared by one call of the chore.
+_TOPICS = 20
 
 # Pending tasks may become active and the other way round while they are walked over.
 _STATES = (ACTIVE, PENDING, ACTIVE)
@@ -57,6 +62,8 @@ class Building:
         self._create_indexes = create_indexes
         self._lock = asyncio.Lock()
         self._walks: dict[str, _Walk] = {}
+        # Where the comparison of lanes with tasks has come to: the topic, and in each the task.
+        self._last = ""
         self._cursors: dict[str, str] = {}
 
     async def close(self) -> None:
@@ -190,28 +197,42 @@ class Building:
                     marks.append(mark(task, label))
         if marks:
             await self._deployment.tasks.bulk_write(marks, ordered=False)
+        if not lowest:
+            first = await self._lanes.missing(first)
         await self._lanes.enter(first.items(), lowest=lowest)
         return (found[-1]["_id"] if len(found) == BATCH else None), len(found)
 
     # ---- chores ----------------------------------------------------------------------------------
 
-    async def maintain(self) -> None:
-        """Go on with what a crash has left, and look whether lanes are as tasks are, some tasks at a time."""
+    async def maintain(self, now: int) -> None:
+        """Go on with what a crash has left, and look whether lanes are as tasks are, some at a time."""
         uses = dict(await self._uses.all())
         for topic, use in uses.items():
             if use.building and topic not in self._walks and await self._is_stale(topic):
                 await self._build(topic)
-            elif use.keeps or topic in self._lanes.unsure:
-                with self._deployment.limited():
-                    await self._lanes.repair(topic)
-            if use.labels and not use.building:
-                with self._deployment.limited():
-                    after, _ = await self._slice(
-                        topic, use.labels, PENDING, self._cursors.get(topic), lowest=False
-                    )
-                self._cursors.pop(topic, None)
-                if after is not None:
-                    self._cursors[topic] = after
+        topics = sorted(uses)
+        start = bisect_right(topics, self._last)
+        turn = (topics[start:] + topics[:start])[:_TOPICS]
+        self._last = turn[-1] if turn else ""
+        for topic in {*turn, *self._lanes.unsure}:
+            with self._deployment.limited():
+                await self._lanes.repair(topic)
+                await self._compare(topic, uses.get(topic, NOTHING), now)
+        with self._deployment.limited():
+            await self._lanes.forget_times(now)
+
+    async def _compare(self, topic: str, use: Use, now: int) -> None:
+        """Make lanes that the next tasks of a topic do not have; forget a topic of which nothing is left."""
+        if use.labels and not use.building:
+            after, count = await self._slice(
+                topic, use.labels, PENDING, self._cursors.pop(topic, None), lowest=False
+            )
+            if after is not None:
+                self._cursors[topic] = after
+            if count:
+                return
+        if not await known_topics(self._deployment, [topic]):
+            await self._lanes.forget_unused(topic, now)
 
     async def _is_stale(self, topic: str) -> bool:
         with self._deployment.limited():

@@ -56,7 +56,7 @@ _PIPELINE: list[Mapping[str, Any]] = [
 
 _LANES_PIPELINE: list[Mapping[str, Any]] = [
     {"$match": {"operationType": "update", f"{_FIELDS}.freed": {"$exists": True}}},
-    {"$project": {"documentKey._id": 1}},
+    {"$project": {"documentKey._id": 1, f"{_FIELDS}.freed": 1}},
 ]
 
 
@@ -121,7 +121,8 @@ class Watcher:
             while stream.alive:
                 change = await stream.try_next()
                 if change is not None:
-                    self._signals.available(change["documentKey"]["_id"]["topic"])
+                    number = change["updateDescription"]["updatedFields"]["freed"]
+                    self._signals.heard_freed(change["documentKey"]["_id"]["topic"], int(number))
 
     def _collection(self, name: str) -> AsyncCollection[dict[str, Any]]:
         """A collection with the client's own options, as change streams need them."""

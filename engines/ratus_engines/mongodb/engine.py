@@ -129,6 +129,7 @@ class MongodbEngine(Engine):
             lanes=lanes,
             building=self._building,
             steps=steps,
+            lost=self._lost,
             nonces=self.nonces,
             due=due,
         )
@@ -155,6 +156,7 @@ class MongodbEngine(Engine):
         was_open, self._open = self._open, False
         if was_open:
             await self._watcher.close()
+            await self._lanes.close()
             await self._building.close()
             await self._uses.close()
             await self._topics.close()
@@ -498,9 +500,7 @@ class MongodbEngine(Engine):
     async def maintain(self, now: int) -> None:
         await self._ready(now)
         await self._bulk.adopt(now)
-        await self._building.maintain()
-        with self._deployment.limited():
-            await self._lanes.forget_times(now)
+        await self._building.maintain(now)
         if self._due.is_back(now):
             await self._forget_the_latest_time(now)
 

@@ -100,7 +100,7 @@ class Inserts:
                     created[number] = False
             stored = [task for task, new in zip(tasks, created, strict=True) if new]
             if uses:
-                await self._lanes.changed([(None, task) for task in stored], marked=True)
+                await self._lanes.changed([(None, task) for task in stored], marked=uses)
         self._stored(stored)
         return created
 
@@ -156,7 +156,7 @@ class Inserts:
                 _UPSERT, lambda: self._replace(distinct), lambda: self._replace_optimistically(distinct)
             )
             if uses:
-                await self._lanes.changed([(before.get(task.id), task) for task in distinct], marked=True)
+                await self._lanes.changed([(before.get(task.id), task) for task in distinct], marked=uses)
         self._stored(distinct)
         # Of several tasks with one id, the first counts as the new one.
         created = []

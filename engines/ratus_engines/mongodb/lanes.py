@@ -36,7 +36,7 @@ from ratus.core.labels import first_value
 from ratus.core.records import ACTIVE, PENDING, LaneInfo, TaskRecord
 from ratus.core.turns import Bound, Closing, Limits, PerLabel, Reason
 from ratus_engines.mongodb import indexes
-from ratus_engines.mongodb.deployment import Deployment
+from ratus_engines.mongodb.deployment import Deployment, background
 from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, conditions, record
 from ratus_engines.mongodb.errors import reason
 from ratus_engines.mongodb.labels import FIELD, key_in, lane_key
@@ -183,6 +183,7 @@ class Lanes:
         self.grace = GRACE
         # Topics whose lanes could not be written after a task was.
         self._unsure: set[str] = set()
+        self._following: set[asyncio.Task[None]] = set()
 
     # ---- reading ---------------------------------------------------------------------------------
 
@@ -403,27 +404,68 @@ class Lanes:
 
     async def signal(self, topic: str) -> None:
         """Let the waiting requests of every server know that a claim may succeed now."""
-        await self._deployment.lanes.update_one(
-            {"_id": Lane(topic).id}, {"$set": {"freed": self._sequence()}}
-        )
+        number = self._sequence()
+        self._signals.frees(topic, number)
+        await self._deployment.lanes.update_one({"_id": Lane(topic).id}, {"$set": {"freed": number}})
         self._signals.available(topic)
+
+    def _signal(self, seat: _Seat) -> int | None:
+        """A number by which other servers hear that a place of a topic is free."""
+        topic, key, _ = seat
+        if key:
+            return None
+        number = self._sequence()
+        self._signals.frees(topic, number)
+        return number
 
     # ---- what follows from changes of tasks ------------------------------------------------------
 
     async def changed(
-        self, pairs: Pairs, *, claims: bool = False, marked: bool = False, taken: Sequence[Taken] = ()
+        self,
+        pairs: Pairs,
+        *,
+        claims: bool = False,
+        marked: Mapping[str, Use] | None = None,
+        taken: Sequence[Taken] = (),
     ) -> None:
         """Write to the lanes what follows from changes that were made to tasks.
 
-        ``claims``: each is a claim, which gives its lanes their turn. ``marked``: the tasks were written with
-        all their keys. ``taken``: places that these claims have already. Never fails: what cannot be written
-        now is written by `repair`.
+        ``claims``: each is a claim, which gives its lanes their turn. ``marked``: the topics in use by which
+        the tasks were written with all their keys. ``taken``: places that these claims have already.
+
+        Never fails: what cannot be written now is written by `repair`. A caller that is cancelled does not
+        wait for the end of it.
         """
+        topics = {task.topic for pair in pairs for task in pair if task is not None}
+        uses = await self._known()
+        if not uses or not uses.keys() & topics:
+            return
+        following = background(self._changed(pairs, claims, marked or {}, taken))
+        self._following.add(following)
+        following.add_done_callback(self._following.discard)
+        await asyncio.shield(following)
+
+    async def close(self) -> None:
+        """Wait until what follows from changes is written."""
+        if self._following:
+            await asyncio.wait(self._following, timeout=1)
+
+    async def _known(self) -> Mapping[str, Use] | None:
+        try:
+            return await self._uses.all()
+        except (PyMongoError, RatusError) as error:
+            logger.debug("the topics in use are not known: %s", reason(error))
+            return None
+
+    async def _changed(
+        self, pairs: Pairs, claims: bool, marked: Mapping[str, Use], taken: Sequence[Taken]
+    ) -> None:
         topics = {task.topic for pair in pairs for task in pair if task is not None}
         try:
             uses = await self._uses.all()
             if uses.keys() & topics:
-                await self._follow(uses, pairs, claims=claims, marked=marked, taken=taken)
+                with self._deployment.limited():
+                    await self._follow(uses, pairs, claims=claims, marked=marked, taken=taken)
         except (PyMongoError, RatusError) as error:
             logger.warning("lanes are not as the tasks are, and will be repaired: %s", reason(error))
             self._unsure |= topics
@@ -434,7 +476,7 @@ class Lanes:
         pairs: Pairs,
         *,
         claims: bool,
-        marked: bool,
+        marked: Mapping[str, Use],
         taken: Sequence[Taken],
     ) -> None:
         operations: list[UpdateOne] = []
@@ -449,7 +491,8 @@ class Lanes:
                     operations.append(_serve(name, self._sequence()))
                 elif name not in lanes_before:
                     operations.append(enter(name, self._sequence()))
-                if name[2] is None and not marked and name not in lanes_before:
+                has_key = name[1] in marked[name[0]].labels if name[0] in marked else False
+                if name[2] is None and not has_key and name not in lanes_before:
                     assert after is not None
                     marks.append(mark(after, name[1]))
                 left.pop(name, None)
@@ -461,7 +504,7 @@ class Lanes:
                 _seat(*seat) for seat in seats_after if seat not in seats_before and seat[:2] not in has
             ]
             ended = [seat for seat in seats_before if seat not in seats_after]
-            operations += [_free(_id(*seat[:2]), seat[2], self._sequence()) for seat in ended]
+            operations += [_free(_id(*seat[:2]), seat[2], self._signal(seat)) for seat in ended]
             for task, there in ((before, lanes_before), (after, lanes_after)):
                 # The head of a lane may have gone, which makes the next one the head.
                 if task is not None and (ended or there != lanes_after) and _keeps(uses, task):
@@ -545,6 +588,20 @@ class Lanes:
         if (await self._deployment.lanes.delete_many(condition)).deleted_count:
             await self._uses.announce()
 
+    async def forget_unused(self, topic: str, now: int) -> None:
+        """Forget a topic without task and setting, unless a rate or a hold of it has not run out."""
+        later = [{"allowed": {"$gt": now}}, {"held": {"$gt": now}}, {"places.0": {"$exists": True}}]
+        if await self._deployment.lanes.find_one({"topic": topic, "$or": later}, {"_id": 1}) is None:
+            await self.forget(topic)
+
+    async def missing(self, names: Mapping[_Name, int]) -> dict[_Name, int]:
+        """Those of these lanes that are not there, or are thought to have no task."""
+        ids = [Lane(*name).id for name in names]
+        condition = {"_id": {"$in": ids}, "lives": True}
+        found = await self._deployment.lanes.find(condition, {"topic": 1, "label": 1, "value": 1}).to_list()
+        there = {(each["topic"], each["label"], each.get("value")) for each in found}
+        return {name: number for name, number in names.items() if name not in there}
+
     async def repair(self, topic: str) -> bool:
         """Make the places of a topic those of its active tasks. Returns whether any place became free.
 
@@ -619,7 +676,7 @@ def _seat(topic: str, key: str, place: Place) -> UpdateOne:
 def _free(lane_id: Document, place: Place, number: int | None = None) -> UpdateOne:
     """Free a place. ``number``: signals to other servers that there is one in the topic."""
     changes: Document = {"$pull": {"places": place.fields()}}
-    if number is not None and not lane_id["key"]:
+    if number is not None:
         changes["$set"] = {"freed": number}
     return UpdateOne({"_id": lane_id}, changes)
 

@@ -66,6 +66,16 @@ class Signals:
         if (listener := self._listener()) is not None:
             listener.available(topic)
 
+    def frees(self, topic: str, number: int) -> None:
+        """Note that this server frees something of the topic under this number, and notifies of it itself."""
+        if self.following:
+            self._own.add((topic, number))
+
+    def heard_freed(self, topic: str, number: int) -> None:
+        """Notify that something of the topic is free, unless it was this server that freed it."""
+        if not self._own.take((topic, number)):
+            self.available(topic)
+
     def follow(self, following: bool) -> None:
         """Note that the change stream was opened or broke. Notifies that changes may have been missed."""
         if following != self.following:

@@ -12,6 +12,7 @@ another server was faster, all is looked at again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -19,10 +20,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from msgspec import Struct, structs
 
 from ratus.core import turns
+from ratus.core.errors import RatusError
 from ratus.core.labels import first_value
 from ratus.core.records import ACTIVE, MAX_PAGE_BYTES, PENDING, TaskRecord
 from ratus.core.selection import Selection, Where
-from ratus.core.turns import FIRST_TASKS, WHERE_TASKS, Closing, Limits, PerLabel, Reason
+from ratus.core.turns import FIRST_TASKS, WHERE_TASKS, Bound, Closing, Limits, PerLabel, Reason
 from ratus_engines.mongodb import indexes, labels
 from ratus_engines.mongodb.building import Building
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
@@ -31,8 +33,11 @@ from ratus_engines.mongodb.deployment import Deployment, background
 from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, record
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.lanes import Lane, Lanes, Place, Taken, counts_places, is_building, is_ordered
+from ratus_engines.mongodb.orphaned_claims import OrphanedClaims
 from ratus_engines.mongodb.topics import Topics
 from ratus_engines.mongodb.uses import Use, Uses
+
+logger = logging.getLogger("ratus.engines.mongodb")
 
 LANES = 64
 """Lanes that a claim looks at, at most."""
@@ -105,6 +110,7 @@ class Turns:
         lanes: Lanes,
         building: Building,
         steps: ClaimStatements,
+        lost: OrphanedClaims,
         nonces: Callable[[], str],
         due: Due,
     ) -> None:
@@ -114,6 +120,7 @@ class Turns:
         self._lanes = lanes
         self._building = building
         self._steps = steps
+        self._lost = lost
         self._nonces = nonces
         self._due = due
         self._repaired: dict[str, float] = {}
@@ -237,19 +244,19 @@ class Turns:
         sent = False
         claimed = None
         try:
+            bounds: list[tuple[Lane, Bound, bool]] = []
             if limits is not None and (limits.concurrency is not None or limits.rate is not None):
-                mine = await self._lanes.take(own, limits, place, now, ordered=False, keeps=use.keeps)
-                if mine is None:
-                    return None
-                taken.append(mine)
+                bounds.append((own, limits, False))
             if per is not None and choice.lane is not None:
-                lane = choice.lane
-                mine = await self._lanes.take(
-                    lane, per, place, now, ordered=is_ordered(per, lane.value), keeps=use.keeps
-                )
+                bounds.append((choice.lane, per, is_ordered(per, choice.lane.value)))
+            for lane, bound, ordered in bounds:
+                # Where the answer is lost, the place may have been taken all the same.
+                taken.append(Taken(lane, place))
+                mine = await self._lanes.take(lane, bound, place, now, ordered=ordered, keeps=use.keeps)
                 if mine is None:
+                    del taken[-1]
                     return None
-                taken.append(mine)
+                taken[-1] = mine
             sent = True
             claimed = await self._steps.by_id(request.condition, task.id, request.selection, now, nonce)
             sent = False
@@ -258,12 +265,19 @@ class Turns:
                 # Also where the caller was cancelled. A claim that may have been made keeps its places.
                 await asyncio.shield(background(self._give_back(taken)))
         if claimed is not None:
-            await self._lanes.changed([(_as_pending(claimed), claimed)], claims=True, taken=taken)
+            try:
+                await self._lanes.changed([(_as_pending(claimed), claimed)], claims=True, taken=taken)
+            except BaseException:
+                self._lost.give_back([nonce], task_id=claimed.id)  # the caller was cancelled
+                raise
         return claimed
 
     async def _give_back(self, taken: Sequence[Taken]) -> None:
-        with self._deployment.limited():
-            await self._lanes.give_back(taken)
+        try:
+            with self._deployment.limited():
+                await self._lanes.give_back(taken)
+        except RatusError as error:
+            logger.debug("places that were not used are freed later: %s", error.detail)
 
     # ---- which one -------------------------------------------------------------------------------
 

@@ -89,8 +89,8 @@ class SqliteEngine(Engine):
         self._writer = Writer(file, synchronous=synchronous, busy_timeout=busy_timeout, listen=self._notify)
         self._reader = Reader(file, busy_timeout=busy_timeout)
         self._watch = Watch(self._reader, self._arrived)
-        self._grouped = GroupedWrites(self.retry, self.random, self.nonces)
-        self._single = SingleWrites(self.retry, self.random, self.nonces)
+        self._grouped = GroupedWrites(self.retry, self._random, self.nonces)
+        self._single = SingleWrites(self.retry, self._random, self.nonces)
         self._is_open = False
         self._probing: asyncio.Future[None] | None = None
         self._latest = 0  # the latest time of an operation since the clock was set back
@@ -98,6 +98,10 @@ class SqliteEngine(Engine):
         self._building: dict[str, asyncio.Task[None]] = {}  # by topic
 
     # ---- life ------------------------------------------------------------------------------------
+
+    def _random(self) -> float:
+        """As `random` says, which may be replaced at any time."""
+        return self.random()
 
     async def open(self, now: int) -> None:
         check_library()

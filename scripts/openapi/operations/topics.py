@@ -88,7 +88,13 @@ OPERATIONS: Final = {
             },
             required=False,
         ),
-        answers={200: Answer("The topic as it is now.", ("Topic",), {"paused": {**_STATUS, "paused": True}})},
+        answers={
+            200: Answer(
+                "The topic as it is now.",
+                ("Topic",),
+                {"paused": {**_STATUS, "paused": True, "closed": "paused"}},
+            )
+        },
         errors={404: "The topic has no task, and now no setting either."},
     ),
     "list_lanes": Operation(

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
+from ratus_engines.mongodb.documents import record
 from ratus_engines.mongodb.engine import MongodbEngine
+from ratus_engines.mongodb.labels import keys_of, lane_key
 
 from ratus.core.errors import Closed, RatusError
-from ratus.core.records import ACTIVE, COMPLETED, CommitRecord, Rare, TaskRecord
+from ratus.core.labels import first_value
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, Rare, TaskRecord
 from ratus.core.selection import Selection, Where
 from ratus.core.turns import Closing, Limits, PerLabel, Rate, Reason
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness, RecordingListener
+from ratus.engine.testkit.machine import RandomMachine
 from tests.engines.mongodb import servers
 from tests.engines.mongodb.proxy import Command, Fate, Proxy, name_of, times
 
@@ -139,6 +145,61 @@ async def test_a_rate_is_kept_by_two_servers(harness: Harness, other: MongodbEng
     assert sum(await asyncio.gather(*map(claimed, (engine_of(harness), other) * 3))) == 3
 
 
+# ---- the truth ---------------------------------------------------------------------------------------
+
+
+def check_lanes(database: str) -> None:
+    """Assert that the lanes are what follows from the tasks, no more and no less."""
+    tasks = [(found, record(found)) for found in data(database).tasks.find()]
+    lanes = list(data(database).tasks_lanes.find({"topic": {"$exists": True}}))
+    uses = {found["topic"]: found for found in lanes if found.get("use")}
+    alive: set[tuple[str, str, str | None]] = set()
+    places: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for found, task in tasks:
+        use = uses.get(task.topic, {})
+        assert set(keys_of(task.labels)) <= set(found.get("keys", ())), found
+        for label in use.get("labels", ()):
+            value = first_value(task.labels, label)
+            if task.state in (PENDING, ACTIVE):
+                assert lane_key(label, value) in found["keys"], found
+                alive.add((task.topic, label, value))
+            if task.state == ACTIVE and use.get("keeps"):
+                key = task.topic, lane_key(label, value)
+                places.setdefault(key, set()).add((task.id, task.nonce))
+        if task.state == ACTIVE and use.get("keeps"):
+            places.setdefault((task.topic, ""), set()).add((task.id, task.nonce))
+    assert {(each["topic"], each["label"], each.get("value")) for each in lanes if each.get("lives")} == alive
+    assert {
+        (each["topic"], each["_id"]["key"]): {(place["task"], place["nonce"]) for place in each["places"]}
+        for each in lanes
+        if each.get("places")
+    } == places
+    assert all(
+        len(each["places"]) == len({p["task"] for p in each["places"]}) for each in lanes if "places" in each
+    )
+
+
+class TruthfulMachine(RandomMachine):
+    """Compares the lanes with the tasks after every step."""
+
+    database = ""
+
+    async def _compare(self) -> None:
+        await super()._compare()
+        check_lanes(self.database)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_lanes_are_what_follows_from_the_tasks(uri: str, database: str, seed: int) -> None:
+    machine = TruthfulMachine(partial(MongodbEngine, uri, database=database), Random(seed))
+    machine.database = database
+    await machine.open()
+    try:
+        await machine.run(150)
+    finally:
+        await machine.engine.close(machine.now)
+
+
 # ---- after a crash -----------------------------------------------------------------------------------
 
 
@@ -213,7 +274,7 @@ async def test_a_chore_goes_on_with_lanes_that_were_being_made(harness: Harness,
     begun = {"topic": "t", "use": True, "labels": ["customer"], "building": ["customer", ""], "keeps": True}
     lanes.insert_one({"_id": {"topic": "t", "key": ""}, **begun, "beat": 0})
     lanes.update_one({"_id": "uses"}, {"$inc": {"n": 1}}, upsert=True)
-    await asyncio.sleep(0.15)  # until the engine reads it
+    engine_of(harness)._uses._read_at = -math.inf  # as if a tenth of a second had passed
     assert await harness.claim_ids(limit=1, prefer=("customer",)) == ["a1"]  # in line
     await harness.engine.maintain(harness.now)
     assert await harness.claim_ids(prefer=("customer",)) == ["b1", "-1", "a2"]
@@ -404,6 +465,6 @@ async def test_what_is_shown_of_a_topic_whose_lanes_are_being_made(harness: Harn
     await limit(harness, per=PerLabel("customer", concurrency=1))
     data(database).tasks_lanes.update_one({"_id.key": ""}, {"$set": {"building": ["customer"]}})
     data(database).tasks_lanes.update_one({"_id": "uses"}, {"$inc": {"n": 1}})
-    await asyncio.sleep(0.15)  # until the engine reads it
+    engine_of(harness)._uses._read_at = -math.inf  # as if a tenth of a second had passed
     assert (await harness.info()).closed == Closing(Reason.BUILDING)
     assert await harness.claim() == []
