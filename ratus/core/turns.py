@@ -106,20 +106,27 @@ def interval(rate: Rate) -> int:
     return -(-rate.period // rate.count)
 
 
+def bounded(rate: Rate, allowed: int, now: int) -> int:
+    """The lane's time, not further ahead than a whole burst takes.
+
+    It is further ahead where the clock was set back, or the rate was changed. An engine that sees the clock
+    set back stores what this gives, since the time would otherwise stay ahead of ``now`` all the while.
+    """
+    return min(allowed, now + rate.burst * interval(rate))
+
+
 def allowed_from(rate: Rate, allowed: int, now: int) -> int:
     """When the next claim may be made, at or before ``now`` if at once.
 
-    ``allowed`` is the lane's time (see `claimed`), 0 for a lane that was never claimed from. Where the clock
-    was set back, or the rate was changed, the wait is not longer than a whole burst takes.
+    ``allowed`` is the lane's time (see `claimed`), 0 for a lane that was never claimed from; it counts as far
+    as it is `bounded`.
     """
-    step = interval(rate)
-    return min(allowed, now + rate.burst * step) - (rate.burst - 1) * step
+    return bounded(rate, allowed, now) - (rate.burst - 1) * interval(rate)
 
 
 def claimed(rate: Rate, allowed: int, now: int) -> int:
     """The lane's new time after a claim, allowed or forced. It says nothing any more once it has come."""
-    step = interval(rate)
-    return max(now, min(allowed, now + rate.burst * step)) + step
+    return max(now, bounded(rate, allowed, now)) + interval(rate)
 
 
 def closing(bound: Bound | None, active: int, allowed: int, held: int, now: int) -> Closing | None:

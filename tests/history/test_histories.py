@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from pymongo.errors import PyMongoError
@@ -18,8 +17,8 @@ from pymongo.errors import PyMongoError
 from tests.absent import absent
 from tests.engines.mongodb import servers as mongod
 from tests.history.checker import Claim, Commit, Insert, violations
+from tests.history.cluster import cluster
 from tests.history.recorder import CLAIM_TIMEOUT, Recorder
-from tests.servers import Server, eventually, free_port, launch, ready
 
 ROUNDS = int(os.environ.get("RATUS_HISTORY_ROUNDS", "5"))
 
@@ -28,45 +27,6 @@ RECOVERY, CLAIMS_AT_ONCE = 5.0, 4
 
 # What the clients do between two troubles. In seconds.
 CALM = 0.5
-
-
-class Cluster:
-    """Servers on the same data, each on a port that stays the same when it is started again."""
-
-    def __init__(self, folder: Path, flags: list[str], size: int) -> None:
-        self._folder = folder
-        self._flags = flags
-        self.ports = [free_port() for _ in range(size)]
-        self.running = [self._launch(port) for port in self.ports]
-
-    def _launch(self, port: int) -> Server:
-        server = launch(self._folder, *self._flags, "--chore-interval", "1s", port=port)
-        eventually(lambda: ready(server), f"the server at port {port}: {server.log}")
-        return server
-
-    def restart(self, number: int, how: signal.Signals) -> None:
-        """End a server by a signal, and start it again."""
-        self.running[number].stop(how)
-        self.running[number] = self._launch(self.ports[number])
-
-    def pause(self, number: int, seconds: float) -> None:
-        """Stop a server's process, as a machine that is suspended does, and let it go on."""
-        self.running[number].process.send_signal(signal.SIGSTOP)
-        time.sleep(seconds)
-        self.running[number].process.send_signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        for server in self.running:
-            server.stop(signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def cluster(folder: Path, *flags: str, size: int) -> Iterator[Cluster]:
-    servers = Cluster(folder, list(flags), size)
-    try:
-        yield servers
-    finally:
-        servers.close()
 
 
 def check(recorder: Recorder) -> None:

@@ -47,9 +47,9 @@ logger = logging.getLogger("ratus.engines.mongodb")
 
 _DUPLICATE = 11000
 
-# Milliseconds after which a place without an active task is given back: within them, a claim that was made
-# for it may still be carried out, and the clocks of servers may differ.
-GRACE = 30_000
+# Milliseconds after which a place without an active task is given back. Until then a claim may still be made
+# for it: a request has 9.5 seconds, its last command may be late, and the clocks of servers differ a little.
+GRACE = 15_000
 
 # Lanes of which it is looked up at the same time whether they have tasks.
 _AT_ONCE = 16

@@ -29,7 +29,7 @@ from ratus_engines.mongodb import indexes, labels
 from ratus_engines.mongodb.building import Building
 from ratus_engines.mongodb.changes import ATTEMPTS, busy
 from ratus_engines.mongodb.claim_statements import ClaimStatements
-from ratus_engines.mongodb.deployment import Deployment, background
+from ratus_engines.mongodb.deployment import LIMIT, Deployment, background
 from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, record
 from ratus_engines.mongodb.due import Due
 from ratus_engines.mongodb.lanes import Lane, Lanes, Place, Taken, counts_places, is_building, is_ordered
@@ -241,6 +241,7 @@ class Turns:
         nonce = self._nonces()
         place = Place(task.id, nonce)
         taken: list[Taken] = []
+        started = time.monotonic()
         sent = False
         claimed = None
         try:
@@ -257,6 +258,8 @@ class Turns:
                     del taken[-1]
                     return None
                 taken[-1] = mine
+            if time.monotonic() - started > LIMIT:
+                return None  # the process stood still, so the places may have been freed again
             sent = True
             claimed = await self._steps.by_id(request.condition, task.id, request.selection, now, nonce)
             sent = False

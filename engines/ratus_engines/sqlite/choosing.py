@@ -44,8 +44,8 @@ class LineStatements(Struct, frozen=True):
     ``level``: the highest priority below one. ``due``, ``newest``: the first due tasks of a priority by a
     time, up to a limit, in order. ``early``, ``newest_early``: the same of tasks kept due whatever the clock
     says. ``first_from``: the first task of a priority scheduled from a time on, and not after another;
-    ``numbers``: the first and the last number of the tasks of a priority with the same ``scheduled``;
-    ``number_from``: the first of these numbers from one on.
+    ``number_from``: the first number, from one on, of the tasks of a priority with the same ``scheduled``;
+    ``last_number``: the last of these.
     """
 
     level: str
@@ -54,8 +54,8 @@ class LineStatements(Struct, frozen=True):
     early: str
     newest_early: str
     first_from: str
-    numbers: str
     number_from: str
+    last_number: str
 
 
 def _line_statements(table: str, of: str, early_table: str = "") -> LineStatements:
@@ -76,8 +76,8 @@ def _line_statements(table: str, of: str, early_table: str = "") -> LineStatemen
         newest_early=f"{early} ORDER BY scheduled DESC, sequence DESC LIMIT ?",
         first_from=f"SELECT scheduled {level} AND scheduled >= ? AND scheduled <= ? "
         "ORDER BY scheduled LIMIT 1",
-        numbers=f"SELECT min(sequence), max(sequence) {level} AND scheduled = ?",
         number_from=f"SELECT sequence {level} AND scheduled = ? AND sequence >= ? ORDER BY sequence LIMIT 1",
+        last_number=f"SELECT sequence {level} AND scheduled = ? ORDER BY sequence DESC LIMIT 1",
     )
 
 
@@ -149,9 +149,10 @@ class Line:
         ((last, _),) = read(self._by.newest, (*self._of, priority, now, 1))
         start = _between(first[0][0], last, random)
         ((scheduled,),) = read(self._by.first_from, (*self._of, priority, start, last))
-        ((low, high),) = read(self._by.numbers, (*self._of, priority, scheduled))
-        number = _between(low, high, random)
-        ((sequence,),) = read(self._by.number_from, (*self._of, priority, scheduled, number))
+        same = (*self._of, priority, scheduled)
+        ((low,),) = read(self._by.number_from, (*same, 0))
+        ((high,),) = read(self._by.last_number, same)
+        ((sequence,),) = read(self._by.number_from, (*same, _between(low, high, random)))
         return [(scheduled, sequence)]
 
 

@@ -38,7 +38,8 @@ def next_due(connection: sqlite3.Connection, name: str, now: int, where: Where |
     else:
         first = _first_scheduled(connection, topic, where)
     if first is not None and closed is not None and closed.reopens is not None:
-        first = max(first, closed.reopens)
+        is_early = connection.execute(_ANY_EARLY, (topic,)).fetchone() is not None
+        first = closed.reopens if is_early else max(first, closed.reopens)
     return min((time for time in (first, deadline) if time is not None), default=None)
 
 
@@ -189,6 +190,7 @@ _UNBUILT = (
     "SELECT topics.name FROM labels_in_use INDEXED BY labels_unbuilt JOIN topics USING (topic) "
     "WHERE NOT built LIMIT 1000"
 )
+_ANY_EARLY = "SELECT sequence FROM early WHERE topic = ? LIMIT 1"
 _ANY_READY = "SELECT max(priority) FROM lanes INDEXED BY lanes_ready WHERE label = ? AND priority IS NOT NULL"
 _FIRST_WAKING = "SELECT min(wakes) FROM lanes INDEXED BY lanes_sleeping WHERE label = ? AND wakes IS NOT NULL"
 _LANES = (

@@ -424,9 +424,10 @@ class Lanes:
             per = per_of(limits, label.name)
             rate = None if per is None else per.rate
             value = value_of(pairs, label.name)
-            lane = self.lane(topic, label, value) if label.covers(sequence) else None
+            lane = self.lane(topic, label, value)
             if lane is not None:
-                lane.served = self._transaction.next_number()
+                if label.covers(sequence):
+                    lane.served = self._transaction.next_number()
                 if rate is not None:
                     lane.allowed = turns.claimed(rate, lane.allowed, now)
                 self._touch(lane, stale=rate is not None)
@@ -452,6 +453,25 @@ class Lanes:
         else:
             allowed, held = self.take_times(topic.name, per.label, value)
             self.put_times(topic.name, per.label, value, allowed, max(held, until))
+
+    def look_at_rates(self, after: int, now: int, most: int) -> int | None:
+        """After the clock was set back: let no rate close a lane for longer than a burst takes.
+
+        Looks at up to ``most`` lanes with numbers behind one.
+        Returns the number behind which the next slice begins, or ``None`` at the end.
+        """
+        transaction = self._transaction
+        rows = transaction.read(_LANES_OF_ANY, (after, most))
+        for name, label, *row in rows:
+            topic = transaction.topic(name)
+            lane = self.of_row(topic, self.in_use(topic)[label], row)
+            per = lane.per
+            if per is not None and per.rate is not None and lane.allowed > now:
+                lane.allowed = turns.bounded(per.rate, lane.allowed, now)
+                self._touch(lane, stale=True)
+                topic.changed = True
+                transaction.make_available(topic)
+        return rows[-1][2] if len(rows) == most else None
 
     def lift_holds(self, topic: Topic, most: int) -> int:
         """End holds of lanes of a topic, up to ``most``. Returns how many."""
@@ -615,6 +635,12 @@ READY = (
 SHUT = f"SELECT {_LANE} FROM lanes INDEXED BY lanes_shut WHERE label = ? AND shut ORDER BY wakes LIMIT 1"
 """The lane of a label that reopens first of those with a due task that a rate or a hold closes."""
 _HELD = f"SELECT {_LANE} FROM lanes INDEXED BY lanes_held WHERE label = ? AND held > 0 LIMIT ?"
+_LANES_OF_ANY = (
+    "SELECT topics.name, labels_in_use.name, lane, value, lanes.active, lanes.pending, served, "
+    "lanes.allowed, lanes.held, priority, wakes, shut "
+    "FROM lanes CROSS JOIN labels_in_use USING (label) CROSS JOIN topics USING (topic) "
+    "WHERE lane > ? ORDER BY lane LIMIT ?"
+)
 _LANES_BEHIND = f"SELECT {_LANE} FROM lanes WHERE label = ? AND value > ? ORDER BY value LIMIT ?"
 
 _ANY_TIMES = "SELECT ends FROM times ORDER BY ends LIMIT 1"

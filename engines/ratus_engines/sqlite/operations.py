@@ -313,6 +313,10 @@ class SingleWrites:
                 return (topic, priority, until)
         return place
 
+    def look_at_rates(self, transaction: Transaction, after: int, now: int) -> int | None:
+        """Look at a slice of the lanes: none may stay closed for long because the clock was ahead."""
+        return transaction.lanes.look_at_rates(after, now, SLICE)
+
     def forget_early(self, transaction: Transaction, now: int) -> int:
         """Delete rows of ``early`` whose tasks are due by the clock again. Returns how many."""
         if not transaction.has_early:

@@ -85,6 +85,11 @@ class Topic:
         """Why the topic as a whole hands out nothing; ``None``: it does, unless it is paused."""
         if self.limits is None and not self.held:
             return None
+        rate = None if self.limits is None else self.limits.rate
+        if rate is not None and self.allowed > (allowed := turns.bounded(rate, self.allowed, now)):
+            # The clock was set back: from now on the time is that of this clock.
+            self.allowed = allowed
+            self.changed = self.marked = True
         return turns.closing(self.limits, self.counts[ACTIVE], self.allowed, self.held, now)
 
     def add(self, state: int, scheduled: int, by: int = 1) -> None:

@@ -18,7 +18,7 @@ from ratus_engines.mongodb.labels import keys_of, lane_key
 from ratus.core.errors import Closed, RatusError
 from ratus.core.labels import first_value
 from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, Rare, TaskRecord
-from ratus.core.selection import Selection, Where
+from ratus.core.selection import Selection
 from ratus.core.turns import Closing, Limits, PerLabel, Rate, Reason
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness, RecordingListener
 from ratus.engine.testkit.machine import RandomMachine
@@ -393,41 +393,6 @@ async def test_tasks_without_labels_are_in_no_index_of_labels(harness: Harness, 
     await add(harness, "a1")
     assert "keys" not in data(database).tasks.find_one({"_id": "1"})
     assert data(database).tasks.find_one({"_id": "a1"})["keys"] == ["customer=a"]
-
-
-async def test_what_is_chosen_is_looked_up_in_an_index(harness: Harness, database: str) -> None:
-    await add(harness, *(f"{customer}{n:03}" for n in range(100) for customer in "ab"))
-    await harness.insert(
-        *(
-            harness.task(f"rare {n}", priority=-1, rare=Rare(labels=b'{"customer":"a","region":"eu"}'))
-            for n in range(3)
-        )
-    )
-    where = Where("region", ("eu", "us"))
-    await harness.claim_ids(limit=1, prefer=("customer",))
-    profiled = data(database)
-    profiled["system.profile"].drop()
-    profiled.command("profile", 2)
-    try:
-        assert await harness.ids(labels=(("customer", "a"), ("region", "eu"))) == [
-            "rare 0",
-            "rare 1",
-            "rare 2",
-        ]
-        assert await harness.claim_ids(limit=1, where=where) == ["rare 0"]
-        assert await harness.claim_ids(limit=1, order="newest", where=where) == ["rare 2"]
-        assert len(await harness.claim(prefer=("customer",))) == 1
-        assert await harness.engine.next_due("t", harness.now, where) == harness.now
-    finally:
-        profiled.command("profile", 0)
-    entries = [e for e in profiled["system.profile"].find() if e["ns"].startswith(f"{database}.tasks")]
-    assert len(entries) >= 8
-    for entry in entries:
-        if entry["command"].get("pipeline", [{}])[-1] == {"$count": "count"}:
-            continue  # looks for the rarest, at a bounded number of keys
-        assert "COLLSCAN" not in entry.get("planSummary", ""), entry
-        assert entry.get("docsExamined", 0) <= 6, entry
-        assert entry.get("keysExamined", 0) <= 40, entry
 
 
 # ---- notifications -----------------------------------------------------------------------------------

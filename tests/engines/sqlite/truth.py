@@ -56,8 +56,8 @@ def _check(connection: sqlite3.Connection) -> None:
         assert topic in topics.values()
         for task in tasks:
             if topics[task.topic] == topic and task.state in (PENDING, ACTIVE):
-                value = first_value(task.labels, name)
-                key = (label, b"" if value is None else value)
+                lane = first_value(task.labels, name)
+                key = (label, b"" if lane is None else lane)
                 lanes[key][task.state] += 1
                 if task.state == PENDING:
                     lines.append((numbers[key], *place(task, early)))
