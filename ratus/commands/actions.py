@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from ratus.commands.remote import EXIT_USAGE
+from ratus.calls.address import DEFAULT_URL
+from ratus.commands.remote import COMMON, EXIT_USAGE
 from ratus.core.quoting import printable, quoted
 
 Action = tuple[str, Callable[[Sequence[str]], int]]
@@ -22,7 +23,8 @@ def run_action(name: str, about: str, actions: Mapping[str, Action], arguments: 
     if arguments and arguments[0] in _HELP:
         print(f"usage: ratus {name} ACTION [-h] ...\n\n{about}\n\nActions, each with a --help of its own:")
         for action, (what, _) in actions.items():
-            print(f"  {action:10} {what}")
+            print(f"  ratus {name} {action:10} {what}")
+        print(f"\n{COMMON.format(default=DEFAULT_URL, more='')}")
         return 0
     problem = f"unknown action {quoted(arguments[0])}" if arguments else "say what to do"
     known = ", ".join(actions)

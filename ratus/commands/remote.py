@@ -25,7 +25,7 @@ EXIT_NOTHING: Final = 3
 
 STATES: Final = {state.name.lower(): state for state in TaskState}
 
-_COMMON: Final = """\
+COMMON: Final = """\
 The server is that of --url, else of the environment variable RATUS_URL, else
 {default}. A token is given by RATUS_TOKEN, or by --token, which
 others on the machine can see. Exit codes: 0 done, 1 the server refused or was
@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
     """Parses the flags of one command and those that all have. Raises `UsageProblem` for wrong ones."""
 
     def __init__(self, name: str, description: str, examples: str, *, exit_codes: str = "") -> None:
-        common = _COMMON.format(default=DEFAULT_URL, more=exit_codes)
+        common = COMMON.format(default=DEFAULT_URL, more=exit_codes)
         super().__init__(
             prog=f"ratus {name}",
             description=f"{description}\n\n{common}",

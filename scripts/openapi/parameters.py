@@ -109,14 +109,12 @@ _LABELS: Final[dict[str, dict[str, Any]]] = {
         "description": "Only tasks whose label `region` has this value, or one of these where it is given "
         "several times, at most 16; any name may stand in its place. Beats the member `where` of the body.",
         "schema": {"type": "array", "items": _LABEL, "maxItems": 16},
-        "example": ["eu", "us"],
     },
     "claim_prefer": {
         "name": "prefer",
         "description": "Turns by the values of this label, or of up to three with commas between them. Beats "
         "the member of the body.",
-        "schema": {"type": "string"},
-        "example": "customer,user",
+        "schema": {"type": "string", "maxLength": 194},
     },
     "lane_label": {
         "name": "label",

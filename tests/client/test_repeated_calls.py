@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ratus import Client, Commit, CommitItem, RatusError, Task, TaskState
+from ratus import Client, Commit, CommitItem, Limits, RatusError, Task, TaskState
 from ratus.testing import RatusServer
 from tests.client.lossy import Forwarding
 from tests.client.support import answer, connect
@@ -66,6 +66,18 @@ def unpause(client: Any) -> None:
     client.patch_topic("t", paused=False)
 
 
+def set_first(client: Any) -> None:
+    client.set_value("v", "first")
+
+
+def set_second(client: Any) -> None:
+    client.set_value("v", "second")
+
+
+def set_limits(client: Any) -> None:
+    client.set_limits("t", Limits(concurrency=2))
+
+
 def nonce(client: Any) -> str:
     """The nonce of the running claim, as its holder knows it."""
     return str(client.get_task("1").nonce)
@@ -102,6 +114,9 @@ CALLS: dict[str, tuple[Step, Callable[[Any, str], Any], Step]] = {
     "extend_promise": (claim, lambda c, n: c.extend_promise("1", nonce=n, timeout="1s"), claim_again),
     "delete_promise": (claim, lambda c, _: c.delete_promise("1"), claim_again),
     "delete_promises": (claim, lambda c, _: c.delete_promises("t"), claim_again),
+    "set_limits": (insert, lambda c, _: c.set_limits("t", Limits(concurrency=1)), set_limits),
+    "set_value": (nothing, lambda c, _: c.set_value("v", 1), set_second),
+    "delete_value": (set_first, lambda c, _: c.delete_value("v"), set_second),
 }
 
 LOST: dict[str, bytes | None] = {
@@ -118,7 +133,7 @@ def test_every_call_that_changes_something_is_tried() -> None:
     changing = {
         name
         for name in vars(Client)
-        if name.startswith(("insert_", "upsert_", "patch_", "delete_", "extend_", "poll"))
+        if name.startswith(("insert_", "upsert_", "patch_", "delete_", "extend_", "poll", "set_"))
     }
     assert {name.partition(",")[0] for name in CALLS} == changing
 
@@ -132,6 +147,7 @@ def test_a_call_whose_answer_was_lost_leaves_what_came_after_it(
             before, after = _call_and_lose_the_answer(kind, server.url, others, name, data)
             assert after == before, lost
             others.delete_topics()
+            others.delete_value("v")
 
 
 def _call_and_lose_the_answer(
@@ -143,7 +159,8 @@ def _call_and_lose_the_answer(
 
     def everything() -> Any:
         topics = [others.get_topic(topic.name).to_wire() for topic in others.list_topics()]
-        return topics, [task.to_wire() for topic in topics for task in others.iter_tasks(topic["name"])]
+        tasks = [task.to_wire() for topic in topics for task in others.iter_tasks(topic["name"])]
+        return topics, tasks, [value.to_wire() for value in others.iter_values()]
 
     def replace(number: int, data: bytes) -> bytes | None:
         if number:

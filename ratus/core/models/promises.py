@@ -103,14 +103,14 @@ class _Waiting(_Claim):
     where: Where | None = Field(
         default=None,
         description="Only tasks that have one of these values (at most 16) of this one label.",
-        examples=[{"region": ["eu", "us"]}],
+        examples=[{"customer": ["acme", "example"]}],
     )
     prefer: Prefer | None = Field(
         default=None,
         description="The values of this label take turns within a priority, that with the fewest active "
         "tasks first, then that served longest ago. Of several labels (at most 3) the first decides, then "
         "the next. With a `where` it may only name the same label.",
-        examples=[["customer", "user"]],
+        examples=["customer"],
     )
 
 
