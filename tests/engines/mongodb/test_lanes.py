@@ -142,7 +142,12 @@ async def test_a_rate_is_kept_by_two_servers(harness: Harness, other: MongodbEng
         except Closed:
             return 0
 
-    assert sum(await asyncio.gather(*map(claimed, (engine_of(harness), other) * 3))) == 3
+    # One that came too late for its task may have used up its part of the rate: fewer, but never more.
+    assert 1 <= sum(await asyncio.gather(*map(claimed, (engine_of(harness), other) * 3))) <= 3
+    assert await claimed(other) == await claimed(engine_of(harness)) == 0
+    harness.now += SECOND
+    assert await claimed(other) == 1
+    assert await claimed(engine_of(harness)) == 0
 
 
 # ---- the truth ---------------------------------------------------------------------------------------
