@@ -34,6 +34,7 @@ from ratus.core import transitions, turns
 from ratus.core.errors import RatusError
 from ratus.core.labels import first_value
 from ratus.core.records import ACTIVE, PENDING, LaneInfo, TaskRecord
+from ratus.core.times import MAX_TIME
 from ratus.core.turns import Bound, Closing, Limits, PerLabel, Reason
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background
@@ -374,6 +375,19 @@ class Lanes:
                 condition = {"_id": each.lane.id, "allowed": each.allowed}
                 operations.append(UpdateOne(condition, {"$set": {"allowed": each.lane.allowed}}))
         await self._write(operations)
+
+    async def bound_rates(self, topic: str, limits: Limits, now: int) -> None:
+        """Bring the times of rates back that are further ahead than a burst takes (`turns.bounded`)."""
+        bounds: list[tuple[Bound | None, Document]] = [
+            (limits, {"_id": Lane(topic).id}),
+            (limits.per, {"topic": topic, "label": limits.per.label if limits.per else ""}),
+        ]
+        for bound, condition in bounds:
+            if bound is not None and bound.rate is not None:
+                most = turns.bounded(bound.rate, MAX_TIME, now)
+                await self._deployment.lanes.update_many(
+                    {**condition, "allowed": {"$gt": most}}, {"$set": {"allowed": most}}
+                )
 
     async def use_up(self, lane: Lane, bound: Bound | None, now: int) -> None:
         """Use up the rate by a claim that it cannot hinder."""

@@ -124,6 +124,8 @@ class Turns:
         self._nonces = nonces
         self._due = due
         self._repaired: dict[str, float] = {}
+        # By topic, the latest time before the clock was set back for which rates were looked at.
+        self._bounded: dict[str, int] = {}
 
     async def take(
         self,
@@ -141,6 +143,10 @@ class Turns:
             if limits is None and not await self._has_tasks(topic):
                 return None
             await self._building.use(topic, names, keeps=keeps)
+        if limits is not None and self._due.is_back(now) and self._bounded.get(topic) != self._due.latest:
+            # The clock was set back: rates would stay ahead of it for as long.
+            await self._lanes.bound_rates(topic, limits, now)
+            self._bounded[topic] = self._due.latest
         request = _Request(
             topic, await self._uses.of(topic), limits, selection, now, self._due.condition(topic, now)
         )
