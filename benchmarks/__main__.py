@@ -2,7 +2,7 @@
 bars in under five minutes.
 
   python -m benchmarks                      the quick set
-  python -m benchmarks --full               everything, in under forty minutes: tables, CSV files and plots
+  python -m benchmarks --full               everything, in under 45 minutes: tables, CSV files and plots
   python -m benchmarks http-rates growth    only these; with --full at full length
   python -m benchmarks --list               what there is, what it asks, how long it takes
 

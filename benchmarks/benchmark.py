@@ -21,7 +21,7 @@ class Scale(enum.Enum):
     QUICK = "quick"
     """The questions that have bars, in under five minutes together."""
     FULL = "full"
-    """Everything that docs/performance.md shows, in under forty minutes together."""
+    """Everything that docs/performance.md shows, in under three quarters of an hour together."""
 
 
 @dataclass(frozen=True)

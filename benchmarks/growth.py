@@ -68,7 +68,8 @@ def measure(scale: Scale) -> Tables:
     return {"growth": rows}
 
 
-def _make(engine: str, where: str) -> Engine:
+def make(engine: str, where: str) -> Engine:
+    """An engine by its name; ``where`` is the path of its file or the address of its server."""
     if engine == "memdb":
         return MemdbEngine()
     if engine == "sqlite":
@@ -121,7 +122,7 @@ async def _fill(engine: Engine, size: int) -> float:
 
 async def _case(name: str, size: int, where: str) -> Rows:
     """Every operation among so many tasks."""
-    engine = _make(name, where)
+    engine = make(name, where)
     await engine.open(NOW)
     filled = await _fill(engine, size)
     # What the system has not written yet would stand before the first syncs.

@@ -193,6 +193,7 @@ VIEWS: dict[str, Callable[[Tables, Path], Lines]] = {
     "waiting-idle": _whole("waiting-idle"),
     "engines": _whole("engines"),
     "growth": _growth,
+    "lanes": _whole("lanes"),
     "snapshots": _whole("snapshots"),
     "batches": _whole("batches"),
     "sqlite-processes": _whole("sqlite-processes"),

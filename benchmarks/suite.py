@@ -11,6 +11,7 @@ from benchmarks import (
     http_metrics,
     http_million,
     http_rates,
+    lanes,
     mongodb_claims,
     snapshots,
     sqlite_processes,
@@ -71,6 +72,12 @@ BENCHMARKS = (
         growth.measure,
         {FULL: 300},
         needs=("mongod",),
+    ),
+    Benchmark(
+        "lanes",
+        "What does a claim by labels, in turns or under limits cost beside a plain one, and does that grow?",
+        lanes.measure,
+        {FULL: 240},
     ),
     Benchmark(
         "snapshots",

@@ -92,6 +92,7 @@ def pairs_of(labels: bytes | None) -> tuple[Pair, ...]:
     return () if labels is None else _pairs(labels)
 
 
+@lru_cache(maxsize=4096)
 def first_value(labels: bytes | None, name: str) -> str | None:
     """The value by which a task takes turns and is limited: the first of this label, ``None`` without one."""
     for pair in pairs_of(labels):

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.absent import absent
+from tests.engines.mongodb import servers as mongod
 from tests.history.cluster import cluster
 from tests.history.limits import (
     CUSTOMERS,
@@ -32,12 +34,15 @@ CLAIMS = int(os.environ.get("RATUS_LIMITED_CLAIMS", "2000"))
 # Seconds between two kills.
 CALM = 1.0
 
+# On a replica set a claim under limits takes several round trips, each of which waits for a majority.
+_SLOWER = 10
 
-def limits_are_kept(folder: Path, *flags: str, seed: int) -> None:
+
+def limits_are_kept(folder: Path, *flags: str, claims: int, seed: int) -> None:
     """Eight consumers work against two servers, which are killed in turns."""
     draw = random.Random(seed)
     with cluster(folder, *flags, size=2) as servers:
-        consumers = Consumers(servers.ports, CLAIMS, seed)
+        consumers = Consumers(servers.ports, claims, seed)
         with consumers.running():
             kills = 0
             while not consumers.done:
@@ -47,13 +52,22 @@ def limits_are_kept(folder: Path, *flags: str, seed: int) -> None:
         found = excesses(consumers.held)
         assert not found, "\n".join(found[:10])
         assert kills, "a server was killed while the consumers worked"
-        assert sum(claim.topic == ORDERED for claim in consumers.held) > CLAIMS / 50
+        assert sum(claim.topic == ORDERED for claim in consumers.held) > claims / 50
         with Api(servers.ports[0]) as api:
             consumers.check_places(api)
 
 
 def test_two_servers_on_one_file(tmp_path: Path) -> None:
-    limits_are_kept(tmp_path, "--engine", "sqlite", "--sqlite-path", str(tmp_path / "ratus.db"), seed=4)
+    flags = ("--engine", "sqlite", "--sqlite-path", str(tmp_path / "ratus.db"))
+    limits_are_kept(tmp_path, *flags, claims=CLAIMS, seed=4)
+
+
+def test_two_servers_on_one_replica_set(tmp_path: Path) -> None:
+    if mongod.mongod() is None:
+        absent(mongod.ABSENT)
+    with mongod.replica_set() as replicas:
+        flags = ("--engine", "mongodb", "--mongodb-uri", replicas.uri)
+        limits_are_kept(tmp_path, *flags, claims=CLAIMS // _SLOWER, seed=5)
 
 
 # ---- the check itself --------------------------------------------------------------------------------

@@ -34,10 +34,15 @@ class Choice:
         self.unfinished = False
         self.looked = 0
         if isinstance(topic, LabelledTopic) and topic.is_special:
-            topic.forget_times(now)
-            names = turns.names_in_turn(topic.per, selection.prefer)
-            while not all(topic.lanes[name].is_built for name in names):
-                names = names[:-1]  # until lanes are built, tasks go in line
+            if topic.has_times:
+                topic.forget_times(now)
+            names = selection.prefer
+            if topic.per is not None:
+                names = turns.names_in_turn(topic.per, names)
+            for at, name in enumerate(names):
+                if not topic.lanes[name].is_built:
+                    names = names[:at]  # until they are built, tasks go in line
+                    break
             self._names = names
 
     def next(self, now: int) -> TaskRecord | None:
@@ -136,11 +141,6 @@ class Choice:
             at = int(self._random() * len(tasks))
             tasks = tasks[at:] + tasks[:at]
         return tasks[:count]
-
-    def take(self, task: TaskRecord, now: int) -> None:
-        """The task is about to be claimed."""
-        if isinstance(self._topic, LabelledTopic) and self._topic.is_special:
-            self._topic.serve(task, now)
 
     # ---- refusals ------------------------------------------------------------------------------------
 

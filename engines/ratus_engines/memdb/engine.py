@@ -412,7 +412,11 @@ class MemdbEngine(Engine):
                 self._lapse(task, now)
             choice: Choice | None = None
             if chooses or topic.is_special:
-                choice = self._choice(topic, selection, now)
+                for label in selection.prefer:
+                    if not isinstance(topic, LabelledTopic) or label not in topic.lanes:
+                        topic = self._labelled(name)
+                        self._use(topic, label)
+                choice = Choice(topic, selection, now, self.random)
                 before = len(claimed)
             while (task := topic.pending.head(now) if choice is None else choice.next(now)) is not None:
                 # The comparison saves a call: most tasks never expire.
@@ -428,10 +432,11 @@ class MemdbEngine(Engine):
                     size += task.weight()
                     if claimed and size > MAX_PAGE_BYTES:
                         return claimed, True
-                if choice is not None:
-                    choice.take(task, now)
                 change.set["nonce"] = self.nonces()
-                claimed.append(self._change(task, change, now))
+                if choice is not None and isinstance(topic, LabelledTopic):
+                    claimed.append(self._claim_labelled(topic, task, change, now))
+                else:
+                    claimed.append(self._change(task, change, now))
                 if len(claimed) == limit or (choice is not None and choice.looked > LOOKED):
                     return claimed, True
             if choice is not None:
@@ -443,13 +448,13 @@ class MemdbEngine(Engine):
             raise Closed(min(reopens))
         return claimed, chores > 0
 
-    def _choice(self, topic: Topic, selection: Selection, now: int) -> Choice:
-        """The choice of a claim in a topic. Labels that it prefers come into use."""
-        if selection.prefer:
-            topic = self._labelled(topic.name)
-            for label in selection.prefer:
-                self._use(topic, label)
-        return Choice(topic, selection, now, self.random)
+    def _claim_labelled(self, topic: LabelledTopic, task: TaskRecord, change: Change, now: int) -> TaskRecord:
+        """Make the change of a claim, like `_change`."""
+        topic.claim(task, change, now)
+        self.changes += 1
+        if self.listener is not None:
+            self.listener.available(topic.name)
+        return task
 
     def _refused(self, choice: Choice, topic: str, now: int) -> list[int]:
         """Notify the observer if a limit let a claim have nothing. Returns when that ends, if it is known."""

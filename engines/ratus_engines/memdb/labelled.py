@@ -9,6 +9,7 @@ from ratus.core import turns
 from ratus.core.labels import first_value
 from ratus.core.records import ACTIVE, COMPLETED, PENDING, TaskRecord
 from ratus.core.selection import Where
+from ratus.core.transitions import Change, apply
 from ratus.core.turns import WHERE_TASKS, Closing, Limits, PerLabel, Reason
 from ratus_engines.memdb.labels import LabelIndex
 from ratus_engines.memdb.lanes import SLICE, Lane, Lanes
@@ -25,7 +26,18 @@ class LabelledTopic(Topic):
     settings, ``times`` its times of rates and holds. ``number`` gives a larger number each time.
     """
 
-    __slots__ = ("_left", "_number", "_within_change", "index", "lanes", "limits", "times")
+    __slots__ = (
+        "_is_bounded",
+        "_left",
+        "_number",
+        "_within_change",
+        "has_times",
+        "index",
+        "lanes",
+        "limits",
+        "per",
+        "times",
+    )
 
     def __init__(self, topic: Topic, times: TimesOfTopic, number: Callable[[], int]) -> None:
         """Takes over everything that ``topic`` has, which must not be used any more."""
@@ -34,21 +46,19 @@ class LabelledTopic(Topic):
         self.index: LabelIndex = LabelIndex()
         self.lanes: dict[str, Lanes] = {}
         self.limits: Limits | None = None
+        self.per: PerLabel | None = None  # the limits of each value of a label
         self.times = times
         self._number = number
         self._within_change = False
+        self._is_bounded = False  # the limits close the topic as a whole
         # A task that was detached and whose place may have become free; only while there are limits.
         self._left: TaskRecord | None = None
         self.decide_special()
 
     def decide_special(self) -> None:
-        """Set ``is_special``, after ``lanes``, ``limits`` or ``times`` have changed."""
-        self.is_special = bool(self.lanes or self.limits is not None or self.times)
-
-    @property
-    def per(self) -> PerLabel | None:
-        """The limits of each value of a label."""
-        return None if self.limits is None else self.limits.per
+        """Set ``is_special`` and ``has_times``, after ``lanes``, ``limits`` or ``times`` have changed."""
+        self.has_times = bool(self.times)
+        self.is_special = bool(self.lanes) or self.limits is not None or self.has_times
 
     # ---- changes -------------------------------------------------------------------------------------
 
@@ -83,6 +93,20 @@ class LabelledTopic(Topic):
         per = self.per
         return per is not None and per.ordered
 
+    def claim(self, task: TaskRecord, change: Change, now: int) -> None:
+        """Make a change that makes a pending task active, and count it; in one step, since it is usual."""
+        Topic.detach(self, task)  # faster than by `super`
+        if task.rare is not None:
+            self.index.claim(task)
+        apply(task, change)
+        Topic.attach(self, task, now)
+        if self.limits is not None:
+            self._use_up_rates(task, self.limits, now)
+        if self.lanes:
+            number = self._number()
+            for lanes in self.lanes.values():
+                lanes.claim(task, number, now)
+
     def settle(self, now: int) -> bool:
         """A change as a whole was made, after `detach`. Returns whether it may have made a place free."""
         for lanes in self.lanes.values():
@@ -92,19 +116,22 @@ class LabelledTopic(Topic):
         return left is not None
 
     def serve(self, task: TaskRecord, now: int) -> None:
-        """Count a claim that is about to be made: it uses up rates and gives its lanes their turn."""
+        """Count a claim of a task in any state that is about to be made, as `claim` counts others."""
         if self.lanes:
             number = self._number()
             for lanes in self.lanes.values():
                 lanes.serve(task, number)
-        limits = self.limits
-        if limits is None:
-            return
+        if self.limits is not None:
+            self._use_up_rates(task, self.limits, now)
+
+    def _use_up_rates(self, task: TaskRecord, limits: Limits, now: int) -> None:
         if limits.rate is not None:
+            self.has_times = True
             times = self.times.of(None)
             self.times.put(None, Times(turns.claimed(limits.rate, times.allowed, now), times.held))
         per = limits.per
         if per is not None and per.rate is not None:
+            self.has_times = True
             key = (per.label, first_value(task.labels, per.label))
             times = self.times.of(key)
             self.times.put(key, Times(turns.claimed(per.rate, times.allowed, now), times.held))
@@ -115,7 +142,7 @@ class LabelledTopic(Topic):
         times = self.times.of(key)
         if until > times.held:
             self.times.put(key, Times(times.allowed, until))
-            self.is_special = True
+            self.decide_special()
             if key is not None:
                 self.lanes[key[0]].again((key[1],), now)
 
@@ -134,9 +161,11 @@ class LabelledTopic(Topic):
     def set_limits(self, limits: Limits | None) -> tuple[list[Lanes], list[Lanes]]:
         """Replace the limits. Returns the lanes to be built, and those to be looked at again."""
         old, self.limits = self.per, limits
+        self.per = None if limits is None else limits.per
+        self._is_bounded = limits is not None and (limits.concurrency, limits.rate) != (None, None)
         build: list[Lanes] = []
         again: list[Lanes] = []
-        if old is not None and (limits is None or limits.per is None or limits.per.label != old.label):
+        if old is not None and (self.per is None or self.per.label != old.label):
             self._bound(self.lanes[old.label], None, build, again)
         if (per := self.per) is not None:
             if (lanes := self.use(per.label)) is not None:
@@ -174,10 +203,9 @@ class LabelledTopic(Topic):
 
     def forget_times(self, now: int) -> None:
         """Forget times that have passed."""
-        if self.times:
-            self.times.forget(now)
-            if not self.times:
-                self.decide_special()
+        self.times.forget(now)
+        if not self.times:
+            self.decide_special()
 
     # ---- snapshots -----------------------------------------------------------------------------------
 
@@ -185,7 +213,7 @@ class LabelledTopic(Topic):
         """Store what a snapshot has of a lane, before its tasks are loaded; without a label, of the topic."""
         if times != Times():
             self.times.put(None if label is None else (label, value), times)
-            self.is_special = True
+            self.decide_special()
         if label is not None and served and label in self.lanes:
             self.lanes[label].served[value] = served
 
@@ -200,14 +228,17 @@ class LabelledTopic(Topic):
     # ---- what is open --------------------------------------------------------------------------------
 
     def closing(self, now: int) -> Closing | None:
-        closing = super().closing(now)
-        if closing is None and self.is_special:
-            times = self.times.of(None)
+        if self.paused:
+            return Closing(Reason.PAUSED)
+        if self._is_bounded or self.has_times:
+            times = self.times.of_topic()
             active = len(self.by_state[ACTIVE])
             closing = turns.closing(self.limits, active, times.allowed, times.held, now)
-            if closing is None and (per := self.per) is not None and not self.lanes[per.label].is_built:
-                return Closing(Reason.BUILDING)
-        return closing
+            if closing is not None:
+                return closing
+        if self.per is not None and not self.lanes[self.per.label].is_built:
+            return Closing(Reason.BUILDING)
+        return None
 
     def _next_pending(self, now: int, where: Where | None) -> int | None:
         closing = self.closing(now)

@@ -10,6 +10,11 @@ from ratus_engines.memdb.ordered import ByCreation
 from ratus_engines.memdb.pending import PendingTasks
 
 
+def labels_of(task: TaskRecord) -> bytes | None:
+    """The labels of a task; four times as fast as ``task.labels``."""
+    return None if task.rare is None else task.rare.labels
+
+
 class Labelled:
     """The tasks of one topic that have one value of a label.
 
@@ -39,7 +44,7 @@ class LabelIndex:
     def add(self, task: TaskRecord, now: int) -> None:
         """Add a task, which may have no labels."""
         last = None
-        for pair in pairs_of(task.labels):
+        for pair in pairs_of(labels_of(task)):
             labelled = self._labelled.get(pair)
             if labelled is None:
                 labelled = self._labelled[pair] = Labelled()
@@ -53,7 +58,7 @@ class LabelIndex:
     def remove(self, task: TaskRecord) -> None:
         """Remove a task. Its members must be as they were when it was added."""
         last = None
-        for pair in pairs_of(task.labels):
+        for pair in pairs_of(labels_of(task)):
             labelled = self._labelled[pair]
             labelled.tasks.remove(task)
             if task.state == PENDING:
@@ -65,6 +70,11 @@ class LabelIndex:
                 if not self._arrays[last]:
                     del self._arrays[last]
             last = pair[0]
+
+    def claim(self, task: TaskRecord) -> None:
+        """A pending task is about to become active: it stays, but in line."""
+        for pair in pairs_of(labels_of(task)):
+            self._labelled[pair].pending.remove(task)
 
     def has_arrays(self, name: str) -> bool:
         """Whether a task has several values of this label."""

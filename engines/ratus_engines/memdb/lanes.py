@@ -22,7 +22,8 @@ from ratus.core.limits import MAX_PRIORITY
 from ratus.core.records import PENDING, LaneInfo, TaskRecord
 from ratus.core.transitions import has_expired
 from ratus.core.turns import Closing, PerLabel, Reason
-from ratus_engines.memdb.limits import TimesOfTopic
+from ratus_engines.memdb.labels import labels_of
+from ratus_engines.memdb.limits import NO_TIMES, TimesOfTopic
 from ratus_engines.memdb.ordered import ByCreation, ByTime
 from ratus_engines.memdb.pending import PendingTasks, Random
 
@@ -132,6 +133,7 @@ class Lanes:
         "_ready",
         "_sleeping",
         "_times",
+        "_wakes",
         "bound",
         "built_to",
         "by_value",
@@ -159,6 +161,7 @@ class Lanes:
         self._sleeping: dict[int, ByTime[Lane]] = {}
         self._closed: ByTime[Lane] = ByTime()
         self._priorities: list[int] = []  # those that have had a task, the larger ones first
+        self._wakes = ALL  # no lane is to be looked at again for its time's sake before this time
         self._changed: list[Lane] = []  # lanes that are taken out of the orders
 
     @property
@@ -176,7 +179,7 @@ class Lanes:
     def attach(self, task: TaskRecord, now: int) -> None:
         """Put a pending or active task into its lane."""
         if task.sequence <= self.built_to:
-            self._put(self._lane(first_value(task.labels, self.label)), task, now)
+            self._put(self._lane(first_value(labels_of(task), self.label)), task, now)
 
     def _put(self, lane: Lane, task: TaskRecord, now: int) -> None:
         self.touch(lane)
@@ -190,7 +193,7 @@ class Lanes:
         """Take a pending or active task out of its lane, with its members as they were when it was put in."""
         if task.sequence > self.built_to:
             return
-        lane = self.by_value[first_value(task.labels, self.label)]
+        lane = self.by_value[first_value(labels_of(task), self.label)]
         self.touch(lane)
         if task.state == PENDING:
             lane.line.remove(task)
@@ -198,9 +201,22 @@ class Lanes:
         else:
             lane.active -= 1
 
+    def claim(self, task: TaskRecord, number: int, now: int) -> None:
+        """A pending task has just become active; its lane has been served last."""
+        lane = self.by_value.get(first_value(labels_of(task), self.label))
+        if lane is None or task.sequence > self.built_to:
+            self.serve(task, number)
+            return
+        self._take_out(lane)
+        lane.line.remove(task)
+        lane.pending -= 1
+        lane.active += 1
+        lane.sequence = number
+        self._place(lane, now)
+
     def serve(self, task: TaskRecord, number: int) -> None:
-        """Note that a task is about to be claimed: its lane has been served last."""
-        value = first_value(task.labels, self.label)
+        """Note that a task is about to be claimed, whatever its state: its lane has been served last."""
+        value = first_value(labels_of(task), self.label)
         lane = self.by_value.get(value)
         if lane is not None:
             self.touch(lane)
@@ -214,7 +230,7 @@ class Lanes:
         ``pending`` is the line of the topic, which knows of each task whether it was due when it was added.
         """
         for task in tasks:
-            value = first_value(task.labels, self.label)
+            value = first_value(labels_of(task), self.label)
             was_due = task.state == PENDING and pending.was_due(task)
             self._put(self._lane(value, task.sequence), task, task.scheduled - (not was_due))
             self.built_to = task.sequence
@@ -256,18 +272,20 @@ class Lanes:
 
     def touch(self, lane: Lane) -> None:
         """Take a lane out of the orders, before anything about it changes."""
-        places = lane.places
-        if places is None:
-            return
-        for kind, priority, key in places:
+        if lane.places is not None:
+            self._take_out(lane)
+            lane.places = None
+            self._changed.append(lane)
+
+    def _take_out(self, lane: Lane) -> None:
+        assert lane.places is not None, "it stands in the orders"
+        for kind, priority, key in lane.places:
             if kind == _READY:
-                self._ready[priority].remove(key, lane)
+                self._ready[priority].discard(key, lane)
             elif kind == _SLEEPING:
-                self._sleeping[priority].remove(key, lane)
+                self._sleeping[priority].discard(key, lane)
             else:
-                self._closed.remove(key, lane)
-        lane.places = None
-        self._changed.append(lane)
+                self._closed.discard(key, lane)
 
     def settle(self, now: int) -> None:
         """Put lanes that have changed back into the orders, and forget those without tasks."""
@@ -283,19 +301,28 @@ class Lanes:
         if closing is not None and closing.reopens is None:
             lane.places = ()  # it is looked at again when one of its tasks changes
             return
+        found = lane.line.places(now)
+        if closing is None and len(found) == 1 and found[0][1] is None:  # the usual case
+            priority = found[0][0]
+            if priority in self._ready:
+                self._ready[priority].add(lane.active, lane)
+                lane.places = ((_READY, priority, lane.active),)
+                return
         places: list[tuple[int, int, int]] = []
-        for priority, time in lane.line.places(now):
+        for priority, time in found:
             if priority not in self._ready:
                 self._ready[priority], self._sleeping[priority] = ByTime(), ByTime()
                 self._priorities = sorted(self._ready, reverse=True)
             if time is not None:
                 self._sleeping[priority].add(time, lane)
+                self._wakes = min(self._wakes, time)
                 places.append((_SLEEPING, priority, time))
             elif closing is None or closing.reopens is None:
                 self._ready[priority].add(lane.active, lane)
                 places.append((_READY, priority, lane.active))
             elif not any(kind == _CLOSED for kind, _, _ in places):
                 self._closed.add(closing.reopens, lane)
+                self._wakes = min(self._wakes, closing.reopens)
                 places.append((_CLOSED, 0, closing.reopens))
         lane.places = tuple(places)
 
@@ -324,26 +351,32 @@ class Lanes:
         bound = self.bound
         if bound is None:
             return None
-        times = self._times.of((self.label, lane.value))
+        times = self._times.of_label(self.label).get(lane.value, NO_TIMES)
         closing = turns.closing(bound, lane.active, times.allowed, times.held, now)
+        if not bound.ordered:
+            return closing
         is_timed = closing is None or closing.reopens is not None
-        if bound.ordered and lane.active and lane.value is not None and is_timed:
+        if lane.active and lane.value is not None and is_timed:
             return _ORDERED
         return closing
 
-    def next_turn(self, order: str, count: int, now: int, random: Random) -> list[TaskRecord] | None:
-        """Up to ``count`` due tasks, of one priority and in this order, of the lane whose turn it is.
+    def next_turn(self, chosen: str, count: int, now: int, random: Random) -> list[TaskRecord] | None:
+        """Up to ``count`` due tasks, of one priority, in the order chosen, of the lane whose turn it is.
 
         Empty where no lane is open and has a due task. ``None``: more lanes have to be looked at; other
         requests should run before the next call.
         """
-        left = WOKEN - self._wake(self._closed, now, WOKEN)
+        left, bound = WOKEN, self.bound
+        if self._wakes <= now:
+            for order in (self._closed, *(self._sleeping[priority] for priority in self._priorities)):
+                left -= self._wake(order, now, left)
+            if left > 0:
+                self._wakes = self._next_wake()
         for priority in self._priorities:
-            left -= self._wake(self._sleeping[priority], now, left)
             ready = self._ready[priority]
             while (lane := ready.first()) is not None:
-                if self.bound is None or self.closing_of(lane, now) is None:
-                    tasks = lane.line.first(priority, order, count, now, random)
+                if bound is None or self.closing_of(lane, now) is None:
+                    tasks = lane.line.first(priority, chosen, count, now, random)
                     if tasks:
                         return tasks
                 if left <= 0:
@@ -352,6 +385,10 @@ class Lanes:
                 self._place_again(lane, now)
                 left -= 1
         return [] if left > 0 else None
+
+    def _next_wake(self) -> int:
+        times = [order.first_time() for order in (self._closed, *self._sleeping.values())]
+        return min((time for time in times if time is not None), default=ALL)
 
     def first_closed(self) -> Lane | None:
         """Of the lanes with due tasks that a rate or a hold closes, the first to reopen."""

@@ -15,6 +15,10 @@ in_line = attrgetter("scheduled", "sequence")
 """The order of tasks of one priority."""
 
 
+def _in_queue(task: TaskRecord) -> tuple[int, int, int]:
+    return -task.priority, task.scheduled, task.sequence
+
+
 class PendingTasks:
     """Pending tasks in the order of claiming: priority, then ``scheduled``, then creation.
 
@@ -56,6 +60,16 @@ class PendingTasks:
                 return first
         return None
 
+    def head_of(self, priority: int, now: int) -> TaskRecord | None:
+        """The task of a priority to be claimed next, or ``None`` when none is due."""
+        level = self._levels.get(priority)
+        if level is None:
+            return None
+        first, other = level[0].first(), level[1].first()
+        if other is None or other.scheduled > now:
+            return first
+        return other if first is None or in_line(other) < in_line(first) else first
+
     def next_due(self) -> int | None:
         """The earliest ``scheduled``, which may have been reached already, or ``None`` without a task."""
         heads = [
@@ -95,7 +109,7 @@ class PendingTasks:
         found: list[tuple[int, int | None]] = []
         for priority in self._order:
             due, later = self._levels[priority]
-            if due:
+            if due.first() is not None:
                 found.append((priority, None))
             elif (task := later.first()) is not None:
                 found.append((priority, None if task.scheduled <= now else task.scheduled))
@@ -103,6 +117,9 @@ class PendingTasks:
 
     def first(self, priority: int, order: str, count: int, now: int, random: Random) -> list[TaskRecord]:
         """Up to ``count`` due tasks of a priority in one of the orders of a `Selection`."""
+        if order == "due" and count == 1:  # the usual case
+            head = self.head_of(priority, now)
+            return [] if head is None else [head]
         level = self._levels.get(priority)
         if level is None:
             return []
@@ -134,6 +151,9 @@ def first_of(
     lines: Iterable[PendingTasks], order: str, count: int, now: int, random: Random
 ) -> list[TaskRecord]:
     """Up to ``count`` due tasks of several lines in the order of claiming; each once."""
+    if order == "due" and count == 1:  # the usual case
+        heads = [head for line in lines if (head := line.head(now)) is not None]
+        return heads if len(heads) <= 1 else [min(heads, key=_in_queue)]
     by_priority: dict[int, list[PendingTasks]] = {}
     for line in lines:
         for priority in line.priorities(now):

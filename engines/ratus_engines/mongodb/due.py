@@ -48,6 +48,11 @@ class Due:
         if "scheduled" in members and self.is_back(self._now):
             members[WAITS] = True
 
+    @property
+    def latest(self) -> int:
+        """The latest time that was seen."""
+        return self._latest
+
     def is_back(self, now: int) -> bool:
         """Whether the clock is behind the latest time."""
         return self._latest - now >= _TOGETHER

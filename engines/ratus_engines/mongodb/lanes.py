@@ -34,6 +34,7 @@ from ratus.core import transitions, turns
 from ratus.core.errors import RatusError
 from ratus.core.labels import first_value
 from ratus.core.records import ACTIVE, PENDING, LaneInfo, TaskRecord
+from ratus.core.times import MAX_TIME
 from ratus.core.turns import Bound, Closing, Limits, PerLabel, Reason
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background
@@ -262,6 +263,23 @@ class Lanes:
             for found in await cursor.to_list()
         }
 
+    async def active(self, topic: str, label: str) -> dict[str | None, int]:
+        """How many active tasks each lane of a label has, of those that have any."""
+        key = f"${FIELD}"
+        is_lane = {"$or": [{"$eq": [key, label]}, {"$eq": [{"$indexOfBytes": [key, f"{label}="]}, 0]}]}
+        pipeline: list[Document] = [
+            {"$match": {"topic": topic, "state": ACTIVE}},
+            {"$project": {FIELD: 1, "_id": 0}},
+            {"$unwind": key},
+            {"$match": {"$expr": is_lane}},
+            {"$group": {"_id": key, "count": {"$sum": 1}}},
+        ]
+        hint = self._deployment.hint(indexes.ACTIVE_TOPIC)
+        options: dict[str, Any] = {"hint": hint} if hint else {}
+        cursor = await self._deployment.current.aggregate(pipeline, **options)
+        counts = {found["_id"]: int(found["count"]) for found in await cursor.to_list()}
+        return {None if each == label else each[len(label) + 1 :]: count for each, count in counts.items()}
+
     async def first_created(self, topic: str, label: str, value: str | None, now: int) -> TaskRecord | None:
         """Of the pending tasks of a lane that have not expired the one that was created first."""
         found = await self._deployment.current.find_one(
@@ -356,8 +374,20 @@ class Lanes:
             if each.allowed is not None:
                 condition = {"_id": each.lane.id, "allowed": each.allowed}
                 operations.append(UpdateOne(condition, {"$set": {"allowed": each.lane.allowed}}))
-        if operations:
-            await self._write(operations)
+        await self._write(operations)
+
+    async def bound_rates(self, topic: str, limits: Limits, now: int) -> None:
+        """Bring the times of rates back that are further ahead than a burst takes (`turns.bounded`)."""
+        bounds: list[tuple[Bound | None, Document]] = [
+            (limits, {"_id": Lane(topic).id}),
+            (limits.per, {"topic": topic, "label": limits.per.label if limits.per else ""}),
+        ]
+        for bound, condition in bounds:
+            if bound is not None and bound.rate is not None:
+                most = turns.bounded(bound.rate, MAX_TIME, now)
+                await self._deployment.lanes.update_many(
+                    {**condition, "allowed": {"$gt": most}}, {"$set": {"allowed": most}}
+                )
 
     async def use_up(self, lane: Lane, bound: Bound | None, now: int) -> None:
         """Use up the rate by a claim that it cannot hinder."""
@@ -511,19 +541,26 @@ class Lanes:
                     freed[task.topic] = None
         if marks:
             await self._deployment.tasks.bulk_write(marks, ordered=False)
-        if operations:
-            await self._write(operations)
         slots = asyncio.Semaphore(_AT_ONCE)
+        empty: list[_Name] = []
+
+        async def look(name: _Name) -> None:
+            async with slots:
+                if not await self._has_tasks(name):
+                    empty.append(name)
 
         async def leave(name: _Name) -> None:
             async with slots:
                 await self._leave(name)
 
-        await asyncio.gather(*map(leave, left))
+        await asyncio.gather(self._write(operations), *map(look, left))
+        await asyncio.gather(*map(leave, empty))
         for topic in freed:
             self._signals.available(topic)
 
     async def _write(self, operations: Sequence[UpdateOne]) -> None:
+        if not operations:
+            return
         try:
             await self._deployment.lanes.bulk_write(list(operations), ordered=True)
         except BulkWriteError as error:
@@ -536,18 +573,14 @@ class Lanes:
 
     async def enter(self, entered: Iterable[tuple[_Name, int]], *, lowest: bool = False) -> None:
         """Make lanes, each served at its number, unless they are there. ``lowest``: with the lower number."""
-        operations = [enter(name, number, lowest=lowest) for name, number in entered]
-        if operations:
-            await self._write(operations)
+        await self._write([enter(name, number, lowest=lowest) for name, number in entered])
 
     async def _leave(self, name: _Name) -> None:
-        """Forget the lane if it has no task any more.
+        """Forget a lane that has no task any more.
 
         A task that is stored by another server meanwhile makes the lane anew after it was stored; so it is
         either found here, by the second look, or makes the lane after this has forgotten it.
         """
-        if await self._has_tasks(name):
-            return
         lanes = self._deployment.lanes
         there = {"_id": Lane(*name).id}
         before = await lanes.find_one_and_update(there, {"$unset": {"lives": ""}, "$set": {"gone": True}})
@@ -632,8 +665,7 @@ class Lanes:
                     operations.append(_free(document["_id"], seat[2]))
                     freed += 1
         operations += [_seat(*seat) for seat in seats - there]
-        if operations:
-            await self._write(operations)
+        await self._write(operations)
         if freed:
             logger.info("freed %d places of claims that are over", freed)
             await self.signal(topic)

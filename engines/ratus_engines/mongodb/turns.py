@@ -124,6 +124,8 @@ class Turns:
         self._nonces = nonces
         self._due = due
         self._repaired: dict[str, float] = {}
+        # By topic, the latest time before the clock was set back for which rates were looked at.
+        self._bounded: dict[str, int] = {}
 
     async def take(
         self,
@@ -141,6 +143,10 @@ class Turns:
             if limits is None and not await self._has_tasks(topic):
                 return None
             await self._building.use(topic, names, keeps=keeps)
+        if limits is not None and self._due.is_back(now) and self._bounded.get(topic) != self._due.latest:
+            # The clock was set back: rates would stay ahead of it for as long.
+            await self._lanes.bound_rates(topic, limits, now)
+            self._bounded[topic] = self._due.latest
         request = _Request(
             topic, await self._uses.of(topic), limits, selection, now, self._due.condition(topic, now)
         )
@@ -207,13 +213,11 @@ class Turns:
             # too late.
             if attempt:
                 await asyncio.sleep(random.uniform(0, attempt * _APART))
-            own = await self._lanes.topic(request.topic)
+            # All that does not depend on one another is read at the same time.
+            own, choice = await asyncio.gather(self._lanes.topic(request.topic), self._choose(request))
             closing = turns.closing(limits, own.places, own.allowed, own.held, now)
-            choice: _Choice | Closing | None = closing
-            if closing is None:
-                choice = await self._choose(request)
-            elif await self._first(request.matching()) is None:
-                return None
+            if choice is not None and closing is not None:
+                choice = closing
             lacks_places = isinstance(choice, Closing) and choice.reason in _BY_PLACES
             if lacks_places and await self._repair(request.topic):
                 continue
@@ -301,13 +305,14 @@ class Turns:
     async def _among_lanes(self, request: _Request, names: Sequence[str]) -> _Choice | Closing | None:
         """Choose among the lanes of a label."""
         label, per = names[0], request.per
-        lanes, top = await asyncio.gather(
+        lanes, top, counts = await asyncio.gather(
             self._lanes.open_lanes(request.topic, label, per, request.now, LANES),
             self._first(request.matching()),
+            self._counts(request, label),
         )
         if top is None:
             return None
-        active = await self._active(request, label, lanes)
+        active = {lane.value: lane.places if counts is None else counts.get(lane.value, 0) for lane in lanes}
         lanes.sort(key=lambda lane: (active[lane.value], lane.served))
         best: _Choice | None = None
         done = 0
@@ -345,6 +350,10 @@ class Turns:
         return self._due.is_back(request.now) and bool(
             await self._deployment.current.find_one(condition, {"_id": 1}, hint="_id_")
         )
+
+    async def _counts(self, request: _Request, label: str) -> dict[str | None, int] | None:
+        """How many tasks of each lane are active; ``None``: as many as places are taken."""
+        return None if request.use.keeps else await self._lanes.active(request.topic, label)
 
     async def _active(self, request: _Request, label: str, lanes: Sequence[Lane]) -> dict[str | None, int]:
         """How many tasks of each lane are active."""

@@ -205,9 +205,10 @@ class SqliteEngine(Engine):
         try:
             while place is not None:
                 place = await self._write(self._single.keep_due, place, now, latest, weight=SLICE)
-            lane: int | None = 0
-            while lane is not None:
-                lane = await self._write(self._single.look_at_rates, lane, now, weight=SLICE)
+            for operation in (self._single.bound_rates, self._single.bound_rates_of_lanes):
+                number: int | None = 0
+                while number is not None:
+                    number = await self._write(operation, number, now, weight=SLICE)
         except ServiceUnavailable as error:
             self._latest = max(self._latest, latest)  # the next operation tries again
             logger.warning("tasks that were due before the clock was set back are not: %s", error.detail)

@@ -454,7 +454,7 @@ class Lanes:
             allowed, held = self.take_times(topic.name, per.label, value)
             self.put_times(topic.name, per.label, value, allowed, max(held, until))
 
-    def look_at_rates(self, after: int, now: int, most: int) -> int | None:
+    def bound_rates(self, after: int, now: int, most: int) -> int | None:
         """After the clock was set back: let no rate close a lane for longer than a burst takes.
 
         Looks at up to ``most`` lanes with numbers behind one.

@@ -49,6 +49,7 @@ _TIMES_OF_TOPIC = (
     "SELECT topic, label, value, allowed, held FROM times "
     "WHERE topic = ? AND (label, value) > (?, ?) ORDER BY label, value LIMIT ?"
 )
+_TOPICS_BEHIND = "SELECT topic, name FROM topics WHERE topic > ? ORDER BY topic LIMIT ?"
 _TIMES_PASSED = "SELECT topic, label, value FROM times WHERE ends <= ? LIMIT ?"
 _ANY_TIMES = "SELECT topic, label, value FROM times LIMIT ?"
 _REMOVE_TIMES = "DELETE FROM times WHERE topic = ? AND label = ? AND value = ?"
@@ -313,9 +314,19 @@ class SingleWrites:
                 return (topic, priority, until)
         return place
 
-    def look_at_rates(self, transaction: Transaction, after: int, now: int) -> int | None:
-        """Look at a slice of the lanes: none may stay closed for long because the clock was ahead."""
-        return transaction.lanes.look_at_rates(after, now, SLICE)
+    def bound_rates(self, transaction: Transaction, after: int, now: int) -> int | None:
+        """Let no rate close a topic for long because the clock was ahead: a slice, behind a topic's number.
+
+        Returns the number behind which the next one begins, or ``None`` at the end.
+        """
+        rows = transaction.read(_TOPICS_BEHIND, (after, SLICE))
+        for _, name in rows:
+            transaction.bound_rate(transaction.topic(name), now)
+        return rows[-1][0] if len(rows) == SLICE else None
+
+    def bound_rates_of_lanes(self, transaction: Transaction, after: int, now: int) -> int | None:
+        """The same for lanes."""
+        return transaction.lanes.bound_rates(after, now, SLICE)
 
     def forget_early(self, transaction: Transaction, now: int) -> int:
         """Delete rows of ``early`` whose tasks are due by the clock again. Returns how many."""

@@ -85,11 +85,6 @@ class Topic:
         """Why the topic as a whole hands out nothing; ``None``: it does, unless it is paused."""
         if self.limits is None and not self.held:
             return None
-        rate = None if self.limits is None else self.limits.rate
-        if rate is not None and self.allowed > (allowed := turns.bounded(rate, self.allowed, now)):
-            # The clock was set back: from now on the time is that of this clock.
-            self.allowed = allowed
-            self.changed = self.marked = True
         return turns.closing(self.limits, self.counts[ACTIVE], self.allowed, self.held, now)
 
     def add(self, state: int, scheduled: int, by: int = 1) -> None:
@@ -240,6 +235,14 @@ class Transaction:
                 if known:
                     self.lanes.renew(topic, label)
         self.make_available(topic)
+
+    def bound_rate(self, topic: Topic, now: int) -> None:
+        """After the clock was set back: let the rate not close the topic for longer than a burst takes."""
+        rate = None if topic.limits is None else topic.limits.rate
+        if rate is not None and topic.allowed > now:
+            topic.allowed = turns.bounded(rate, topic.allowed, now)
+            topic.changed = topic.marked = True
+            self.make_available(topic)
 
     def lift_holds(self, topic: Topic, most: int) -> int:
         """End the holds of a topic, and up to ``most`` of its lanes. Returns how many lanes that were."""

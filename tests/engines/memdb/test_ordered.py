@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
@@ -33,7 +34,7 @@ def by_time(tasks: dict[int, TaskRecord]) -> list[TaskRecord]:
     return sorted(tasks.values(), key=lambda task: (task.scheduled, task.sequence))
 
 
-def check_creation(found: ByCreation, tasks: dict[int, TaskRecord], probes: range) -> None:
+def check_creation(found: ByCreation[TaskRecord], tasks: dict[int, TaskRecord], probes: range) -> None:
     right = by_creation(tasks)
     assert len(found) == len(right)
     assert found.first() is (right[0] if right else None)
@@ -43,7 +44,11 @@ def check_creation(found: ByCreation, tasks: dict[int, TaskRecord], probes: rang
         assert found.after(None, count) == right[:count]
 
 
-def check_time(found: ByTime, tasks: dict[int, TaskRecord], probes: range) -> None:
+def _same(number: float) -> float:
+    return number
+
+
+def check_time(found: ByTime[TaskRecord], tasks: dict[int, TaskRecord], probes: range) -> None:
     right = by_time(tasks)
     assert len(found) == len(right)
     assert found.first() is (right[0] if right else None)
@@ -51,9 +56,22 @@ def check_time(found: ByTime, tasks: dict[int, TaskRecord], probes: range) -> No
         until = [task for task in right if task.scheduled <= probe]
         assert found.until(probe) == len(until)
         assert found.first_until(probe) is (until[0] if until else None)
+        later = [task.scheduled for task in right if task.scheduled > probe]
+        assert found.first_after(probe) == (later[0] if later else None)
+        for count in (1, 3, len(right) + 1):
+            assert found.head(count, probe) == until[:count]
+            assert found.tail(count, probe) == until[::-1][:count]
+            for chance in (0.0, 0.5, 0.999):
+                some = {task.sequence for task in found.sample(count, probe, partial(_same, chance))}
+                assert min(1, len(until)) <= len(some) <= count
+                assert some <= {task.sequence for task in until}
+                assert len(some) == len(until) or count <= len(until)
+    assert found.first_time() == (right[0].scheduled if right else None)
+    assert all(found.has(task.scheduled, task) for task in right[:50])
+    assert not any(found.has(task.scheduled + 1, task) for task in right[:50])
 
 
-def emptied(found: ByTime) -> list[TaskRecord]:
+def emptied(found: ByTime[TaskRecord]) -> list[TaskRecord]:
     """All tasks, as they come when the first is taken again and again."""
     tasks = []
     while (first := found.first()) is not None:
@@ -66,7 +84,7 @@ def emptied(found: ByTime) -> list[TaskRecord]:
 def test_order_of_creation(steps: list[tuple[str, int]], chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ordered, "CHUNK", chunk)
-        found = ByCreation()
+        found: ByCreation[TaskRecord] = ByCreation()
         tasks: dict[int, TaskRecord] = {}
         for what, sequence in steps:
             new = task(sequence)
@@ -90,7 +108,7 @@ def test_order_of_creation(steps: list[tuple[str, int]], chunk: int) -> None:
 def test_order_of_time(steps: list[tuple[bool, int, int]], chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ordered, "CHUNK", chunk)
-        found = ByTime()
+        found: ByTime[TaskRecord] = ByTime()
         tasks: dict[int, TaskRecord] = {}
         for add, sequence, time in steps:
             if add:
@@ -121,7 +139,7 @@ ORDERS: dict[str, Callable[[list[int]], None]] = {
 def test_many_by_creation(order: str) -> None:
     sequences = list(range(1, 10_001))
     ORDERS[order](sequences)
-    found = ByCreation()
+    found: ByCreation[TaskRecord] = ByCreation()
     tasks = {sequence: task(sequence) for sequence in sequences}
     for added in tasks.values():
         found.add(added)
@@ -140,7 +158,7 @@ def test_many_by_creation(order: str) -> None:
 def test_many_by_time(order: str, same: int) -> None:
     sequences = list(range(1, 10_001))
     ORDERS[order](sequences)
-    found = ByTime()
+    found: ByTime[TaskRecord] = ByTime()
     tasks = {sequence: task(sequence, sequence // same) for sequence in sequences}
     for added in tasks.values():
         found.add(added.scheduled, added)
@@ -154,7 +172,7 @@ def test_many_by_time(order: str, same: int) -> None:
 
 
 def test_after_gives_a_copy() -> None:
-    found = ByCreation()
+    found: ByCreation[TaskRecord] = ByCreation()
     tasks = [task(sequence) for sequence in range(1, 10)]
     for added in tasks:
         found.add(added)

@@ -9,6 +9,7 @@ operation; every one with `RATUS_TEST_FAILPOINTS=all`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
@@ -19,13 +20,22 @@ from pymongo import common
 from ratus_engines.mongodb.engine import MongodbEngine
 
 from ratus.core.errors import Conflict, RatusError, ServiceUnavailable
-from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, RetryPolicy, TaskRecord
+from ratus.core.records import ACTIVE, COMPLETED, PENDING, CommitRecord, Rare, RetryPolicy, TaskRecord
 from ratus.core.selection import Selection
+from ratus.core.turns import Limits, PerLabel, Rate
 from ratus.engine.testkit.harness import HOUR, MINUTE, SECOND, Harness
 from ratus.testing import START
 from tests.absent import absent
 from tests.engines.mongodb import servers
-from tests.engines.mongodb.failpoints import ENABLED, FAILURES, ONE_OF_EACH, WRITES, Failpoint, Failure
+from tests.engines.mongodb.failpoints import (
+    COMMANDS,
+    ENABLED,
+    FAILURES,
+    ONE_OF_EACH,
+    WRITES,
+    Failpoint,
+    Failure,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -310,3 +320,36 @@ async def mine(harness: Harness) -> list[str]:
         page = await harness.page(topic, state=ACTIVE)
         found += [task.id for task in page.tasks if task.nonce != NONCE]
     return found
+
+
+@pytest.mark.parametrize(
+    "failure", [each for each in FAILURES if each.name in ONE_OF_EACH], ids=lambda failure: failure.name
+)
+async def test_under_limits_no_place_is_lost_and_none_is_given_twice(
+    harness: Harness, failpoint: Failpoint, name: str
+) -> None:
+    """Each command of claims and commits fails once and twice, in each way, wherever it stands among them."""
+    engine = harness.engine
+    assert isinstance(engine, MongodbEngine)
+    await harness.insert(
+        *(harness.task(f"{n:02}", rare=Rare(labels=b'{"customer":"%d"}' % (n % 2))) for n in range(60))
+    )
+    failure = next(each for each in FAILURES if each.name == name)
+    per = PerLabel("customer", concurrency=1, rate=Rate(1000, SECOND, 1000))
+    await engine.change_settings("t", limits=Limits(concurrency=2, per=per))
+    for command in COMMANDS:
+        for times in (1, 2):
+            with failpoint.failing(command, failure, times), contextlib.suppress(RatusError):
+                for task in await harness.claim(limit=2):
+                    assert len(await mine(harness)) <= 2
+                    await engine.commit([CommitRecord(task.id, task.nonce)], harness.now)
+            assert len(await mine(harness)) <= 2, command
+            await engine.release_topic("t", harness.now)
+    async with asyncio.timeout(30):
+        while await mine(harness) or engine._lost:  # claims whose answer was lost are looked for
+            await engine.release_topic("t", harness.now)
+            await asyncio.sleep(0.05)
+    engine._lanes.grace = 0
+    await engine.maintain(harness.now)
+    assert len(await harness.claim(limit=9)) == 2
+    assert await harness.claim(limit=9) == []
