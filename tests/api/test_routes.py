@@ -16,7 +16,7 @@ PREFIXES = ["", "/v1"]
 METHODS = {
     "/topics": {"GET", "DELETE"},
     "/topics/:topic": {"GET", "PATCH", "DELETE"},
-    "/topics/:topic/lanes": ("GET",),
+    "/topics/:topic/lanes": {"GET"},
     "/topics/:topic/tasks": {"GET", "POST", "PUT", "PATCH", "DELETE"},
     "/topics/:topic/tasks/:id": {"GET", "POST", "PUT", "PATCH", "DELETE"},
     "/topics/:topic/promises": {"GET", "POST", "DELETE"},
