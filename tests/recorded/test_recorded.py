@@ -30,7 +30,9 @@ def test_everything_is_as_it_was_recorded(recorded: Path, tmp_path: Path) -> Non
             found = everything(api)
             assert found.keys() == expected["topics"].keys()
             for name, topic in expected["topics"].items():
-                assert found[name]["topic"] == topic["topic"]
+                # Since then, topics say why they hand out nothing.
+                closed = {"closed": "paused"} if topic["topic"].get("paused") else {}
+                assert found[name]["topic"] == topic["topic"] | closed
                 # Compared as text: 0 and -0.0, 1 and true are equal in Python.
                 assert list(map(json.dumps, found[name]["tasks"])) == list(map(json.dumps, topic["tasks"]))
         # What was read is written again, as this version writes it, and is still the same.

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from ratus.core import turns
+from ratus.core.labels import Pair
 from ratus.core.records import TaskRecord
 from ratus.core.selection import Selection, Where
 from ratus.core.turns import FIRST_TASKS, WHERE_TASKS, Closing, PerLabel, Reason
@@ -232,6 +233,7 @@ class Choice:
         )
         self._woken = 0
         self._expired_head: list[Place] = []
+        self._pairs: dict[int, Sequence[Pair]] = {}
         self.refusal: Closing | None = None
         self.again = False
 
@@ -331,7 +333,14 @@ class Choice:
         return places
 
     def _value(self, name: str) -> Callable[[Place], Value]:
-        return lambda place: value_of(self._lanes.pairs(self._topic, place[1]), name)
+        return lambda place: value_of(self._pairs_of(place[1]), name)
+
+    def _pairs_of(self, sequence: int) -> Sequence[Pair]:
+        """The labels of a task, read once: the first tasks in line are nearly the same at each `take`."""
+        pairs = self._pairs.get(sequence)
+        if pairs is None:
+            pairs = self._pairs[sequence] = self._lanes.pairs(self._topic, sequence)
+        return pairs
 
     def _standing(self, name: str) -> Callable[[Any], tuple[int, int]]:
         label = self._lanes.in_use(self._topic)[name]
