@@ -17,6 +17,7 @@ from ratus import __version__
 from ratus.app import App, AppWorker
 from ratus.app.connection import RemoteConnection
 from ratus.app.health import HealthServer
+from ratus.app.inside import InsideConnection
 from ratus.app.monitor import Monitor
 from ratus.app.supervisor import Supervisor, stop_with_parent
 from ratus.calls.inputs import seconds
@@ -156,6 +157,9 @@ def _command_of(arguments: Sequence[str]) -> Any:
 def _work(given: argparse.Namespace) -> int:
     number = given.child[0] if given.child else 0
     app = load(given.app)
+    connection = app._connection
+    if given.child and isinstance(connection, InsideConnection) and connection.is_in_memory:
+        raise UsageProblem("--processes: an app with memory: has its tasks in one process")
     _log(given.log_format, given.log_level)
     monitor = Monitor(log_tasks=given.log_tasks)
     worker = AppWorker(
