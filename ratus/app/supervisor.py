@@ -29,6 +29,9 @@ _STEADY_SECONDS: Final = 60.0
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
+_STOPPED: Final = (0, -signal.SIGTERM)
+"""How a process ends that was stopped: in order, or by the signal where that came while it started."""
+
 _logger: Final = logging.getLogger("ratus.worker")
 
 
@@ -78,7 +81,7 @@ class Supervisor:
                         status = ended.process.returncode
                         if status <= 0 and not self._stopping:
                             due[event] = time.monotonic() + self._pause(ended, status)
-                        elif status:
+                        elif status not in _STOPPED:
                             code = code or max(status, 1)
                             if not self._stopping:
                                 self._stop()
