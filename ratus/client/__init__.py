@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ratus.calls.delivery import AsyncDelivery, Delivery
 from ratus.calls.inputs import DurationLike, TimeLike
-from ratus.calls.responses import TaskPage, ValuePage
+from ratus.calls.responses import SchedulePage, TaskPage, ValuePage
 from ratus.calls.transport import AsyncTransport, HTTPRequest, HTTPResponse, Transport
 from ratus.client.async_client import AsyncClient
 from ratus.client.client import Client
@@ -27,6 +27,7 @@ __all__ = [
     "HTTPRequest",
     "HTTPResponse",
     "Handler",
+    "SchedulePage",
     "TaskPage",
     "TimeLike",
     "Transport",

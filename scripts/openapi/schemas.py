@@ -21,11 +21,17 @@ from ratus.core.models import (
     Error,
     ErrorDetail,
     Extension,
+    LastTask,
+    Made,
     Poll,
     PollRequest,
+    Preview,
     Promise,
     Promises,
     Retry,
+    Schedule,
+    ScheduledTask,
+    Schedules,
     Task,
     Tasks,
     Topic,
@@ -56,6 +62,12 @@ _ANSWERS: Final[dict[type[WireModel], tuple[str, ...]]] = {
     Topics: (),
     Updated: (),
     Deleted: (),
+    Schedule: ("name", "topic"),
+    ScheduledTask: (),
+    LastTask: (),
+    Schedules: (),
+    Preview: (),
+    Made: (),
     Value: ("revision", "updated"),
     Values: (),
     ErrorDetail: (),
@@ -73,6 +85,8 @@ _REQUESTS: Final[dict[type[WireModel], str]] = {
     Commit: "Commit",
     CommitItem: "CommitItem",
     TopicPatch: "TopicPatch",
+    Schedule: "ScheduleInput",
+    ScheduledTask: "ScheduledTaskInput",
     ValueInput: "ValueInput",
     ValueChanges: "ValueChanges",
 }
@@ -107,6 +121,7 @@ def _answer_schema(model: type[WireModel], always: tuple[str, ...]) -> Schema:
     members = {}
     required = set(always)
     for name, member in _members(model).items():
+        member.pop("readOnly", None)
         if member.pop("writeOnly", False):
             continue
         if "default" not in member:
@@ -123,6 +138,8 @@ def _request_schema(model: type[WireModel]) -> Schema:
     required = []
     for name, member in _members(model).items():
         member.pop("writeOnly", None)
+        if member.pop("readOnly", False):
+            continue
         if "default" not in member:
             required.append(name)
             members[name] = _ordered(_renamed(member))

@@ -54,7 +54,7 @@ def test_the_clients_are_twins() -> None:
     assert list(twins) == list(others)
     for name, method in twins.items():
         assert signature(method) == signature(others[name]), name
-        if name not in ("stop", "iter_tasks", "iter_topics", "iter_values", "watch_values"):
+        if name not in ("stop", "iter_tasks", "iter_topics", "iter_values", "iter_schedules", "watch_values"):
             assert inspect.iscoroutinefunction(others[name]), name
 
 
