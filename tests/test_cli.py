@@ -203,7 +203,7 @@ def test_a_help_that_cannot_be_written_is_a_failure() -> None:
             ["serv"],
             {},
             'ratus: unknown command "serv": the commands are serve, backup, worker, push, poll, commit, '
-            "tasks, topics, watch, values (see ratus --help)",
+            "tasks, topics, watch, schedules, values (see ratus --help)",
         ),
         (
             ["--port=70000"],

@@ -16,7 +16,8 @@ MAY_IMPORT = {
     "calls": {"calls", "core"},
     "worker": {"worker", "calls", "core"},
     "client": {"client", "worker", "calls", "core"},
-    "app": {"app", "client", "worker", "calls", "core"},
+    # A server within the program, and that of a test.
+    "app": {"app", "client", "worker", "calls", "core", "runtime", "testing"},
 }
 """What the files of a package import of Ratus, those behind `TYPE_CHECKING` included."""
 

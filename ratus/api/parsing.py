@@ -34,7 +34,18 @@ from ratus.api.walking import Work
 from ratus.core.durations import format_duration
 from ratus.core.errors import BadRequest
 from ratus.core.limits import MAX_TOPICS
-from ratus.core.members import COMMIT, FILTERS, HOLD, PROMISE, TASK, TOPIC, Choice, Duration, wire_names
+from ratus.core.members import (
+    COMMIT,
+    FILTERS,
+    HOLD,
+    PROMISE,
+    SCHEDULE,
+    TASK,
+    TOPIC,
+    Choice,
+    Duration,
+    wire_names,
+)
 from ratus.core.quoting import quoted
 from ratus.core.records import (
     DEFAULT_TIMEOUT,
@@ -489,4 +500,5 @@ _WANTED = {
     "patch_topic": wire_names(TOPIC),
     "set_value": OnlyThese(VALUE_MEMBERS),
     "wait_for_values": OnlyThese(CHANGES_MEMBERS),
+    **dict.fromkeys(("put_schedule", "patch_schedule", "preview_schedule"), OnlyThese(wire_names(SCHEDULE))),
 }

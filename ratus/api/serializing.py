@@ -10,7 +10,8 @@ import msgspec
 from ratus.core.durations import format_duration
 from ratus.core.errors import RatusError
 from ratus.core.members import LIMITS, TASK, Duration, Member, Object, Stored, Type
-from ratus.core.records import MAX_PAGE_BYTES, LaneInfo, TaskRecord, TopicInfo
+from ratus.core.records import MAX_PAGE_BYTES, LaneInfo, ScheduleRecord, TaskRecord, TopicInfo
+from ratus.core.schedules import ALLOW, LAST
 from ratus.core.times import format_time
 from ratus.core.turns import Closing, Limits
 from ratus.core.values import NamedValue
@@ -221,6 +222,56 @@ def values(found: Iterable[NamedValue], next_page: str | None = None) -> bytes:
     if next_page is not None:
         answer["next"] = next_page
     return _encode(answer)
+
+
+def _schedule(name: str, record: ScheduleRecord, last: TaskRecord | None) -> dict[str, Any]:
+    answer: dict[str, Any] = {"name": name, "topic": record.topic}
+    if record.task is not None:
+        answer["task"] = msgspec.Raw(record.task)
+    if record.cron:
+        answer["cron"] = record.cron
+    if record.zone:
+        answer["zone"] = record.zone
+    if record.every is not None:
+        answer["every"] = format_duration(record.every)
+    for member in ("start", "end"):
+        time = getattr(record, member)
+        if time is not None:
+            answer[member] = format_time(time)
+    for member, default in (("overlap", ALLOW), ("catch_up", LAST), ("paused", False)):
+        value = getattr(record, member)
+        if value != default:
+            answer[member] = value
+    if record.next is not None and not record.paused:
+        answer["next"] = format_time(record.next)
+    if record.last:
+        answer["last"] = {"_id": record.last}
+        if last is not None:
+            answer["last"]["state"] = last.state
+            if last.outcome:
+                answer["last"]["outcome"] = last.outcome
+    return answer
+
+
+def schedule(name: str, record: ScheduleRecord, last: TaskRecord | None) -> bytes:
+    return _encode(_schedule(name, record, last))
+
+
+def schedules(
+    found: Iterable[tuple[str, ScheduleRecord, TaskRecord | None]], next_page: str | None = None
+) -> bytes:
+    answer: dict[str, Any] = {"data": [_schedule(*each) for each in found]}
+    if next_page is not None:
+        answer["next"] = next_page
+    return _encode(answer)
+
+
+def preview(ticks: Iterable[int], words: str) -> bytes:
+    return _encode({"ticks": [format_time(tick) for tick in ticks], "words": words})
+
+
+def made(task_id: str) -> bytes:
+    return _encode({"_id": task_id})
 
 
 class Committed:

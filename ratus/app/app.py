@@ -9,18 +9,24 @@ import sys
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, overload
 
 from ratus.app import connection
 from ratus.app.connection import Connection, RemoteConnection
 from ratus.app.functions import FailureHook, Handling, SuccessHook, TaskDecorator, TaskFunction, name_of
+from ratus.app.in_place import InPlaceConnection
+from ratus.app.inside import InsideConnection, flags_of
 from ratus.app.jobs import Job
 from ratus.app.surrounding import Surrounding
 from ratus.app.worker import AppWorker
+from ratus.calls.address import url_of
 from ratus.calls.base import DEFAULT_RETRIES
 from ratus.calls.inputs import DurationLike, Topics, seconds
 from ratus.core.models import Retry, Task
 from ratus.worker.options import DEFAULT_PREFETCH
+
+if TYPE_CHECKING:
+    from ratus.testing.apps import AppTesting
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,10 +38,14 @@ _ExceptionTypes = type[BaseException] | Sequence[type[BaseException]]
 class App:
     """Functions as tasks: decorate them, push calls of them, and have workers run them.
 
-    - `url`, `token` and what follows `topic`: as for `Client`.
+    - `url`, `token` and what follows `eager`: as for `Client`. `"memory:"` and `"sqlite:tasks.db"` run a
+      server within this program, which keeps its tasks in memory or in that file.
     - `topic`: the topic of the functions that name none.
+    - `eager`: run each push in place. A task is run as often as its `retry` allows, without the delays, and
+      once without `max_attempts`; then its job is done.
 
     Threads, event loops and forked children may share an app. Nothing is connected before it is needed.
+    Raises `ValueError` for arguments that are not valid.
     """
 
     def __init__(
@@ -44,6 +54,7 @@ class App:
         *,
         token: str | None = None,
         topic: str = "default",
+        eager: bool = False,
         request_timeout: DurationLike = "30s",
         connect_timeout: DurationLike = "10s",
         retries: int = DEFAULT_RETRIES,
@@ -63,8 +74,16 @@ class App:
             "compress": compress,
             "tls": tls,
         }
-        self._connection: Connection = RemoteConnection(url, token, options)
-        weakref.finalize(self, self._connection.let_go).atexit = False
+        self._connection: Connection
+        flags = flags_of(url_of(url))
+        if eager:
+            self._connection = InPlaceConnection(self._functions, self._middleware, self._lifespans)
+        elif flags is not None:
+            self._connection = InsideConnection(flags, options)
+        else:
+            self._connection = RemoteConnection(url, token, options)
+        # When the app is garbage, or the program ends.
+        weakref.finalize(self, self._connection.let_go)
         _apps.add(self)
 
     def __repr__(self) -> str:
@@ -273,6 +292,13 @@ class App:
             consumer=consumer,
             signals=signals,
         ).run()
+
+    def testing(self) -> AppTesting:
+        """A server of the test's own for this app, while a `with` block runs; see `AppTesting`."""
+        # Loaded late: it needs the server, and only tests need it.
+        from ratus.testing.apps import AppTesting
+
+        return AppTesting(self)
 
     # ---- underneath --------------------------------------------------------------------------------
 

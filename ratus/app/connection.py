@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -99,7 +98,7 @@ class RemoteConnection(Connection):
         self._token = token
         self._options = options
         self._now = now
-        self.client()  # a wrong URL or option is an error here
+        Client(url, token=token, **options)  # what is wrong with the arguments is an error here
 
     # Made when it is first needed, and anew in a forked child.
     _client: Client | None = None
@@ -109,16 +108,27 @@ class RemoteConnection(Connection):
         """The client for calls of threads."""
         if self._client is None:
             # Two threads may both get here: one client then is never used, and has opened nothing.
-            self._client = Client(self._url, token=self._token, **self._options)
+            url, token = self.where()
+            self._client = Client(url, token=token, **self._options)
         return self._client
+
+    def where(self) -> tuple[str | None, str | None]:
+        """The URL and the token of the server, as `Client` takes them."""
+        return self._url, self._token
+
+    def move_to(self, url: str | None, token: str | None) -> None:
+        """Use another server from now on: in a process of a worker, that of the worker."""
+        self._url, self._token = url, token
 
     def new_client(self, consumer: str) -> Client:
         """A client for a worker of that name."""
-        return Client(self._url, token=self._token, consumer=consumer, **self._options)
+        url, token = self.where()
+        return Client(url, token=token, consumer=consumer, **self._options)
 
     def new_async_client(self, consumer: str | None = None) -> AsyncClient:
         """A client for an event loop."""
-        return AsyncClient(self._url, token=self._token, consumer=consumer, **self._options)
+        url, token = self.where()
+        return AsyncClient(url, token=token, consumer=consumer, **self._options)
 
     def background(self) -> Background:
         """The thread that waits for jobs, and makes the calls of event loops."""
@@ -227,9 +237,3 @@ def _cancel(task_id: str, consumer: str) -> Steps[bool]:
             continue
         return True
     raise AssertionError("the last attempt returns or raises")
-
-
-def wire_task(item: bytes) -> dict[str, Any]:
-    """A task that is JSON already, as plain values."""
-    members: dict[str, Any] = json.loads(item)
-    return members

@@ -110,7 +110,10 @@ class Job(Generic[R]):
             self._settled = found
             connection.call_back(lambda: callback(self))
 
-        connection.watch(self.id, settled)
+        if self._settled is None:
+            connection.watch(self.id, settled)
+        else:
+            connection.call_back(lambda: callback(self))
 
     async def _result_async(self) -> R:
         if self._settled is None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -33,6 +33,9 @@ _END_SECONDS: Final = 5.0
 
 _READY: Final = b"ready"
 
+Server: TypeAlias = tuple[str | None, str | None]
+"""The URL and the token of a server."""
+
 
 class _Changes(msgspec.Struct, omit_defaults=True):
     """What a process has set on its delivery."""
@@ -46,14 +49,19 @@ class _Changes(msgspec.Struct, omit_defaults=True):
 class ProcessPool:
     """Runs tasks in processes, as many as there are tasks at a time. Threads share it.
 
-    `function` is a task function by which the processes find the app; `begin`, which has to be picklable, is
-    called first in each. Processes are started when they are needed, and kept.
+    `function` is a task function by which the processes find the app, `server` is where they push to, and
+    `begin`, which has to be picklable, is called first in each. Processes are started when they are needed,
+    and kept.
     """
 
     def __init__(
-        self, function: TaskFunction[..., Any, Any], begin: Callable[[], None] | None = None
+        self,
+        function: TaskFunction[..., Any, Any],
+        server: Server,
+        begin: Callable[[], None] | None = None,
     ) -> None:
         self._function = function
+        self._server = server
         self._begin = begin
         self._lock = threading.Lock()
         self._idle: list[_Process] = []
@@ -126,7 +134,7 @@ class ProcessPool:
                 raise RuntimeError("the worker has ended")
             process = self._idle.pop() if self._idle else None
             if process is None:
-                process = _Process(self._function, self._begin)
+                process = _Process(self._function, self._server, self._begin)
             self._busy.add(process)
         return process
 
@@ -146,12 +154,14 @@ _NO_RESULT: Final = msgspec.Raw(b"")
 class _Process:
     """A process, and the pipe to it."""
 
-    def __init__(self, function: TaskFunction[..., Any, Any], begin: Callable[[], None] | None) -> None:
+    def __init__(
+        self, function: TaskFunction[..., Any, Any], server: Server, begin: Callable[[], None] | None
+    ) -> None:
         # A fork would copy locks that other threads hold.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, function, begin), name="ratus-process", daemon=True
+            target=_serve, args=(theirs, function, server, begin), name="ratus-process", daemon=True
         )
         self._process.start()
         theirs.close()
@@ -187,7 +197,10 @@ class _Process:
 
 
 def _serve(
-    connection: Connection, function: TaskFunction[..., Any, Any], begin: Callable[[], None] | None
+    connection: Connection,
+    function: TaskFunction[..., Any, Any],
+    server: Server,
+    begin: Callable[[], None] | None,
 ) -> None:
     """Run tasks in this process until the worker closes the pipe."""
     # Signals are for the worker, which drains: one that reaches the whole process group must not end this.
@@ -196,6 +209,7 @@ def _serve(
     if begin is not None:
         begin()
     app: Any = function._app
+    app._connection.move_to(*server)
     with ExitStack() as stack:
         for lifespan in app._lifespans:
             if not lifespan.is_async:

@@ -1,4 +1,5 @@
-"""Several worker processes as one: starts them, passes signals on, and replaces one that was killed.
+"""Several worker processes as one: starts them, passes signals on, replaces one that was killed, and all of
+them when the program's files change.
 
 The processes are those of the same command, each in a process group of its own, so that Ctrl-C in a terminal
 reaches them only by the supervisor. Each holds the reading end of a pipe whose writing end the supervisor
@@ -14,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -29,6 +30,11 @@ _STEADY_SECONDS: Final = 60.0
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
+_STOPPED: Final = (0, -signal.SIGTERM)
+"""How a process ends that was stopped: in order, or by the signal where that came while it started."""
+
+_CHANGED: Final = "changed"
+
 _logger: Final = logging.getLogger("ratus.worker")
 
 
@@ -42,61 +48,106 @@ class Supervisor:
     """Runs `count` processes until a signal ends them.
 
     `command` makes the command line of a process of its number and the descriptor of its end of the pipe.
+    `changes`, where it is given, is iterated over in a thread: after each of its items, the processes drain
+    and are started anew.
     """
 
-    def __init__(self, count: int, command: Callable[[int, int], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        count: int,
+        command: Callable[[int, int], Sequence[str]],
+        changes: Iterable[object] | None = None,
+    ) -> None:
         self._count = count
         self._command = command
+        self._changes = changes
+        self._reloading: set[int] = set()
         self._children: dict[int, _Child] = {}
         self._failures = 0
-        # Takes names of signals, and the numbers of processes that have ended.
-        self._events: SimpleQueue[signal.Signals | int] = SimpleQueue()
+        # Takes signals, the numbers of processes that have ended, and `_CHANGED`.
+        self._events: SimpleQueue[signal.Signals | int | str] = SimpleQueue()
         self._stopping = False
+        self._code = 0
+        # When the processes that were killed are replaced, by their numbers.
+        self._due: dict[int, float] = {}
 
     def run(self) -> int:
         """Return 0 once all processes were stopped by a signal; else the exit code of one that has failed.
 
-        A process that ends by itself with an error ends the others, since they would fail in the same way.
+        A process that ends by itself with an error ends the others, since they would fail in the same way;
+        with `changes`, it is started anew after the next one.
         """
-        code = 0
         reading, writing = os.pipe()
         try:
             with self._signals():
+                if self._changes is not None:
+                    threading.Thread(target=self._watch, name="ratus-changes", daemon=True).start()
                 for number in range(self._count):
                     self._start(number, reading)
-                due: dict[int, float] = {}
-                while self._children or (due and not self._stopping):
-                    event = self._next(due)
+                while self._goes_on():
+                    event = self._next()
                     if event is None:
-                        for number in [each for each, when in due.items() if when <= time.monotonic()]:
-                            del due[number]
+                        for number in [each for each, when in self._due.items() if when <= time.monotonic()]:
                             self._start(number, reading)
                     elif isinstance(event, signal.Signals):
                         self._stop()
-                    else:
-                        ended = self._children.pop(event)
-                        status = ended.process.returncode
-                        if status <= 0 and not self._stopping:
-                            due[event] = time.monotonic() + self._pause(ended, status)
-                        elif status:
-                            code = code or max(status, 1)
-                            if not self._stopping:
-                                self._stop()
+                    elif isinstance(event, int):
+                        self._note_end(event, reading)
+                    elif not self._stopping:
+                        self._reload(reading)
         finally:
             os.close(writing)
             os.close(reading)
-        return code
+        return self._code
 
-    def _next(self, due: dict[int, float]) -> signal.Signals | int | None:
+    def _goes_on(self) -> bool:
+        if self._children:
+            return True
+        return not self._stopping and (bool(self._due) or self._changes is not None)
+
+    def _note_end(self, number: int, reading: int) -> None:
+        """Decide what follows from the end of a process."""
+        ended = self._children.pop(number)
+        status = ended.process.returncode
+        if number in self._reloading and not self._stopping:
+            self._reloading.discard(number)
+            self._start(number, reading)
+        elif status <= 0 and not self._stopping:
+            self._due[number] = time.monotonic() + self._pause(ended, status)
+        elif status not in _STOPPED:
+            if self._changes is not None and not self._stopping:
+                _logger.error("a worker process has failed; it starts again after the next change of a file")
+                return
+            self._code = self._code or max(status, 1)
+            if not self._stopping:
+                self._stop()
+
+    def _reload(self, reading: int) -> None:
+        """Have the processes drain, to be started anew then; those that do not run are started now."""
+        _logger.info("files have changed; the worker drains and starts again")
+        for number in range(self._count):
+            if number in self._children:
+                if number not in self._reloading:
+                    self._reloading.add(number)
+                    self._children[number].process.send_signal(signal.SIGTERM)
+            else:
+                self._start(number, reading)
+
+    def _watch(self) -> None:
+        for _ in self._changes or ():
+            self._events.put(_CHANGED)
+
+    def _next(self) -> signal.Signals | int | str | None:
         """The next event, or `None` when a process is due to be started."""
-        if not due or self._stopping:
+        if not self._due or self._stopping:
             return self._events.get()
         try:
-            return self._events.get(timeout=max(0.0, min(due.values()) - time.monotonic()))
+            return self._events.get(timeout=max(0.0, min(self._due.values()) - time.monotonic()))
         except Empty:
             return None
 
     def _start(self, number: int, reading: int) -> None:
+        self._due.pop(number, None)
         process = subprocess.Popen(  # noqa: S603 - the command line of this very command
             self._command(number, reading), pass_fds=(reading,), process_group=0
         )

@@ -229,7 +229,7 @@ class AppWorker:
                 # Loaded late: most workers have no use for it.
                 from ratus.app.processes import ProcessPool
 
-                pool = ProcessPool(function, self._begin_process)
+                pool = ProcessPool(function, self._connection().where(), self._begin_process)
                 at_end(pool.close)
                 return pool
         return None

@@ -30,14 +30,17 @@ from ratus.calls.inputs import (
     time_text,
 )
 from ratus.calls.inputs import topic_names as names_of
-from ratus.calls.responses import LanePage, TaskPage, ValuePage
+from ratus.calls.responses import LanePage, SchedulePage, TaskPage, ValuePage
 from ratus.calls.retrying import Repeat
+from ratus.core.members import SCHEDULE, wire_names
 from ratus.core.models import (
     Commit,
     CommitItem,
     CommitResult,
     Limits,
+    Preview,
     Promise,
+    Schedule,
     Task,
     TaskState,
     Topic,
@@ -483,6 +486,57 @@ def wait_for_values(
         body=json_bytes(members),
         wait=0.0 if wait is None else seconds(wait, "wait"),
     )
+
+
+# ---- schedules ------------------------------------------------------------------------------------
+
+
+_DEFINED: Final = wire_names(SCHEDULE)
+
+
+def _schedule_path(name: str, *more: str) -> str:
+    if not name:
+        raise ValueError("the name of a schedule must not be empty")
+    return _path("schedules", name, *more)
+
+
+def _definition(schedule: Schedule) -> bytes:
+    members = checked(schedule, Schedule).to_wire()
+    return json_bytes({name: members[name] for name in members if name in _DEFINED})
+
+
+def list_schedules(limit: int | None, after: str | None) -> Request[SchedulePage]:
+    path = _with_query(_path("schedules"), {"limit": limit, "after": after})
+    return Request("GET", path, responses.read_schedules)
+
+
+def get_schedule(name: str) -> Request[Schedule]:
+    return Request("GET", _schedule_path(name), responses.schedule_reader(name))
+
+
+def put_schedule(schedule: Schedule) -> Request[Schedule]:
+    # The same schedule again changes nothing.
+    path, read = _schedule_path(schedule.name), responses.schedule_reader(schedule.name)
+    return Request("PUT", path, read, body=_definition(schedule))
+
+
+def patch_schedule(name: str, changes: Mapping[str, Any]) -> Request[Schedule]:
+    body = json_bytes(dict(changes))
+    path, read = _schedule_path(name), responses.schedule_reader(name)
+    return Request("PATCH", path, read, body=body, repeat=Repeat.UNSENT)
+
+
+def delete_schedule(name: str) -> Request[int]:
+    return _delete(_schedule_path(name))
+
+
+def run_schedule(name: str) -> Request[str]:
+    return Request("POST", _schedule_path(name, "runs"), responses.read_made, repeat=Repeat.UNSENT)
+
+
+def preview_schedule(schedule: Schedule) -> Request[Preview]:
+    path = _path("schedules", "preview")
+    return Request("POST", path, responses.read_preview, body=_definition(schedule))
 
 
 # ---- operation ------------------------------------------------------------------------------------

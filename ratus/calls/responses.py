@@ -18,8 +18,12 @@ from ratus.core.models import (
     Deleted,
     Lane,
     Lanes,
+    Made,
+    Preview,
     Promise,
     Promises,
+    Schedule,
+    Schedules,
     Task,
     Tasks,
     Topic,
@@ -83,6 +87,14 @@ class ValuePage(list[SharedValue]):
 
     def __init__(self, values: list[SharedValue], next_page: str) -> None:
         super().__init__(values)
+        self.next = next_page
+
+
+class SchedulePage(list[Schedule]):
+    """The schedules of one page. `next` is where the next page begins, empty on the last one."""
+
+    def __init__(self, schedules: list[Schedule], next_page: str) -> None:
+        super().__init__(schedules)
         self.next = next_page
 
 
@@ -245,6 +257,32 @@ def read_values(body: bytes) -> ValuePage:
     """A page of values."""
     page = _model(Values, body)
     return ValuePage(page.data, page.next)
+
+
+def schedule_reader(name: str) -> Callable[[bytes], Schedule]:
+    """Reads the schedule `name`. Raises `TransportError` for another one."""
+
+    def read(body: bytes) -> Schedule:
+        schedule = _model(Schedule, body)
+        return _same(schedule, schedule.name, name)
+
+    return read
+
+
+def read_schedules(body: bytes) -> SchedulePage:
+    """A page of schedules."""
+    page = _model(Schedules, body)
+    return SchedulePage(page.data, page.next)
+
+
+def read_preview(body: bytes) -> Preview:
+    """What a schedule would do."""
+    return _model(Preview, body)
+
+
+def read_made(body: bytes) -> str:
+    """The id of the task that was made."""
+    return _model(Made, body).id
 
 
 def read_promises(body: bytes) -> list[Promise]:

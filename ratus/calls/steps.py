@@ -17,7 +17,7 @@ from ratus.calls import requests
 from ratus.calls.bounds import Bounds
 from ratus.calls.inputs import DurationLike, LabelValue, seconds
 from ratus.calls.requests import BATCH_ITEMS, Batch, Request
-from ratus.calls.responses import LanePage, TaskPage, ValuePage
+from ratus.calls.responses import LanePage, SchedulePage, TaskPage, ValuePage
 from ratus.calls.retrying import Attempts, Backoff, Repeat
 from ratus.core.errors import BadRequest, RatusError, TaskFailed
 from ratus.core.models import CommitItem, CommitResult, Task, TaskState, Topic, Updated, Value
@@ -228,6 +228,18 @@ def page_of_values(prefix: str, after: str, page_size: int, bounds: Bounds) -> S
         limit = min(page_size, bounds.page)
         try:
             page = yield from call(requests.list_values(prefix, limit, after or None))
+        except BadRequest as error:
+            bounds.refused_page(error, limit)
+            continue
+        return page
+
+
+def page_of_schedules(after: str, page_size: int, bounds: Bounds) -> Steps[SchedulePage]:
+    """The schedules after a cursor, as many as the server lists at a time."""
+    while True:
+        limit = min(page_size, bounds.page)
+        try:
+            page = yield from call(requests.list_schedules(limit, after or None))
         except BadRequest as error:
             bounds.refused_page(error, limit)
             continue

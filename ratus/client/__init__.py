@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ratus.calls.delivery import AsyncDelivery, Delivery
 from ratus.calls.inputs import DurationLike, LabelValue, TimeLike
-from ratus.calls.responses import LanePage, TaskPage, ValuePage
+from ratus.calls.responses import LanePage, SchedulePage, TaskPage, ValuePage
 from ratus.calls.transport import AsyncTransport, HTTPRequest, HTTPResponse, Transport
 from ratus.client.async_client import AsyncClient
 from ratus.client.client import Client
@@ -29,6 +29,7 @@ __all__ = [
     "Handler",
     "LabelValue",
     "LanePage",
+    "SchedulePage",
     "TaskPage",
     "TimeLike",
     "Transport",

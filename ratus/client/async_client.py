@@ -16,7 +16,7 @@ from ratus.calls.claims import Claimed
 from ratus.calls.delivery import AsyncDelivery, lease_of
 from ratus.calls.inputs import DurationLike, LabelValue, Order, TimeLike, Topics, choice_members
 from ratus.calls.requests import BATCH_ITEMS
-from ratus.calls.responses import LanePage, TaskPage, ValuePage
+from ratus.calls.responses import LanePage, SchedulePage, TaskPage, ValuePage
 from ratus.calls.transport import AsyncTransport
 from ratus.core.models import (
     Commit,
@@ -24,7 +24,9 @@ from ratus.core.models import (
     CommitResult,
     Lane,
     Limits,
+    Preview,
     Promise,
+    Schedule,
     Task,
     TaskState,
     Topic,
@@ -477,6 +479,55 @@ class AsyncClient(AsyncCalls):
             for value in await self._run(steps.changed_values(watched, self._bounds)):
                 watched.seen(value)
                 yield value
+
+    # ---- schedules ---------------------------------------------------------------------------------
+
+    async def list_schedules(self, *, limit: int | None = None, after: str | None = None) -> SchedulePage:
+        """A page of the schedules, by name, by default the first ten.
+
+        `after` is the `next` of the page before. See also `iter_schedules`.
+        """
+        return await self._call(requests.list_schedules(limit, after))
+
+    async def iter_schedules(self, *, page_size: int = 100) -> AsyncIterator[Schedule]:
+        """All schedules, by name, fetched page by page."""
+        after = ""
+        while True:
+            page = await self._run(steps.page_of_schedules(after, page_size, self._bounds))
+            for schedule in page:
+                yield schedule
+            if not (after := page.next):
+                return
+
+    async def get_schedule(self, name: str) -> Schedule:
+        """A schedule, with its next tick and its last task. Raises `NotFound`."""
+        return await self._call(requests.get_schedule(name))
+
+    async def put_schedule(self, schedule: Schedule) -> Schedule:
+        """Make a schedule, or replace the one of its name; return it as it is then.
+
+        The same again changes nothing. Its next tick comes after now: the past is never fired.
+        """
+        return await self._call(requests.put_schedule(schedule))
+
+    async def patch_schedule(self, name: str, **changes: Any) -> Schedule:
+        """Change members of a schedule, by their names on the wire, such as `paused=True`.
+
+        `None` takes a member away. Raises `NotFound`.
+        """
+        return await self._call(requests.patch_schedule(name, changes))
+
+    async def delete_schedule(self, name: str) -> int:
+        """Delete a schedule; its tasks stay. Returns 1, or 0 when there was none."""
+        return await self._call(requests.delete_schedule(name))
+
+    async def run_schedule(self, name: str) -> str:
+        """Make a task of a schedule now, paused or not. Returns its id. Raises `NotFound`."""
+        return await self._call(requests.run_schedule(name))
+
+    async def preview_schedule(self, schedule: Schedule) -> Preview:
+        """The next five ticks of a schedule, and its expression in words; nothing is changed."""
+        return await self._call(requests.preview_schedule(schedule))
 
     # ---- operation ---------------------------------------------------------------------------------
 

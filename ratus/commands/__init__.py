@@ -13,6 +13,7 @@ CLIENT_COMMANDS: Final = {
     "tasks": "list the tasks of a topic",
     "topics": "list the topics and how many tasks they have",
     "watch": "the same, live",
+    "schedules": "look at, change and run schedules",
     "values": "read, set and watch the values that clients share",
 }
 """The commands that talk to a server, and what each is for."""

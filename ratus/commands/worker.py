@@ -10,13 +10,14 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn, get_args
 
 from ratus import __version__
 from ratus.app import App, AppWorker
 from ratus.app.connection import RemoteConnection
 from ratus.app.health import HealthServer
+from ratus.app.inside import InsideConnection
 from ratus.app.monitor import Monitor
 from ratus.app.supervisor import Supervisor, stop_with_parent
 from ratus.calls.inputs import seconds
@@ -57,9 +58,10 @@ def main(arguments: Sequence[str]) -> int:
     flags = parser()
     try:
         given = flags.parse_args(arguments)
-        if given.child is None and given.processes > 1:
+        if given.child is None and (given.processes > 1 or given.reload):
             logs.configure(given.log_format, given.log_level)
-            return Supervisor(given.processes, _command_of(arguments)).run()
+            changes = _changes() if given.reload else None
+            return Supervisor(given.processes, _command_of(arguments), changes).run()
         return _work(given)
     except SystemExit as done:  # argparse has shown the help
         return int(done.code or 0)
@@ -98,6 +100,11 @@ def parser() -> argparse.ArgumentParser:
         default="30s",
         metavar="DURATION",
         help="how long functions may take to finish after the signal to stop; 30s",
+    )
+    parser.add_argument(
+        "--reload",
+        action="store_true",
+        help="while developing: drain and start again when a Python file below this folder changes",
     )
     parser.add_argument("--name", metavar="NAME", help="the name of this consumer; default: host:pid")
     watching = parser.add_argument_group("Watching it")
@@ -153,9 +160,21 @@ def _command_of(arguments: Sequence[str]) -> Any:
     return command
 
 
+def _changes() -> Iterable[object]:
+    """Gives an item after each change of Python files below the current directory."""
+    try:
+        import watchfiles
+    except ImportError:
+        raise UsageProblem('--reload: install the package with its extra, "ratus-queue[reload]"') from None
+    return watchfiles.watch(os.getcwd(), watch_filter=watchfiles.PythonFilter(), raise_interrupt=False)
+
+
 def _work(given: argparse.Namespace) -> int:
     number = given.child[0] if given.child else 0
     app = load(given.app)
+    connection = app._connection
+    if given.child and isinstance(connection, InsideConnection) and connection.is_in_memory:
+        raise UsageProblem("--processes: an app with memory: has its tasks in one process")
     _log(given.log_format, given.log_level)
     monitor = Monitor(log_tasks=given.log_tasks)
     worker = AppWorker(

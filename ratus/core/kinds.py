@@ -13,8 +13,15 @@ from typing import Any, Final, Generic
 import msgspec
 
 from ratus.core.errors import Conflict
-from ratus.core.members import TOPIC, VALUE, Member, Object, Stored, Text
-from ratus.core.records import Members, TopicSettings, ValueRecord, ValueWrite
+from ratus.core.members import SCHEDULE, TOPIC, VALUE, Integer, Member, Object, Stored, Text
+from ratus.core.records import (
+    Members,
+    ScheduleEdit,
+    ScheduleRecord,
+    TopicSettings,
+    ValueRecord,
+    ValueWrite,
+)
 
 
 class Kind(Generic[Members]):
@@ -85,5 +92,15 @@ VALUES: Final = Kind("values", VALUE, ValueRecord)
 VALUE_WRITES: Final = Kind("value_writes", (Member("name", Text(), default=""), *VALUE), ValueWrite)
 """One record: the last change of any value, which decides before the value itself is stored."""
 
-KINDS: Final = (TOPIC_SETTINGS, VALUES, VALUE_WRITES)
+SCHEDULES: Final = Kind("schedules", SCHEDULE, ScheduleRecord)
+"""Schedules, each under its name."""
+
+SCHEDULE_EDITS: Final = Kind(
+    "schedule_edits",
+    (Member("number", Integer(), default=0), Member("name", Text(), default="")),
+    ScheduleEdit,
+)
+"""One record: which schedule was edited last, so that servers need not read all of them."""
+
+KINDS: Final = (TOPIC_SETTINGS, VALUES, VALUE_WRITES, SCHEDULES, SCHEDULE_EDITS)
 """Every kind."""

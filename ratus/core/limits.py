@@ -16,3 +16,6 @@ MAX_PRIORITY: Final = 9
 
 MAX_ATTEMPTS: Final = 2**31 - 1
 """The largest number of attempts: it fits the 32-bit integers that every database has."""
+
+MAX_SCHEDULE_NAME_BYTES: Final = 900
+"""The longest name of a schedule, in bytes of UTF-8: with the time of a tick it makes the id of a task."""

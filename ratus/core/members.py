@@ -531,6 +531,25 @@ VALUE: Final = (
 )
 """Members of a value, beside its name. A ``value`` of ``None`` is JSON's null."""
 
+# Times are integers here, since a database may keep times less exactly than the ids of ticks name them.
+SCHEDULE: Final = (
+    Member("topic", Name(), default=""),
+    Member("task", Json()),
+    Member("cron", Text(), default=""),
+    Member("zone", Text(), default=""),
+    Member("every", Integer()),
+    Member("start", Integer()),
+    Member("end", Integer()),
+    Member("overlap", Choice(values=("allow", "skip")), default="allow"),
+    Member("catch_up", Choice(values=("last", "all")), default="last"),
+    Member("paused", Boolean(), default=False),
+    Member("next", Integer(), given=False),
+    Member("last", Text(), default="", given=False),
+    Member("making", Json(), given=False, shown=False),
+    Member("decided", Integer(), given=False, shown=False),
+)
+"""Members of a schedule, beside its name."""
+
 
 # ---- parts of the table ---------------------------------------------------------------------------
 

@@ -255,6 +255,38 @@ class ValueWrite(Struct, frozen=True, gc=False):
     deleted: bool = False
 
 
+class ScheduleRecord(Struct, frozen=True, gc=False):
+    """A schedule: a record of the kind `ratus.core.kinds.SCHEDULES`, under the schedule's name.
+
+    ``task`` is the JSON text of what each task has; ``every`` and the times are microseconds. ``next`` is the
+    next tick, ``None`` when none comes any more. ``making`` has the ticks whose tasks are not stored yet, as
+    `ratus.core.schedules.ticks_to_text` writes them, ``last`` the id of the last task,
+    and ``decided`` the last tick that was made or left out.
+    """
+
+    topic: str = ""
+    task: bytes | None = None
+    cron: str = ""
+    zone: str = ""
+    every: int | None = None
+    start: int | None = None
+    end: int | None = None
+    overlap: str = "allow"
+    catch_up: str = "last"
+    paused: bool = False
+    next: int | None = None
+    last: str = ""
+    making: bytes | None = None
+    decided: int | None = None
+
+
+class ScheduleEdit(Struct, frozen=True, gc=False):
+    """The last edit of any schedule: the record of the kind `ratus.core.kinds.SCHEDULE_EDITS`."""
+
+    number: int = 0
+    name: str = ""
+
+
 Members = TypeVar("Members", bound=Struct)
 
 

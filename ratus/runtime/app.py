@@ -21,6 +21,7 @@ from ratus.runtime.chores import Chores
 from ratus.runtime.clock_watch import ClockWatch
 from ratus.runtime.config import Settings
 from ratus.runtime.long_polls import LongPollQueue
+from ratus.runtime.scheduler import Scheduler, make_with
 from ratus.runtime.service import Service
 from ratus.runtime.value_watch import ValueWatch
 from ratus.server.connection_limits import ConnectionLimits
@@ -64,14 +65,28 @@ def build(
     engine.observer = metrics
     long_polls = LongPollQueue(engine, clock)
     value_watch = ValueWatch(engine, clock)
-    clock_watch = ClockWatch(clock, long_polls.clock_stepped)
+    reader = Reader(settings)
+    scheduler = Scheduler(
+        engine,
+        clock,
+        make_with(reader.task, clock),
+        lambda task: metrics.produced(task.topic, task.producer),
+        runs=bool(settings.chore_interval),
+    )
+
+    def clock_stepped() -> None:
+        long_polls.clock_stepped()
+        scheduler.clock_stepped()
+
+    clock_watch = ClockWatch(clock, clock_stepped)
     topic_stats = TopicStats(engine, clock, metrics, draining=lambda: handlers.draining)
-    _register(metrics, engine, clock, long_polls, value_watch, clock_watch)
+    _register(metrics, engine, clock, long_polls, value_watch, scheduler, clock_watch)
     handlers = Handlers(
         engine=engine,
         long_polls=long_polls,
         value_watch=value_watch,
-        reader=Reader(settings),
+        scheduler=scheduler,
+        reader=reader,
         metrics=metrics,
         clock=clock,
         scrape=lambda: scrape(metrics, topic_stats),
@@ -103,6 +118,7 @@ def build(
         clock=clock,
         long_polls=long_polls,
         value_watch=value_watch,
+        scheduler=scheduler,
         chores=chores,
         handlers=handlers,
         api=api,
@@ -123,6 +139,7 @@ def _register(
     clock: Clock,
     long_polls: LongPollQueue,
     value_watch: ValueWatch,
+    scheduler: Scheduler,
     clock_watch: ClockWatch,
 ) -> None:
     """Register the metrics that other objects keep. Raises `ValueError` for one of the engine that is not
@@ -137,6 +154,19 @@ def _register(
             ({"wants": "result"}, long_polls.result_waiters),
             ({"wants": "value"}, value_watch.waiters),
         ],
+    )
+    metrics.register(
+        "ratus_schedules",
+        "gauge",
+        "Number of schedules with a tick to come, as far as this server knows.",
+        lambda: [({}, scheduler.known)],
+    )
+    metrics.register(
+        "ratus_schedule_ticks_total",
+        "counter",
+        "Number of ticks of schedules that this server made a task of (made), or left out (skipped) because "
+        "the last task was not done or it was too late.",
+        lambda: [({"outcome": "made"}, scheduler.made), ({"outcome": "skipped"}, scheduler.skipped)],
     )
     metrics.register(
         "ratus_log_lines_dropped_total",

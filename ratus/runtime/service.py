@@ -23,6 +23,7 @@ from ratus.metrics import Metrics, TopicStats
 from ratus.runtime.chores import Chores
 from ratus.runtime.clock_watch import ClockWatch
 from ratus.runtime.long_polls import LongPollQueue
+from ratus.runtime.scheduler import Scheduler
 from ratus.runtime.value_watch import ValueWatch
 from ratus.server.load import Load
 
@@ -53,6 +54,7 @@ class Service:
         clock: Clock,
         long_polls: LongPollQueue,
         value_watch: ValueWatch,
+        scheduler: Scheduler,
         chores: Chores,
         handlers: Handlers,
         api: Api,
@@ -68,6 +70,7 @@ class Service:
         self.clock = clock
         self.long_polls = long_polls
         self._value_watch = value_watch
+        self._scheduler = scheduler
         self.chores = chores
         self._handlers = handlers
         self._api = api
@@ -102,6 +105,7 @@ class Service:
             raise
         self._trim()  # after loading, so that the garbage collector need not visit that data again
         self.chores.start()
+        self._scheduler.start()
 
     def begin_shutdown(self) -> None:
         """Answer `/readyz` with 503 from now on, and end all waits."""
@@ -124,6 +128,7 @@ class Service:
             for part, work, share in (
                 ("claims for requests that waited", self.long_polls.join, _WAITS),
                 ("looking for changed values", self._value_watch.join, _WAITS),
+                ("the ticks of schedules", self._scheduler.stop, _CHORES),
                 ("the chores", self.chores.stop, _CHORES),
                 ("the count of tasks for the metrics", self._topic_stats.close, _SURVEY),
             )

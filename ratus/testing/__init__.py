@@ -2,7 +2,8 @@
 
 - `RatusServer`: a real server within the test's process, on a free port, in memory, with a clock that the
   test moves.
-- `ratus.testing.fixtures`: the same as fixtures of pytest, `ratus_server` and `ratus_client`.
+- `AppTesting`: the same for an `App`, whose tasks run when the test says; made by `App.testing`.
+- `ratus.testing.fixtures`: these as fixtures of pytest, `ratus_server`, `ratus_client` and `ratus_testing`.
 - `ManualClock`: that clock by itself, for tests that build the server from its parts.
 """
 
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from ratus.testing.clock import START, ManualClock, ManualTimer
 
 if TYPE_CHECKING:
+    from ratus.testing.apps import AppTesting
     from ratus.testing.server import RatusServer
 
-__all__ = ["START", "ManualClock", "ManualTimer", "RatusServer"]
+__all__ = ["START", "AppTesting", "ManualClock", "ManualTimer", "RatusServer"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +26,8 @@ def __getattr__(name: str) -> Any:
         from ratus.testing.server import RatusServer
 
         return RatusServer
+    if name == "AppTesting":
+        from ratus.testing.apps import AppTesting
+
+        return AppTesting
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,10 +18,10 @@ _PATH: Final[dict[str, dict[str, Any]]] = {
         "example": "example",
     },
     "name": {
-        "description": "The name of the value; 1 to 900 bytes of UTF-8, percent-encoded. A slash in it "
-        "travels as `%2F`, a plus sign is a plus sign.",
+        "description": "The name of the value or schedule; 1 to 900 bytes of UTF-8, percent-encoded. A slash "
+        "in it travels as `%2F`, a plus sign is a plus sign.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 900},
-        "example": "feature/dark",
+        "example": "nightly",
     },
     "id": {
         "description": "The id of the task; 1 to 1,024 bytes of UTF-8, percent-encoded. A slash in it "
@@ -37,7 +37,7 @@ _VALUES: Final[dict[str, dict[str, Any]]] = {
         "description": "Only values whose names begin so.",
         "schema": {"type": "string"},
     },
-    "value_after": {
+    "list_after": {
         "name": "after",
         "description": "The `next` of the page before, unchanged; left out for the first page.",
         "schema": {"type": "string"},

@@ -23,14 +23,20 @@ from ratus.core.models import (
     Extension,
     Lane,
     Lanes,
+    LastTask,
     Limits,
+    Made,
     PerLabel,
     Poll,
     PollRequest,
+    Preview,
     Promise,
     Promises,
     Rate,
     Retry,
+    Schedule,
+    ScheduledTask,
+    Schedules,
     Task,
     Tasks,
     Topic,
@@ -66,6 +72,12 @@ _ANSWERS: Final[dict[type[WireModel], tuple[str, ...]]] = {
     Topics: (),
     Updated: (),
     Deleted: (),
+    Schedule: ("name", "topic"),
+    ScheduledTask: (),
+    LastTask: (),
+    Schedules: (),
+    Preview: (),
+    Made: (),
     Value: ("revision", "updated"),
     Values: (),
     ErrorDetail: (),
@@ -86,6 +98,8 @@ _REQUESTS: Final[dict[type[WireModel], str]] = {
     Rate: "RateInput",
     PerLabel: "PerLabelInput",
     Limits: "LimitsInput",
+    Schedule: "ScheduleInput",
+    ScheduledTask: "ScheduledTaskInput",
     ValueInput: "ValueInput",
     ValueChanges: "ValueChanges",
 }
@@ -123,6 +137,7 @@ def _answer_schema(model: type[WireModel], always: tuple[str, ...]) -> Schema:
     members = {}
     required = set(always)
     for name, member in _members(model).items():
+        member.pop("readOnly", None)
         if member.pop("writeOnly", False):
             continue
         if "default" not in member:
@@ -139,6 +154,8 @@ def _request_schema(model: type[WireModel]) -> Schema:
     required = []
     for name, member in _members(model).items():
         member.pop("writeOnly", None)
+        if member.pop("readOnly", False):
+            continue
         if "default" not in member:
             required.append(name)
             members[name] = _ordered(_renamed(member))

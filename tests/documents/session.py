@@ -128,6 +128,7 @@ class Session:
             text = text.replace(shown, real)
         for path in SERVICE_FOLDERS:
             text = text.replace(path, f"{self._folder}{path}")
+        text = text.replace("sqlite:tasks.db", f"sqlite:{self._folder}/tasks.db")
         return re.sub(r"(localhost|127\.0\.0\.1):8000", f"127.0.0.1:{self._port}", text)
 
     def _environment(self) -> dict[str, str]:

@@ -23,6 +23,9 @@ NOT_RUN: dict[tuple[str, str], int] = {
     ("docs/engines/mongodb.md", "needs a replica set of that name"): 1,
     ("docs/engines/sqlite.md", "needs Litestream and a bucket"): 2,
     ("docs/migrating/celery.md", "needs Celery and a broker"): 1,
+    ("docs/migrating/dramatiq.md", "needs Dramatiq and a broker"): 1,
+    ("docs/migrating/huey.md", "needs Huey"): 1,
+    ("docs/migrating/queue_sqlite.md", "needs queue_sqlite"): 2,
     ("docs/migrating/rq.md", "needs RQ and Redis"): 1,
 }
 

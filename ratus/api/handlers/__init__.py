@@ -11,6 +11,7 @@ from ratus.api.call import Call, Response
 from ratus.api.handlers.documentation import DocumentationHandlers
 from ratus.api.handlers.operation import OperationHandlers
 from ratus.api.handlers.promises import PromiseHandlers
+from ratus.api.handlers.schedules import ScheduleHandlers
 from ratus.api.handlers.tasks import TaskHandlers
 from ratus.api.handlers.topics import TopicHandlers
 from ratus.api.handlers.values import ValueHandlers
@@ -19,6 +20,7 @@ from ratus.core.clock import Clock
 from ratus.engine import Engine
 from ratus.metrics import Metrics
 from ratus.runtime.long_polls import LongPollQueue
+from ratus.runtime.scheduler import Scheduler
 from ratus.runtime.value_watch import ValueWatch
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -33,6 +35,7 @@ class Handlers:
         engine: Engine,
         long_polls: LongPollQueue,
         value_watch: ValueWatch,
+        scheduler: Scheduler,
         reader: Reader,
         metrics: Metrics,
         clock: Clock,
@@ -45,6 +48,7 @@ class Handlers:
             PromiseHandlers(engine, reader, metrics, clock, long_polls),
             TopicHandlers(engine, reader, metrics),
             ValueHandlers(reader, clock, value_watch),
+            ScheduleHandlers(engine, reader, scheduler),
             self._operation,
             DocumentationHandlers(),
         )

@@ -1,4 +1,4 @@
-"""Tasks, promises, commits, topics and values as they travel between client and server.
+"""Tasks, promises, commits, topics, values and schedules as they travel between client and server.
 
 Every model reads what the server writes and writes what the server reads: `Task.model_validate(answer)` and
 `task.to_wire()`. Times are aware `datetime`s, durations `timedelta`s; both may also be given as text. The
@@ -13,6 +13,14 @@ from ratus.core.models.fields import WireModel
 from ratus.core.models.limits import Limits, PerLabel, Rate
 from ratus.core.models.promises import Extension, Poll, PollRequest, Promise, Promises
 from ratus.core.models.results import Deleted, Error, ErrorDetail, Updated
+from ratus.core.models.schedules import (
+    LastTask,
+    Made,
+    Preview,
+    Schedule,
+    ScheduledTask,
+    Schedules,
+)
 from ratus.core.models.tasks import Priority, Retry, Task, Tasks, TaskState
 from ratus.core.models.topics import (
     Lane,
@@ -38,15 +46,21 @@ __all__ = [
     "Extension",
     "Lane",
     "Lanes",
+    "LastTask",
     "Limits",
+    "Made",
     "PerLabel",
     "Poll",
     "PollRequest",
+    "Preview",
     "Priority",
     "Promise",
     "Promises",
     "Rate",
     "Retry",
+    "Schedule",
+    "ScheduledTask",
+    "Schedules",
     "Task",
     "TaskState",
     "Tasks",

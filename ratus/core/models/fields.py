@@ -34,6 +34,9 @@ DURATION_PATTERN: Final = r"^[-+]?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs
 INPUT_ONLY: JsonDict = {"writeOnly": True}
 """Marks a member that occurs in requests only; `openapi.yaml` leaves it out of answers."""
 
+ANSWER_ONLY: JsonDict = {"readOnly": True}
+"""Marks a member that occurs in answers only; `openapi.yaml` leaves it out of requests."""
+
 DurationLike: TypeAlias = str | int | float | timedelta
 """A length of time: text such as `"30s"` or `"1h30m"`, a number of seconds, or a `timedelta`."""
 

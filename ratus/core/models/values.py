@@ -57,7 +57,7 @@ class Values(WireModel):
     next: str = Field(
         default="",
         description="Where the next page begins: give it as `after`. Omitted on the last page.",
-        examples=["feature/dark-mode"],
+        examples=["MTIz"],
     )
 
 

@@ -33,7 +33,7 @@ OPERATIONS: Final = {
         tag="values",
         summary="List values",
         description="The values whose names begin with a prefix, by default all, in order of their names.",
-        query=("value_prefix", "page_limit", "value_after"),
+        query=("value_prefix", "page_limit", "list_after"),
         answers={200: Answer("A page of values.", ("Values",), {"one": {"data": [_VALUE]}})},
     ),
     "get_value": Operation(
