@@ -146,19 +146,40 @@ def closing(bound: Bound | None, active: int, allowed: int, held: int, now: int)
     return None
 
 
+def closing_of_lane(
+    per: PerLabel, value: str | None, active: int, waits: int | None, allowed: int, held: int, now: int
+) -> Closing | None:
+    """Why a lane by the label of ``per`` is closed at ``now``: as `closing`, or by the order of its tasks.
+
+    ``waits``: when the first of its pending tasks by creation falls due; ``None``: it is due, or missing.
+    """
+    found = closing(per, active, allowed, held, now)
+    if not per.ordered or value is None or (found is not None and found.reason is Reason.CONCURRENCY):
+        return found
+    if active:
+        return Closing(Reason.ORDERED)
+    return found if waits is None else Closing(Reason.ORDERED, waits)
+
+
+def retry_at(closing: Closing) -> int | None:
+    """When a claim that is refused for this may be tried again; ``None``: it is neither a rate nor a hold."""
+    return closing.reopens if closing.reason in (Reason.RATE, Reason.HOLD) else None
+
+
 Item = TypeVar("Item")
+Value = TypeVar("Value", bound=Hashable)
 
 
 def next_turn(
     items: Iterable[Item],
-    value_of: Callable[[Item], Hashable],
-    standing: Callable[[Hashable], tuple[int, int]],
+    value_of: Callable[[Item], Value],
+    standing: Callable[[Value], tuple[int, int]],
 ) -> list[Item]:
     """The items of the value whose turn it is, in their order. ``items`` are in line; empty: none.
 
     ``value_of`` gives an item's value; ``standing`` a value's active tasks and when it was served.
     """
-    by_value: dict[Hashable, list[Item]] = {}
+    by_value: dict[Value, list[Item]] = {}
     for item in items:
         by_value.setdefault(value_of(item), []).append(item)
     if not by_value:

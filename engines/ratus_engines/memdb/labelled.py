@@ -201,11 +201,12 @@ class LabelledTopic(Topic):
         self.times.clear()
         self.decide_special()
 
-    def forget_times(self, now: int) -> None:
-        """Forget times that have passed."""
-        self.times.forget(now)
+    def forget_times(self, now: int) -> bool:
+        """Forget times that have passed, of very many a part. Returns whether more have passed."""
+        more = self.times.forget(now)
         if not self.times:
             self.decide_special()
+        return more
 
     # ---- snapshots -----------------------------------------------------------------------------------
 

@@ -7,6 +7,9 @@ from heapq import heappop, heappush
 
 from msgspec import Struct
 
+# Times that have passed and are forgotten in one step: a claim makes at most two new ones.
+FORGOTTEN = 256
+
 
 class Times(Struct, frozen=True, gc=False):
     """Of a topic or a lane: ``allowed`` is that of its rate (`turns.claimed`), ``held`` that of its hold."""
@@ -70,10 +73,12 @@ class TimesOfTopic:
         # The identity keeps keys from being compared, of which some are `None`.
         heappush(self._ends, (max(times.allowed, times.held), id(key), key))
 
-    def forget(self, now: int) -> None:
-        """Forget what has passed by ``now``."""
+    def forget(self, now: int) -> bool:
+        """Forget what has passed by ``now``, of very much a part. Returns whether more has passed."""
         ends = self._ends
-        while ends and ends[0][0] <= now:
+        for _ in range(FORGOTTEN):
+            if not ends or ends[0][0] > now:
+                return False
             key = heappop(ends)[2]
             times = self.of(key)
             if max(times.allowed, times.held) > now:
@@ -85,6 +90,7 @@ class TimesOfTopic:
                 del values[key[1]]
                 if not values:
                     del self._values[key[0]]
+        return True
 
     def lift(self) -> None:
         """End all holds."""

@@ -15,7 +15,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ratus_engines.memdb.untracked import untrack
 
@@ -38,15 +38,21 @@ class Numbered(Protocol):
 Item = TypeVar("Item", bound=Numbered)
 
 
+_NO_LARGEST: list[int] = []
+_NO_KEYS: list[array[int]] = []
+_NO_TASKS: list[list[Any]] = []
+
+
 class _Chunks(Generic[Item]):
     """What both orders have in common."""
 
     __slots__ = ("_keys", "_largest", "_size", "_tasks")
 
     def __init__(self) -> None:
-        self._largest: list[int] = []
-        self._keys: list[array[int]] = []
-        self._tasks: list[list[Item]] = []
+        # Until the first task comes, all orders share these lists: there may be a million orders without one.
+        self._largest: list[int] = _NO_LARGEST
+        self._keys: list[array[int]] = _NO_KEYS
+        self._tasks: list[list[Item]] = _NO_TASKS
         self._size = 0
 
     def __len__(self) -> int:
@@ -58,6 +64,8 @@ class _Chunks(Generic[Item]):
 
     def _open_chunk(self, largest: int, key: int, task: Item) -> None:
         """Append a new chunk that holds one task."""
+        if self._largest is _NO_LARGEST:
+            self._largest, self._keys, self._tasks = [], [], []
         if self._tasks:
             untrack(self._tasks[-1])  # the last chunk so far, which is usually full
         self._largest.append(largest)

@@ -22,12 +22,37 @@ class RecordLine(msgspec.Struct, omit_defaults=True):
     members: str | None = None
 
 
+class LabelLine(msgspec.Struct, omit_defaults=True):
+    """Whether a label of a topic is in use from now on: whether the topic has lanes by it."""
+
+    topic: str
+    name: str
+    in_use: bool = True
+
+
+class LaneLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept of a lane beside its tasks, as it is from now on; without a label, of the whole topic.
+
+    ``served`` is the number of its last turn, 0 for a lane that there is not: its label is not in use, or no
+    task of it is pending or active. ``allowed`` and ``held`` are its times of rate and hold.
+    """
+
+    topic: str
+    label: str | None = None
+    value: str | None = None
+    served: int = 0
+    allowed: int = 0
+    held: int = 0
+
+
 class Line(msgspec.Struct, omit_defaults=True):
-    """One change: a task as it is from now on, a task that is gone, a record, or the last number given."""
+    """One change: something as it is from now on, a task that is gone, or the last number given."""
 
     put: TaskRecord | None = None
     gone: str | None = None
     record: RecordLine | None = None
+    label: LabelLine | None = None
+    lane: LaneLine | None = None
     last: int = 0
 
 

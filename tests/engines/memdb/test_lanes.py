@@ -10,6 +10,7 @@ import pytest
 from msgspec import structs
 from ratus_engines.memdb import engine as engines
 from ratus_engines.memdb import lanes as lanes_module
+from ratus_engines.memdb import limits as limits_module
 from ratus_engines.memdb.engine import MemdbEngine
 from ratus_engines.memdb.labelled import LabelledTopic
 from ratus_engines.memdb.lanes import SLICE, Lanes
@@ -323,11 +324,26 @@ async def test_values_that_come_and_go_leave_nothing() -> None:
     await engine.insert([labelled("last")], now)
     await claim(engine, now=now + MINUTE)
     assert len(topic.times.of_label("customer")) == 1
+    await engine.maintain(now + 2 * MINUTE)
+    assert not topic.times
     info = await engine.get_topic("t", now)
     assert info is not None
     assert info.lanes == 1
     assert set(topic.lanes["customer"].by_value) == {"l"}
     assert len(topic.index) == 1
+
+
+async def test_times_that_have_passed_are_forgotten_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_module, "FORGOTTEN", 3)
+    engine = await opened()
+    await per_customer(engine, rate=Rate(1, SECOND))
+    await engine.insert([labelled(str(n), customer=str(n)) for n in range(10)], START)
+    assert len(await claim(engine, 10)) == 10
+    topic = topic_of(engine)
+    assert await claim(engine, now=START + SECOND) == []
+    assert len(topic.times.of_label("customer")) == 7
+    await engine.maintain(START + SECOND)
+    assert not topic.times
 
 
 async def test_holds_of_topics_that_are_gone_are_forgotten_when_they_end() -> None:
