@@ -9,10 +9,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ratus.api.parsing import COMMIT_MEMBERS, PROMISE_MEMBERS, TASK_MEMBERS
-from ratus.core.members import RETRY, wire_names
+from ratus.core.members import LIMITS, PER, RATE, RETRY, TOPIC, wire_names
 from tests.servers import Api, Server, segment
 
-MEMBERS = sorted(TASK_MEMBERS | COMMIT_MEMBERS | PROMISE_MEMBERS | wire_names(RETRY) | {"data", "paused"})
+LIMITED = wire_names(LIMITS) | wire_names(PER) | wire_names(RATE)
+MEMBERS = sorted(
+    TASK_MEMBERS
+    | COMMIT_MEMBERS
+    | PROMISE_MEMBERS
+    | wire_names(RETRY)
+    | wire_names(TOPIC)
+    | LIMITED
+    | {"data", "where.region", "label.region"}
+)
 TEXTS = st.one_of(
     st.sampled_from(
         ["", "0", "1s", "-1s", "300ms", "1h", "1d", "2026-01-31T12:00:00Z", "0000-01-01T00:00:00+23:59"]
@@ -34,6 +43,7 @@ VALUES = st.recursive(
 BODIES = st.dictionaries(st.sampled_from(MEMBERS), VALUES, max_size=5) | VALUES
 PATTERNS = [
     "/topics/{0}",
+    "/topics/{0}/lanes",
     "/topics/{0}/tasks",
     "/topics/{0}/tasks/{1}",
     "/topics/{0}/promises",
