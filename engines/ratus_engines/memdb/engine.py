@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from ratus.core import transitions
+from ratus.core import transitions, turns
 from ratus.core.errors import Closed, Conflict, NotFound, RatusError, ServiceUnavailable
 from ratus.core.kinds import TOPIC_SETTINGS, Kind, check_version
 from ratus.core.records import (
@@ -34,7 +34,6 @@ from ratus.core.records import (
 )
 from ratus.core.selection import Selection, Where
 from ratus.core.transitions import Change, ClaimById, Command, Extend, RetryDefaults
-from ratus.core.turns import Reason
 from ratus.engine import CLAIM_CHORES, LARGE_BATCH, Engine, EngineMetric, Health, Traits
 from ratus_engines.memdb.by_id import ById
 from ratus_engines.memdb.choice import Choice
@@ -465,8 +464,8 @@ class MemdbEngine(Engine):
             return []
         if self.observer is not None:
             self.observer.refused(topic, closing.reason)
-        is_timed = closing.reason in (Reason.RATE, Reason.HOLD)
-        return [closing.reopens] if is_timed and closing.reopens is not None else []
+        time = turns.retry_at(closing)
+        return [] if time is None else [time]
 
     async def claim_task(self, task_id: str, selection: Selection, now: int, *, force: bool) -> TaskRecord:
         command = ClaimById(self.nonces(), selection.deadline_at(now), selection.consumer, force)

@@ -27,9 +27,6 @@ from ratus_engines.sqlite.transaction import Topic, Transaction
 # Lanes that have to be looked at again, of which a claim looks at so many before it takes the next task.
 WOKEN = 100
 
-TIMED = (Reason.RATE, Reason.HOLD)
-"""Reasons that end by themselves, at a time that a refused claim says."""
-
 # Above any priority.
 _HIGHEST = 1 << 62
 
@@ -463,7 +460,7 @@ class Choice:
         """Why what is due is closed: by that which reopens first, if that is known of one."""
         per = self._per
         found = [closing for closing in closings if closing is not None]
-        timed = [closing for closing in found if closing.reopens is not None and closing.reason in TIMED]
+        timed = [closing for closing in found if turns.retry_at(closing) is not None]
         if timed:
             return min(timed, key=lambda closing: closing.reopens or 0)
         if found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ratus.core import transitions
+from ratus.core import transitions, turns
 from ratus.core.errors import Closed
 from ratus.core.records import MAX_PAGE_BYTES, TaskRecord
 from ratus.core.selection import Selection
@@ -12,7 +12,7 @@ from ratus.core.transitions import RetryDefaults
 from ratus.core.turns import Closing
 from ratus.engine import CLAIM_CHORES
 from ratus_engines.sqlite import statements
-from ratus_engines.sqlite.choosing import TIMED, Choice, chooses
+from ratus_engines.sqlite.choosing import Choice, chooses
 from ratus_engines.sqlite.rows import task_of
 from ratus_engines.sqlite.transaction import Topic, Transaction
 
@@ -128,8 +128,8 @@ class Claims:
                     return claimed
             if refusal is not None and len(claimed) == before:
                 transaction.notifications.refused.append((name, refusal.reason))
-                if refusal.reopens is not None and refusal.reason in TIMED:
-                    reopens = refusal.reopens if reopens is None else min(reopens, refusal.reopens)
+                if (time := turns.retry_at(refusal)) is not None:
+                    reopens = time if reopens is None else min(reopens, time)
         return claimed if claimed or reopens is None else Closed(reopens)
 
     def _take_back(self, topic: Topic, now: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from ratus.core import turns
 from ratus.core.records import LaneInfo
 from ratus.core.selection import Where
-from ratus.core.turns import WHERE_TASKS, Closing, Limits, PerLabel, Reason
+from ratus.core.turns import WHERE_TASKS, Closing, Limits, PerLabel
 from ratus_engines.sqlite import statements
 from ratus_engines.sqlite.choosing import OF_VALUE, Line, Lines
 from ratus_engines.sqlite.lanes import BEFORE_ALL, IN_USE, LANE, PAIRS, WITHOUT, Value, per_of, value_of
@@ -156,13 +156,10 @@ def _closing(
     held: int,
     now: int,
 ) -> Closing | None:
-    closed = turns.closing(per, active, allowed, held, now)
-    if not per.ordered or value == WITHOUT or (closed is not None and closed.reason is Reason.CONCURRENCY):
-        return closed
-    if active:
-        return Closing(Reason.ORDERED)
-    head = _head(connection, label, value, now)
-    return closed if head is None or head <= now else Closing(Reason.ORDERED, head)
+    head = _head(connection, label, value, now) if per.ordered else None
+    waits = None if head is None or head <= now else head
+    text = None if isinstance(value, bytes) else value
+    return turns.closing_of_lane(per, text, active, waits, allowed, held, now)
 
 
 def _without_tasks(
