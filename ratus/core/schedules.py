@@ -29,7 +29,7 @@ MOST_CAUGHT_UP: Final = 1_000
 SHORTEST_INTERVAL: Final = SECOND
 """Microseconds of the shortest ``every``."""
 
-SCHEDULED_MEMBERS: Final = ("payload", "priority", "retry", "ttl", "producer")
+SCHEDULED_MEMBERS: Final = ("payload", "priority", "retry", "labels", "ttl", "producer")
 """What a schedule says of its tasks; all else follows from the tick."""
 
 ALLOW, SKIP = "allow", "skip"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ratus.core.labels import NAME_PATTERN
 from ratus.core.members import FILTERS, LabelName
 from ratus.core.models import Commit, Extension, Poll, Task, WireModel
 from scripts.openapi.schemas import parameter_schema
@@ -45,7 +46,7 @@ _VALUES: Final[dict[str, dict[str, Any]]] = {
     "value_since": {
         "name": "since",
         "description": "Answer with the value as soon as its revision is larger than this.",
-        "schema": {"type": "integer", "minimum": 0},
+        "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999_999},
     },
     "value_wait": {
         "name": "wait",
@@ -55,7 +56,7 @@ _VALUES: Final[dict[str, dict[str, Any]]] = {
     "value_revision": {
         "name": "revision",
         "description": "Only if the value has this revision. As the header `If-Match`.",
-        "schema": {"type": "integer", "minimum": 0},
+        "schema": {"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999_999},
     },
     "value_if_match": {
         "name": "If-Match",
@@ -114,7 +115,7 @@ _LABELS: Final[dict[str, dict[str, Any]]] = {
         "name": "prefer",
         "description": "Turns by the values of this label, or of up to three with commas between them. Beats "
         "the member of the body.",
-        "schema": {"type": "string", "maxLength": 194},
+        "schema": {"type": "string", "pattern": f"^{NAME_PATTERN}(?:,{NAME_PATTERN}){{0,2}}$"},
     },
     "lane_label": {
         "name": "label",

@@ -55,7 +55,12 @@ def before_call(
             # Taken from an earlier answer: it was ahead then.
             if isinstance(members.get(name), str) and members[name].startswith("20"):
                 members[name] = f"3{members[name][1:]}"
-    if case.operation.path.endswith("/lanes") and not query.get("label"):
+    path = case.operation.path
+    if "/values" in path:
+        _make_values_agree(case, query, body)
+    if "/schedules" in path and isinstance(body, dict) and body.get("cron") is not None:
+        body.pop("every", None)
+    if path.endswith("/lanes") and not query.get("label"):
         query["label"] = "customer"  # it may only be left out where the topic has limits per label
     # One label of both, or one of the two alone.
     given = [query, body] if isinstance(body, dict) else [query]
@@ -83,6 +88,18 @@ def before_call(
         # Assigned anew, for that is how it is noticed.
         case.body = body
     case.query = query
+
+
+def _make_values_agree(case: schemathesis.Case[Any], query: dict[str, Any], body: Any) -> None:
+    """A revision is given once, a wait needs a revision, and a prefix goes with one revision for all."""
+    given = [query, body] if isinstance(body, dict) else [query]
+    if any(members.get("revision") not in (None, "") for members in given):
+        headers = dict(case.headers or {})
+        case.headers = {name: text for name, text in headers.items() if name.lower() != "if-match"}
+    if query.get("wait") and not query.get("since"):
+        query["since"] = 0
+    if isinstance(body, dict) and body.get("prefix") is not None and not isinstance(body.get("since"), int):
+        body["since"] = 1
 
 
 def _objects(body: Any) -> Iterator[dict[str, Any]]:

@@ -47,6 +47,9 @@ _MAX_TASK_BYTES: Final = 64 * 1024
 _LIST: Final = "\0schedules"
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 class ScheduleHandlers:
     """The operations on schedules."""
 
@@ -172,8 +175,18 @@ def _task_text(members: Members) -> bytes | None:
         return None
     if len(text) > _MAX_TASK_BYTES:
         raise PayloadTooLarge(f"task: it takes at most {_MAX_TASK_BYTES} bytes, not {len(text)}")
-    check_members(codec.object_of(members, "task") or {}, SCHEDULED_MEMBERS, "task: ")
-    return text
+    given = codec.object_of(members, "task") or {}
+    check_members(given, SCHEDULED_MEMBERS, "task: ")
+    kept = _given(given)
+    if "retry" in kept:
+        kept["retry"] = msgspec.Raw(_encode(_given(codec.object_of(given, "retry") or {})))
+    return _encode(kept)
+
+
+def _given(members: Members) -> dict[str, msgspec.Raw]:
+    """The members as they were sent, without those that are null, which means absent."""
+    raws = {name: codec.raw_of(members, name) for name in members}
+    return {name: msgspec.Raw(raw) for name, raw in raws.items() if raw is not None}
 
 
 def _checked(members: Members, name: str, check: Callable[[str], None]) -> str | None:

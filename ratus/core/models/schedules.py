@@ -5,6 +5,7 @@ Members are described here for `openapi.yaml`; the client takes and returns obje
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, StrictBool, StrictInt
@@ -20,6 +21,7 @@ from ratus.core.models.fields import (
     TimeLike,
     WireModel,
 )
+from ratus.core.models.labels import Labels, LabelValue
 from ratus.core.models.tasks import Retry, TaskState
 
 Overlap = Literal["allow", "skip"]
@@ -37,6 +39,7 @@ class ScheduledTask(WireModel):
             payload: Any = None,
             priority: int = 0,
             retry: Retry | None = None,
+            labels: Mapping[str, LabelValue] | None = None,
             ttl: DurationLike | None = None,
             producer: str = "",
         ) -> None: ...
@@ -46,6 +49,7 @@ class ScheduledTask(WireModel):
         default=0, ge=MIN_PRIORITY, le=MAX_PRIORITY, description="Larger first.", examples=[3]
     )
     retry: Retry | None = Field(default=None, description="Its retry policy.", examples=[{"max_attempts": 5}])
+    labels: Labels | None = Field(default=None, description="Its labels.", examples=[{"customer": "acme"}])
     ttl: PositiveDuration | None = Field(
         default=None, description="It expires so long after its tick, unless it is claimed.", examples=["1h"]
     )
