@@ -105,7 +105,7 @@ _REQUESTS: Final[dict[type[WireModel], str]] = {
 }
 
 # Models whose unknown members are refused.
-_STRICT: Final = (TopicPatch, Rate, PerLabel, Limits)
+_STRICT: Final = (TopicPatch, Rate, PerLabel, Limits, Schedule, ScheduledTask, ValueInput, ValueChanges)
 
 # What a reader looks for first stands first.
 _ORDER: Final = ("description", "$ref", "anyOf", "allOf", "type", "format", "pattern", "enum", "required")

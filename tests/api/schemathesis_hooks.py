@@ -58,8 +58,8 @@ def before_call(
     path = case.operation.path
     if "/values" in path:
         _make_values_agree(case, query, body)
-    if "/schedules" in path and isinstance(body, dict) and body.get("cron") is not None:
-        body.pop("every", None)
+    if "/schedules" in path and isinstance(body, dict):
+        _make_schedules_agree(body, is_whole=case.method != "PATCH")
     if path.endswith("/lanes") and not query.get("label"):
         query["label"] = "customer"  # it may only be left out where the topic has limits per label
     # One label of both, or one of the two alone.
@@ -94,21 +94,43 @@ def _make_values_agree(case: schemathesis.Case[Any], query: dict[str, Any], body
     """A revision is given once, a wait needs a revision, and a prefix goes with one revision for all."""
     given = [query, body] if isinstance(body, dict) else [query]
     if any(members.get("revision") not in (None, "") for members in given):
-        headers = dict(case.headers or {})
-        case.headers = {name: text for name, text in headers.items() if name.lower() != "if-match"}
+        case.headers.pop("If-Match", None)
     if query.get("wait") and not query.get("since"):
         query["since"] = 0
-    if isinstance(body, dict) and body.get("prefix") is not None and not isinstance(body.get("since"), int):
-        body["since"] = 1
+    if isinstance(body, dict) and "changes" in case.operation.path:
+        if body.get("prefix") is None and not isinstance(body.get("since"), dict):
+            body["since"] = {"a": 1}
+        elif body.get("prefix") is not None and isinstance(body.get("since"), dict):
+            body["since"] = 1
+
+
+def _make_schedules_agree(body: dict[str, Any], *, is_whole: bool) -> None:
+    """A schedule has either an expression, with its zone, or an interval; a schema does not say what is one."""
+    for name, right in (("cron", "30 2 * * *"), ("zone", "Europe/Berlin")):
+        if isinstance(body.get(name), str):
+            body[name] = right
+    if body.get("cron") is None and body.get("every") is None:
+        if is_whole:
+            body["cron"] = "@daily"
+            body.pop("every", None)
+        else:
+            for name in ("cron", "every", "zone"):
+                body.pop(name, None)
+        return
+    others = ("every",) if body.get("cron") is not None else ("cron", "zone")
+    for name in others:  # null takes away what the schedule had
+        body[name] = None
 
 
 def _objects(body: Any) -> Iterator[dict[str, Any]]:
-    """The objects in a body that are read: itself and the items of its list."""
+    """The objects in a body that are read: itself, the items of its list, the task of a schedule."""
     if isinstance(body, dict):
         yield body
         items = body.get("data")
         if isinstance(items, list):
             yield from (item for item in items if isinstance(item, dict))
+        if isinstance(body.get("task"), dict):  # of a schedule
+            yield body["task"]
 
 
 def _keep_to_what_a_schema_cannot_say(members: dict[str, Any]) -> None:
@@ -149,5 +171,7 @@ def _write_whole_numbers(members: dict[str, Any]) -> None:
     for name, value in members.items():
         if isinstance(value, float) and value.is_integer():
             members[name] = int(value)
-        elif name == "retry" and isinstance(value, dict):
+        elif name in ("retry", "labels", "where", "since") and isinstance(value, dict):
             _write_whole_numbers(value)
+        elif isinstance(value, list) and all(isinstance(each, (int, float, str)) for each in value):
+            members[name] = [int(e) if isinstance(e, float) and e.is_integer() else e for e in value]

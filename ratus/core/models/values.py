@@ -15,7 +15,10 @@ from ratus.core.values import MAX_VALUE_NAME_BYTES
 _REVISION: Final = {"type": "integer", "minimum": 0}
 
 _Since = Annotated[
-    Any, WithJsonSchema({"oneOf": [_REVISION, {"type": "object", "additionalProperties": _REVISION}]})
+    Any,
+    WithJsonSchema(
+        {"oneOf": [{"type": "null"}, _REVISION, {"type": "object", "additionalProperties": _REVISION}]}
+    ),
 ]
 
 
