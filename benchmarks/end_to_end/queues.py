@@ -33,7 +33,7 @@ class Queue:
     @property
     def is_ours(self) -> bool:
         """Whether it is Ratus."""
-        return self.module == "ratus_peer"
+        return self.module.startswith("ratus_")
 
 
 def _ratus(engine: str, workers: str, call: str, durable: str) -> Queue:
@@ -51,6 +51,15 @@ def _ratus(engine: str, workers: str, call: str, durable: str) -> Queue:
 QUEUES = (
     _ratus("memdb", "asyncio", "work_async(100)", "none, or the last snapshot"),
     _ratus("memdb", "8 threads", "work(8)", "none, or the last snapshot"),
+    Queue(
+        "ratus memdb, App, 8 threads",
+        "ratus_app_peer",
+        ("python", "-c", "import ratus_app_peer; ratus_app_peer.work(8)"),
+        "ratus memdb",
+        "nothing but the concurrency; the arguments and results of functions are converted",
+        "docs/app.md",
+        "none, or the last snapshot",
+    ),
     _ratus("sqlite", "asyncio", "work_async(100)", "all: each answer is on disk"),
     _ratus("sqlite", "8 threads", "work(8)", "all: each answer is on disk"),
     Queue(

@@ -17,11 +17,13 @@ from ratus.app.functions import FailureHook, Handling, SuccessHook, TaskDecorato
 from ratus.app.in_place import InPlaceConnection
 from ratus.app.inside import InsideConnection, flags_of
 from ratus.app.jobs import Job
+from ratus.app.listening import Listener
 from ratus.app.surrounding import Surrounding
 from ratus.app.worker import AppWorker
 from ratus.calls.address import url_of
 from ratus.calls.base import DEFAULT_RETRIES
 from ratus.calls.inputs import DurationLike, Topics, seconds
+from ratus.client import Client
 from ratus.core.models import Retry, Task
 from ratus.worker.options import DEFAULT_PREFETCH
 
@@ -67,6 +69,7 @@ class App:
         self._functions: dict[str, TaskFunction[..., Any, Any]] = {}
         self._middleware: list[Surrounding] = []
         self._lifespans: list[Surrounding] = []
+        self._listeners: list[Listener] = []
         options = {
             "request_timeout": request_timeout,
             "connect_timeout": connect_timeout,
@@ -103,6 +106,16 @@ class App:
         Jobs that are still waited for are forgotten. An app that is used again afterwards connects again.
         """
         self._connection.close()
+
+    @property
+    def client(self) -> Client:
+        """A client of the app's server, for everything else: topics, tasks, values. The app closes it.
+
+        Raises `RuntimeError` for an app that runs its functions in place.
+        """
+        if not isinstance(self._connection, RemoteConnection):
+            raise RuntimeError("this app runs its functions in place, and has no server")
+        return self._connection.client()
 
     @property
     def functions(self) -> Mapping[str, TaskFunction[..., Any, Any]]:
@@ -233,6 +246,23 @@ class App:
         """
         self._lifespans.append(Surrounding.of(function, "lifespan"))
         return function
+
+    def listener(self, pattern: str, /) -> Callable[[F], F]:
+        """Have a plain function called in every worker for each value that changes, with its name and it.
+
+        `pattern` is the name of a value, or the beginning of names and a star. When a worker starts, the
+        function is called with the values that there are. Of several changes of one value in quick succession
+        only the last may be given, but that always, and in their order. A value that is deleted is `None`. An
+        exception is logged. Raises `ValueError` for a pattern that is not valid, and the decorator
+        `TypeError` for a coroutine function.
+        """
+        Listener.of(pattern, print)  # what is wrong with the pattern is an error here
+
+        def decorate(function: F) -> F:
+            self._listeners.append(Listener.of(pattern, function))
+            return function
+
+        return decorate
 
     # ---- pushing and looking -----------------------------------------------------------------------
 

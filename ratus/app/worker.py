@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, Self
 
 from ratus.app.connection import Connection, RemoteConnection
 from ratus.app.functions import TaskFunction
+from ratus.app.listening import Listener, Listening
 from ratus.app.pool import ThreadPool
 from ratus.app.runner import Observer, Processes, Runner
 from ratus.app.surrounding import Surrounding
@@ -37,6 +38,7 @@ class Workplace(Protocol):
     _connection: Connection
     _middleware: list[Surrounding]
     _lifespans: list[Surrounding]
+    _listeners: list[Listener]
 
     @property
     def functions(self) -> Mapping[str, TaskFunction[..., Any, Any]]: ...
@@ -123,6 +125,7 @@ class AppWorker:
             for lifespan in self._app._lifespans:
                 stack.enter_context(lifespan.enter())
             client = stack.enter_context(self._connection().new_client(self.consumer))
+            self._listen(stack)
             runner = Runner(
                 self._app.functions,
                 self._app._middleware,
@@ -150,6 +153,7 @@ class AppWorker:
                 else:
                     stack.enter_context(lifespan.enter())
             client = await stack.enter_async_context(self._connection().new_async_client(self.consumer))
+            self._listen(stack)
             threads = ThreadPool(self._options["concurrency"])
             stack.callback(threads.close)
             runner = Runner(
@@ -221,6 +225,12 @@ class AppWorker:
         if not isinstance(connection, RemoteConnection):
             raise RuntimeError("this app runs its functions in place, so that there is nothing for a worker")
         return connection
+
+    def _listen(self, stack: ExitStack | AsyncExitStack) -> None:
+        """Have the listeners of the app called until the stack is left."""
+        if self._app._listeners:
+            client = stack.enter_context(self._connection().new_client(self.consumer))
+            stack.enter_context(Listening(self._app._listeners, client))
 
     def _processes(self, at_end: Callable[[Callable[[], None]], Any]) -> Processes | None:
         """The processes for the functions that run in some; `None` where there are none."""

@@ -274,6 +274,8 @@ def _show(app: App, worker: AppWorker, given: argparse.Namespace) -> None:
             for number, each in enumerate(served)
         ),
     ]
+    if app._listeners:
+        lines.append(f"  hears   {', '.join(each.pattern for each in app._listeners)}")
     if not served:
         lines.append("  tasks   none of the app's functions is of these topics")
     _say("\n".join(lines))

@@ -25,7 +25,7 @@ NOT_RUN: dict[tuple[str, str], int] = {
     ("docs/migrating/celery.md", "needs Celery and a broker"): 1,
     ("docs/migrating/dramatiq.md", "needs Dramatiq and a broker"): 1,
     ("docs/migrating/huey.md", "needs Huey"): 1,
-    ("docs/migrating/queue_sqlite.md", "needs queue_sqlite"): 2,
+    ("docs/migrating/queue_sqlite.md", "needs queue_sqlite"): 3,
     ("docs/migrating/rq.md", "needs RQ and Redis"): 1,
 }
 
