@@ -156,6 +156,10 @@ def topic(info: TopicInfo) -> bytes:
     return _encode(answer)
 
 
+def topics_in_detail(infos: Iterable[TopicInfo]) -> bytes:
+    return b'{"data":[%b]}' % b",".join(map(topic, infos))
+
+
 def updated(created: int, changed: int) -> bytes:
     return b'{"created":%d,"updated":%d}' % (created, changed)
 
