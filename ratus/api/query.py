@@ -100,3 +100,11 @@ class Query:
 
 
 NO_QUERY = Query(b"")
+
+
+def flag(query: Query, name: str) -> bool:
+    """A parameter that is ``true`` or ``false``; without it, false. Raises `BadRequest` for anything else."""
+    text = query.text(name)
+    if text not in (None, "true", "false"):
+        raise BadRequest(f"{name}: {quoted(text)} is neither true nor false")
+    return text == "true"

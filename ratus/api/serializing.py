@@ -194,6 +194,10 @@ def _closed(closing: Closing | None) -> dict[str, Any]:
 _write_limits = _object_writer(Object("Limits", LIMITS, Limits))
 
 
+def topics_in_detail(infos: Iterable[TopicInfo]) -> bytes:
+    return b'{"data":[%b]}' % b",".join(map(topic, infos))
+
+
 def updated(created: int, changed: int) -> bytes:
     return b'{"created":%d,"updated":%d}' % (created, changed)
 

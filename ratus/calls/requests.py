@@ -122,10 +122,9 @@ def _with_query(path: str, parameters: dict[str, Any], more: Sequence[tuple[str,
 # ---- topics ---------------------------------------------------------------------------------------
 
 
-def list_topics(limit: int | None, offset: int | None) -> Request[list[Topic]]:
-    return Request(
-        "GET", _with_query(_path("topics"), {"limit": limit, "offset": offset}), responses.read_topics
-    )
+def list_topics(limit: int | None, offset: int | None, *, details: bool) -> Request[list[Topic]]:
+    parameters = {"limit": limit, "offset": offset, "details": "true" if details else None}
+    return Request("GET", _with_query(_path("topics"), parameters), responses.read_topics)
 
 
 def delete_topics() -> Request[int]:

@@ -90,7 +90,9 @@ def call(request: Request[T], attempts: Attempts | None = None, patience: float 
     return value
 
 
-def page_of_topics(offset: int, page_size: int, bounds: Bounds) -> Steps[tuple[list[Topic], int | None]]:
+def page_of_topics(
+    offset: int, page_size: int, bounds: Bounds, *, details: bool
+) -> Steps[tuple[list[Topic], int | None]]:
     """The topics from `offset` on, as many as the server lists at a time, and the offset of the next page.
 
     The offset is `None` after the last page.
@@ -98,7 +100,7 @@ def page_of_topics(offset: int, page_size: int, bounds: Bounds) -> Steps[tuple[l
     while True:
         limit = min(page_size, bounds.page)
         try:
-            page = yield from call(requests.list_topics(limit, offset))
+            page = yield from call(requests.list_topics(limit, offset, details=details))
         except BadRequest as error:
             bounds.refused_page(error, limit)
             continue

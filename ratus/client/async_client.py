@@ -81,19 +81,26 @@ class AsyncClient(AsyncCalls):
 
     # ---- topics ------------------------------------------------------------------------------------
 
-    async def list_topics(self, *, limit: int | None = None, offset: int | None = None) -> list[Topic]:
-        """A page of the topics, by default the first ten; only their names. See also `iter_topics`."""
-        return await self._call(requests.list_topics(limit, offset))
+    async def list_topics(
+        self, *, limit: int | None = None, offset: int | None = None, details: bool = False
+    ) -> list[Topic]:
+        """A page of the topics, by default the first ten. See also `iter_topics`.
 
-    async def iter_topics(self, *, page_size: int = 100) -> AsyncIterator[Topic]:
-        """All topics, fetched page by page; only their names.
+        Only their names, or with `details` all that `get_topic` says of them.
+        """
+        return await self._call(requests.list_topics(limit, offset, details=details))
+
+    async def iter_topics(self, *, page_size: int = 100, details: bool = False) -> AsyncIterator[Topic]:
+        """All topics, fetched page by page; only their names, or with `details` all that `get_topic` says.
 
         A topic that begins or ends meanwhile may shift the others, so that one is given twice or not at all.
         Raises `BadRequest` after as many topics as the server lets a list skip (10,000 by default).
         """
         offset: int | None = 0
         while offset is not None:
-            page, offset = await self._run(steps.page_of_topics(offset, page_size, self._bounds))
+            page, offset = await self._run(
+                steps.page_of_topics(offset, page_size, self._bounds, details=details)
+            )
             for topic in page:
                 yield topic
 

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from ratus.calls.address import DEFAULT_URL
-from ratus.commands.remote import COMMON, EXIT_USAGE
+from ratus.commands.remote import EXIT_USAGE, about_the_server
 from ratus.core.quoting import printable, quoted
 
 Action = tuple[str, Callable[[Sequence[str]], int]]
@@ -16,15 +15,16 @@ Action = tuple[str, Callable[[Sequence[str]], int]]
 _HELP: Final = ("-h", "--help")
 
 
-def run_action(name: str, about: str, actions: Mapping[str, Action], arguments: Sequence[str]) -> int:
+def run_action(
+    name: str, about: str, examples: str, actions: Mapping[str, Action], arguments: Sequence[str]
+) -> int:
     """Run the action that the first argument names; return its exit code, 2 where there is no such action."""
     if arguments and arguments[0] in actions:
         return actions[arguments[0]][1](arguments[1:])
     if arguments and arguments[0] in _HELP:
-        print(f"usage: ratus {name} ACTION [-h] ...\n\n{about}\n\nActions, each with a --help of its own:")
-        for action, (what, _) in actions.items():
-            print(f"  ratus {name} {action:10} {what}")
-        print(f"\n{COMMON.format(default=DEFAULT_URL, more='')}")
+        listed = "\n".join(f"  {action:10} {what}" for action, (what, _) in actions.items())
+        print(f"usage: ratus {name} ACTION [-h] ...\n\n{about}\n\n{about_the_server()}\n")
+        print(f"Actions, each with a --help of its own:\n{listed}\n\nExamples:\n{examples}")
         return 0
     problem = f"unknown action {quoted(arguments[0])}" if arguments else "say what to do"
     known = ", ".join(actions)

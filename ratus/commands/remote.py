@@ -25,7 +25,7 @@ EXIT_NOTHING: Final = 3
 
 STATES: Final = {state.name.lower(): state for state in TaskState}
 
-COMMON: Final = """\
+_COMMON: Final = """\
 The server is that of --url, else of the environment variable RATUS_URL, else
 {default}. A token is given by RATUS_TOKEN, or by --token, which
 others on the machine can see. Exit codes: 0 done, 1 the server refused or was
@@ -38,6 +38,11 @@ _HINTS: Final[dict[type[RatusError], str]] = {
 }
 
 
+def about_the_server(exit_codes: str = "") -> str:
+    """The part of every help that says where the server is, and what exit codes mean."""
+    return _COMMON.format(default=DEFAULT_URL, more=exit_codes)
+
+
 class Problem(Exception):
     """What went wrong, for the user, in one line."""
 
@@ -46,7 +51,7 @@ class Parser(argparse.ArgumentParser):
     """Parses the flags of one command and those that all have. Raises `UsageProblem` for wrong ones."""
 
     def __init__(self, name: str, description: str, examples: str, *, exit_codes: str = "") -> None:
-        common = COMMON.format(default=DEFAULT_URL, more=exit_codes)
+        common = about_the_server(exit_codes)
         super().__init__(
             prog=f"ratus {name}",
             description=f"{description}\n\n{common}",

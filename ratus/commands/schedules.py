@@ -20,6 +20,10 @@ _ABOUT: Final = """\
 A schedule makes a task at each of its ticks: by a cron expression in a time zone,
 or by an interval."""
 
+_EXAMPLES: Final = """\
+  ratus schedules set nightly reports --cron '30 2 * * *' --zone Europe/Berlin
+  ratus schedules sync schedules.yaml --dry-run"""
+
 _FROM_SERVER: Final = ("next", "last")
 """Members that a file may have because `ratus schedules list` shows them, and that the server keeps."""
 
@@ -36,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         "run": ("make a task now", _of_names("run", "Makes a task now; prints its id.", _run)),
         "sync": ("bring the server to the schedules of a file", _sync),
     }
-    return run_action("schedules", _ABOUT, actions, arguments)
+    return run_action("schedules", _ABOUT, _EXAMPLES, actions, arguments)
 
 
 # ---- looking --------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ratus.client import Client
@@ -42,8 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _topics(client: Client, given: argparse.Namespace) -> int:
-    names, more = topic_names(client, given.topics)
-    found = list(counted_topics(client, names, missing=bool(given.topics)))
+    found, more = counted_topics(client, given.topics)
     if wants_table(given.output):
         print(*topic_table(found), sep="\n")
     else:
@@ -54,27 +53,29 @@ def _topics(client: Client, given: argparse.Namespace) -> int:
     return 0
 
 
-def topic_names(client: Client, given: Sequence[str]) -> tuple[Sequence[str], str]:
-    """The topics that were named, by default all; and a message if the server does not list them all."""
+def counted_topics(client: Client, given: Sequence[str]) -> tuple[list[Topic], str]:
+    """The topics that were named, by default all, with their counts; those that do not exist are empty.
+
+    Returns also a message if the server does not list them all.
+    """
     if given:
         if not all(given):
             raise UsageProblem("TOPIC: it must not be empty")
-        return given, ""
-    names: list[str] = []
+        return [_counted(client, name) for name in given], ""
+    found: list[Topic] = []
     try:
-        names.extend(topic.name for topic in client.iter_topics())
+        for topic in client.iter_topics(details=True):
+            # A server of version 0.1 gives only the name.
+            found.append(topic if topic.count is not None else _counted(client, topic.name))  # noqa: PERF401
     except BadRequest:
-        if not names:
+        if not found:
             raise
-        return names, f"there are more than {len(names):,} topics, which the server does not list; name them"
-    return names, ""
+        return found, f"there are more than {len(found):,} topics, which the server does not list; name them"
+    return found, ""
 
 
-def counted_topics(client: Client, names: Sequence[str], *, missing: bool) -> Iterator[Topic]:
-    """These topics with their counts. One that does not exist is left out, or given as empty if `missing`."""
-    for name in names:
-        try:
-            yield client.get_topic(name)
-        except NotFound:
-            if missing:
-                yield Topic(name=name, count=0)
+def _counted(client: Client, name: str) -> Topic:
+    try:
+        return client.get_topic(name)
+    except NotFound:
+        return Topic(name=name, count=0)

@@ -21,6 +21,10 @@ _ABOUT: Final = """\
 Small JSON that clients share under a name: a switch, a cursor, a configuration
 that workers watch."""
 
+_EXAMPLES: Final = """\
+  ratus values set feature/dark true
+  ratus values watch --prefix feature/"""
+
 _SHOWN: Final = 60
 """Characters of a value that a table shows."""
 
@@ -34,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
         "delete": ("delete a value", _delete),
         "watch": ("print values, and each change of them", _watch),
     }
-    return run_action("values", _ABOUT, actions, arguments)
+    return run_action("values", _ABOUT, _EXAMPLES, actions, arguments)
 
 
 def _list(arguments: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from ratus.calls.inputs import seconds
 from ratus.client import Client
 from ratus.commands.output import json_line, topic_table, wants_table
 from ratus.commands.remote import EXIT_FAILURE, Parser, UsageProblem, given_value, run
-from ratus.commands.topics import counted_topics, topic_names
+from ratus.commands.topics import counted_topics
 from ratus.core.errors import ServiceUnavailable, TransportError
 from ratus.core.models import Topic
 from ratus.core.quoting import printable
@@ -28,7 +28,7 @@ _EXAMPLES: Final = """\
   ratus watch --output json | jq .due"""
 
 _SHORTEST: Final = 0.1
-"""The shortest interval in seconds; each look costs the server a request for each topic."""
+"""The shortest interval in seconds; a look costs the server a request for each hundred topics."""
 
 _LONGEST: Final = 24 * 3600.0
 """The longest interval in seconds; the system's clock bounds how long a pause can be."""
@@ -87,8 +87,7 @@ def _watch(client: Client, given: argparse.Namespace) -> int:
 
 
 def _look(client: Client, names: Sequence[str], rates: _Rates, *, as_table: bool) -> list[str]:
-    listed, more = topic_names(client, names)
-    topics = list(counted_topics(client, listed, missing=bool(names)))
+    topics, more = counted_topics(client, names)
     if not as_table:
         return [json_line(topic.to_wire()) for topic in topics]
     stamp = time.strftime("%H:%M:%S")

@@ -87,6 +87,11 @@ _PAGES: Final[dict[str, dict[str, Any]]] = {
         "allowEmptyValue": True,
         "schema": {"type": "string"},
     },
+    "topic_details": {
+        "name": "details",
+        "description": "Whether each topic comes with its counts and settings.",
+        "schema": {"type": "boolean", "default": False},
+    },
     "task_wait": {
         "name": "wait",
         "description": "Answer as soon as the task is completed or archived, and with the task as it is only "

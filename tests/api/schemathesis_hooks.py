@@ -105,7 +105,12 @@ def _make_values_agree(case: schemathesis.Case[Any], query: dict[str, Any], body
 
 
 def _make_schedules_agree(body: dict[str, Any], *, is_whole: bool) -> None:
-    """A schedule has either an expression, with its zone, or an interval; a schema does not say what is one."""
+    """A schedule has a topic, and either an expression with its zone or an interval.
+
+    What an expression and a zone are is not in a schema.
+    """
+    if "topic" in body if not is_whole else not isinstance(body.get("topic"), str):
+        body["topic"] = body.get("topic") or "reports"
     for name, right in (("cron", "30 2 * * *"), ("zone", "Europe/Berlin")):
         if isinstance(body.get(name), str):
             body[name] = right

@@ -38,6 +38,22 @@ def test_what_a_topic_tells(api: Api, name: str) -> None:
     assert "oldest" not in topic
 
 
+def test_topics_are_listed_with_details(tmp_path: Path) -> None:
+    with serving(tmp_path, "--chore-interval", "0") as server, Api(server.port) as api:
+        for number in range(40):
+            api.insert(f"t{number:02}", str(number), priority=1)
+        api.claim("t03")
+        api.patch("/v1/topics/t05", {"paused": True})
+        listed = api.get("/v1/topics?details=true&limit=100").json["data"]
+        assert listed == [api.get(f"/v1/topics/t{number:02}").json for number in range(40)]
+        assert listed[5]["paused"] is True
+        page = api.get("/v1/topics?details=true&limit=2&offset=3").json["data"]
+        assert page == listed[3:5]
+        for plain in ("", "?details=false", "?details="):
+            assert api.get(f"/v1/topics{plain}").json["data"][0] == {"name": "t00"}
+        assert_error(api.get("/v1/topics?details=yes"), 400, "details: ")
+
+
 def test_counts_follow_everything(api: Api, name: str) -> None:
     def states() -> list[int]:
         return list(api.get(f"/v1/topics/{name}").json["states"].values())

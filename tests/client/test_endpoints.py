@@ -67,6 +67,8 @@ def test_topics_are_listed_described_paused_and_deleted(ratus: Any) -> None:
     assert [topic.name for topic in ratus.list_topics()] == ["a", "b"]
     assert [topic.name for topic in ratus.list_topics(limit=1, offset=1)] == ["b"]
 
+    assert ratus.list_topics(details=True) == [ratus.get_topic("a"), ratus.get_topic("b")]
+
     topic = ratus.get_topic("a")
     assert (topic.count, topic.states.pending, topic.due, topic.paused) == (2, 2, 2, False)
     assert ratus.patch_topic("a", paused=True).paused

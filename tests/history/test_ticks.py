@@ -1,5 +1,7 @@
 """Schedules on real servers that are killed and stopped in the middle of ticks: no tick missed, none twice.
 
+With ``catch_up`` ``all``, so that it does not matter how slow the machine is.
+
 `RATUS_TICKS` says how many seconds long it goes on, with 25 ticks in each (8 by default).
 """
 
@@ -49,7 +51,7 @@ def torture(folder: Path, count: int, *flags: str) -> None:
         keeper = running[0].port
         with Client(f"http://127.0.0.1:{keeper}") as client:
             for number in range(SCHEDULES):
-                client.put_schedule(Schedule(name=f"s{number}", topic="t", every=1))
+                client.put_schedule(Schedule(name=f"s{number}", topic="t", every=1, catch_up="all"))
             begin = max(parse_time(client.get_schedule(f"s{n}").to_wire()["next"]) for n in range(SCHEDULES))
         over = threading.Event()
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ratus.api import serializing
 from ratus.api.call import Call, Response
 from ratus.api.cursors import lanes_list, make_cursor
 from ratus.api.parsing import Reader
+from ratus.api.query import flag
 from ratus.core.errors import NotFound
 from ratus.core.kinds import TOPIC_SETTINGS
 from ratus.core.records import TopicInfo
@@ -14,6 +17,8 @@ from ratus.metrics import Metrics
 
 # Before the value in a position of a list of lanes: a position must not be empty, and a value may be.
 _VALUE = "="
+# Topics of a list that are read at the same time: few enough for any pool of connections.
+_READ_TOGETHER = 32
 
 
 class TopicHandlers:
@@ -26,7 +31,16 @@ class TopicHandlers:
 
     async def list_topics(self, call: Call) -> Response:
         limit, offset = self._read.page(call.query)
-        return Response(200, serializing.topics(await self._engine.list_topics(limit, offset)))
+        names = await self._engine.list_topics(limit, offset)
+        if not flag(call.query, "details"):
+            return Response(200, serializing.topics(names))
+        infos: list[TopicInfo] = []
+        for start in range(0, len(names), _READ_TOGETHER):
+            some = names[start : start + _READ_TOGETHER]
+            found = await asyncio.gather(*(self._engine.get_topic(name, call.now) for name in some))
+            # A topic that is gone by now is shown as empty, so that the page is as long as its limit says.
+            infos += [info or TopicInfo(name) for name, info in zip(some, found, strict=True)]
+        return Response(200, serializing.topics_in_detail(infos))
 
     async def delete_topics(self, call: Call) -> Response:
         return Response(200, serializing.deleted(await self._engine.delete_topics()))

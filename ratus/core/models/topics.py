@@ -34,14 +34,17 @@ class Topic(WireModel):
     count: StrictInt | None = Field(
         default=None,
         ge=0,
-        description="How many tasks it has in all states. Omitted in lists.",
+        description="How many tasks it has in all states. Omitted in lists without `details`.",
         examples=[10],
     )
     states: TopicStates | None = Field(
-        default=None, description="How many tasks it has in each state. Omitted in lists."
+        default=None, description="How many tasks it has in each state. Omitted in lists without `details`."
     )
     due: StrictInt | None = Field(
-        default=None, ge=0, description="How many tasks could be claimed now. Omitted in lists.", examples=[2]
+        default=None,
+        ge=0,
+        description="How many tasks could be claimed now. Omitted in lists without `details`.",
+        examples=[2],
     )
     oldest: Time | None = Field(
         default=None,
@@ -51,7 +54,7 @@ class Topic(WireModel):
     paused: StrictBool = Field(
         default=False,
         description="Whether it is paused: it then hands out nothing and accepts inserts and commits. "
-        "Omitted in lists and while `false`.",
+        "Omitted in lists without `details`, and while `false`.",
         examples=[True],
     )
     limits: Limits | None = Field(

@@ -30,12 +30,17 @@ OPERATIONS: Final = {
     "list_topics": Operation(
         tag="topics",
         summary="List topics",
-        description="The topics that have a task or a setting, by name only; for their counts ask for "
-        "one of them.",
-        query=("page_limit", "page_offset"),
+        description="The topics that have a task or a setting, by name only; with `details=true` with "
+        "everything that one of them has.",
+        query=("page_limit", "page_offset", "topic_details"),
         answers={
             200: Answer(
-                "A page of topics.", ("Topics",), {"two": {"data": [{"name": "bulk"}, {"name": "urgent"}]}}
+                "A page of topics.",
+                ("Topics",),
+                {
+                    "two": {"data": [{"name": "bulk"}, {"name": "urgent"}]},
+                    "details": {"data": [_STATUS]},
+                },
             )
         },
     ),
