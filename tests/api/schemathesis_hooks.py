@@ -56,6 +56,9 @@ def before_call(
             if isinstance(members.get(name), str) and members[name].startswith("20"):
                 members[name] = f"3{members[name][1:]}"
     path = case.operation.path
+    for name in query:  # in a query, one value and a list of one are the same
+        if name.startswith(("label.", "where.")) and not isinstance(query[name], list):
+            query[name] = [str(query[name])]
     if "/values" in path:
         _make_values_agree(case, query, body)
     if "/schedules" in path and isinstance(body, dict):
@@ -98,20 +101,25 @@ def _make_values_agree(case: schemathesis.Case[Any], query: dict[str, Any], body
     if query.get("wait") and not query.get("since"):
         query["since"] = 0
     if isinstance(body, dict) and "changes" in case.operation.path:
-        if body.get("prefix") is None and not isinstance(body.get("since"), dict):
-            body["since"] = {"a": 1}
-        elif body.get("prefix") is not None and isinstance(body.get("since"), dict):
-            body["since"] = 1
+        since = body.get("since")
+        if isinstance(since, dict):
+            since.pop("", None)
+        if body.get("prefix") is not None:
+            body["since"] = since if isinstance(since, int) else 1
+        else:
+            body["since"] = since if isinstance(since, dict) and since else {"a": 1}
 
 
 def _make_schedules_agree(body: dict[str, Any], *, is_whole: bool) -> None:
     """A schedule has a topic, and either an expression with its zone or an interval.
 
-    What an expression and a zone are is not in a schema.
+    What an expression and a zone are is not in a schema, nor that the end is behind the start.
     """
+    if body.get("start") is not None:
+        body.pop("end", None)
     if "topic" in body if not is_whole else not isinstance(body.get("topic"), str):
         body["topic"] = body.get("topic") or "reports"
-    for name, right in (("cron", "30 2 * * *"), ("zone", "Europe/Berlin")):
+    for name, right in (("cron", "30 2 * * *"), ("zone", "Europe/Berlin"), ("every", "15m")):
         if isinstance(body.get(name), str):
             body[name] = right
     if body.get("cron") is None and body.get("every") is None:
