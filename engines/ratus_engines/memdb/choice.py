@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from ratus.core import turns
@@ -23,14 +24,15 @@ class Choice:
     that were looked at because of ``where``.
     """
 
-    __slots__ = ("_closings", "_names", "_random", "_selection", "_topic", "looked", "unfinished")
+    __slots__ = ("_closings", "_names", "_only", "_random", "_selection", "_topic", "looked", "unfinished")
 
     def __init__(self, topic: Topic, selection: Selection, now: int, random: Random) -> None:
         self._topic = topic
         self._selection = selection
         self._random = random
-        self._closings: list[Closing] = []  # of lanes with due tasks that match
+        self._closings: Sequence[Closing] = ()  # of lanes with due tasks that match
         self._names: tuple[str, ...] = ()
+        self._only: Lanes | None = None  # the lanes of the only name, where nothing else is chosen
         self.unfinished = False
         self.looked = 0
         if isinstance(topic, LabelledTopic) and topic.is_special:
@@ -38,18 +40,24 @@ class Choice:
                 topic.forget_times(now)
             names = selection.prefer
             if topic.per is not None:
-                names = turns.names_in_turn(topic.per, names)
+                names = turns.names_in_turn(topic.per, names) if names else (topic.per.label,)
             for at, name in enumerate(names):
                 if not topic.lanes[name].is_built:
                     names = names[:at]  # until they are built, tasks go in line
                     break
             self._names = names
+            if len(names) == 1 and selection.where is None and selection.order == "due":
+                self._only = topic.lanes[names[0]]
 
     def next(self, now: int) -> TaskRecord | None:
         """The task to be claimed next. One that has expired is to be archived first, and asked again."""
         topic = self._topic
         if not isinstance(topic, LabelledTopic) or not topic.is_special:
             return _first(self._in_line(now, 1))
+        if self._only is not None and not topic.may_close:  # the usual case
+            task = self._only.next_head(now)
+            if task is not None:
+                return task
         if topic.closing(now) is None:
             tasks = self._in_turn(topic, now) if self._names else self._in_line(now, 1)
             if tasks or self.unfinished:
@@ -89,7 +97,7 @@ class Choice:
         """Up to ``count`` due tasks that match of the lane whose turn it is among theirs."""
         where = self._selection.where
         assert where is not None, "without it, all tasks match"
-        self._closings = []
+        self._closings = found_closed = list[Closing]()
         own: tuple[str | None, ...] = where.values if where.label == lanes.label else ()
         # By turn: the lane, with its tasks where not all of them match.
         found: dict[tuple[int, int, int], tuple[Lane, list[TaskRecord] | None]] = {}
@@ -103,7 +111,7 @@ class Choice:
                 (head,) = lane.line.first(priorities[0], "due", 1, now, self._random)
                 if has_expired(head, now):
                     return [head]
-                self._closings.append(closing)
+                found_closed.append(closing)
         if not own or topic.index.has_arrays(where.label):
             lines = topic.index.pending(where.label, where.values)
             sample = first_of(lines, "due", WHERE_TASKS, now, self._random)
@@ -118,7 +126,7 @@ class Choice:
                     closings[value] = lanes.closing_of(lane, now)
                 if (closing := closings[value]) is not None:
                     if not has_expired(task, now):
-                        self._closings.append(closing)
+                        found_closed.append(closing)
                     continue
                 if isinstance(lane.line, OneByOne) and (first := lane.line.head()) is not task:
                     if first is not None and has_expired(first, now):

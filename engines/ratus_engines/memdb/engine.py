@@ -451,7 +451,8 @@ class MemdbEngine(Engine):
 
     def _claim_labelled(self, topic: LabelledTopic, task: TaskRecord, change: Change, now: int) -> TaskRecord:
         """Make the change of a claim, like `_change`."""
-        topic.claim(task, change, now)
+        self._sequence += 1
+        topic.claim(task, change, self._sequence, now)
         self.changes += 1
         if self.listener is not None:
             self.listener.available(topic.name)

@@ -27,12 +27,12 @@ class LabelledTopic(Topic):
     """
 
     __slots__ = (
-        "_is_bounded",
         "_left",
         "_number",
         "_within_change",
         "has_times",
         "index",
+        "is_bounded",
         "lanes",
         "limits",
         "per",
@@ -50,7 +50,7 @@ class LabelledTopic(Topic):
         self.times = times
         self._number = number
         self._within_change = False
-        self._is_bounded = False  # the limits close the topic as a whole
+        self.is_bounded = False  # the limits close the topic as a whole
         # A task that was detached and whose place may have become free; only while there are limits.
         self._left: TaskRecord | None = None
         self.decide_special()
@@ -93,19 +93,20 @@ class LabelledTopic(Topic):
         per = self.per
         return per is not None and per.ordered
 
-    def claim(self, task: TaskRecord, change: Change, now: int) -> None:
-        """Make a change that makes a pending task active, and count it; in one step, since it is usual."""
+    def claim(self, task: TaskRecord, change: Change, number: int, now: int) -> None:
+        """Make a change that makes a pending task active, and count it; in one step, since it is usual.
+
+        ``number`` is larger than all before.
+        """
         Topic.detach(self, task)  # faster than by `super`
-        if task.rare is not None:
-            self.index.claim(task)
+        if task.rare is not None and task.rare.labels is not None:
+            self.index.claim(task, task.rare.labels)
         apply(task, change)
         Topic.attach(self, task, now)
         if self.limits is not None:
             self._use_up_rates(task, self.limits, now)
-        if self.lanes:
-            number = self._number()
-            for lanes in self.lanes.values():
-                lanes.claim(task, number, now)
+        for lanes in self.lanes.values():
+            lanes.claim(task, number, now)
 
     def settle(self, now: int) -> bool:
         """A change as a whole was made, after `detach`. Returns whether it may have made a place free."""
@@ -162,7 +163,7 @@ class LabelledTopic(Topic):
         """Replace the limits. Returns the lanes to be built, and those to be looked at again."""
         old, self.limits = self.per, limits
         self.per = None if limits is None else limits.per
-        self._is_bounded = limits is not None and (limits.concurrency, limits.rate) != (None, None)
+        self.is_bounded = limits is not None and (limits.concurrency, limits.rate) != (None, None)
         build: list[Lanes] = []
         again: list[Lanes] = []
         if old is not None and (self.per is None or self.per.label != old.label):
@@ -228,10 +229,15 @@ class LabelledTopic(Topic):
 
     # ---- what is open --------------------------------------------------------------------------------
 
+    @property
+    def may_close(self) -> bool:
+        """Whether limits or a hold may close the topic as a whole: `closing` is not asked in vain."""
+        return self.is_bounded or self.has_times or self.paused
+
     def closing(self, now: int) -> Closing | None:
         if self.paused:
             return Closing(Reason.PAUSED)
-        if self._is_bounded or self.has_times:
+        if self.is_bounded or self.has_times:
             times = self.times.of_topic()
             active = len(self.by_state[ACTIVE])
             closing = turns.closing(self.limits, active, times.allowed, times.held, now)

@@ -71,9 +71,9 @@ class LabelIndex:
                     del self._arrays[last]
             last = pair[0]
 
-    def claim(self, task: TaskRecord) -> None:
-        """A pending task is about to become active: it stays, but in line."""
-        for pair in pairs_of(labels_of(task)):
+    def claim(self, task: TaskRecord, labels: bytes) -> None:
+        """A pending task with these labels is about to become active: it stays, but not in line."""
+        for pair in pairs_of(labels):
             self._labelled[pair].pending.remove(task)
 
     def has_arrays(self, name: str) -> bool:

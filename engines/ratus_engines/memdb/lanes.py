@@ -91,10 +91,15 @@ class OneByOne:
         """The priority of the first task, if it is due."""
         return [priority for priority, time in self.places(now) if time is None]
 
-    def first(self, priority: int, order: str, count: int, now: int, random: Random) -> list[TaskRecord]:
+    def head_of(self, priority: int, now: int) -> TaskRecord | None:
         """The first task, if it is due and has this priority."""
         head = self._tasks.first()
-        return [head] if head is not None and priority in self.priorities(now) else []
+        return head if head is not None and priority in self.priorities(now) else None
+
+    def first(self, priority: int, order: str, count: int, now: int, random: Random) -> list[TaskRecord]:
+        """The same as a list: of an ordered lane there is only one to be chosen."""
+        head = self.head_of(priority, now)
+        return [] if head is None else [head]
 
 
 class Lane(Struct, gc=False):
@@ -207,11 +212,19 @@ class Lanes:
         if lane is None or task.sequence > self.built_to:
             self.serve(task, number)
             return
+        places = lane.places
+        assert places is not None, "it stands in the orders"
         self._take_out(lane)
         lane.line.remove(task)
         lane.pending -= 1
         lane.active += 1
         lane.sequence = number
+        if self.bound is None and len(places) == 1 and places[0][0] == _READY:
+            priority = places[0][1]
+            if lane.line.head_of(priority, now) is not None:  # the usual case: it stays where it was
+                self._ready[priority].add(lane.active, lane)
+                lane.places = ((_READY, priority, lane.active),)
+                return
         self._place(lane, now)
 
     def serve(self, task: TaskRecord, number: int) -> None:
@@ -351,7 +364,8 @@ class Lanes:
         bound = self.bound
         if bound is None:
             return None
-        times = self._times.of_label(self.label).get(lane.value, NO_TIMES)
+        of_label = self._times.by_label.get(self.label)
+        times = NO_TIMES if of_label is None else of_label.get(lane.value, NO_TIMES)
         closing = turns.closing(bound, lane.active, times.allowed, times.held, now)
         if not bound.ordered:
             return closing
@@ -359,6 +373,20 @@ class Lanes:
         if lane.active and lane.value is not None and is_timed:
             return _ORDERED
         return closing
+
+    def next_head(self, now: int) -> TaskRecord | None:
+        """The first task in line of the lane whose turn it is, as `next_turn` finds it.
+
+        ``None`` where that takes more than a look at the first lane.
+        """
+        if self._wakes > now:
+            for priority in self._priorities:
+                lane = self._ready[priority].first()
+                if lane is not None:
+                    if self.bound is not None and self.closing_of(lane, now) is not None:
+                        return None
+                    return lane.line.head_of(priority, now)
+        return None
 
     def next_turn(self, chosen: str, count: int, now: int, random: Random) -> list[TaskRecord] | None:
         """Up to ``count`` due tasks, of one priority, in the order chosen, of the lane whose turn it is.

@@ -30,7 +30,7 @@ class TimesOfTopic:
     Those that have passed are forgotten, so that values which come and go are not kept for ever.
     """
 
-    __slots__ = ("_ends", "_topic", "_values")
+    __slots__ = ("_ends", "_topic", "by_label")
 
     def __init__(self) -> None:
         self.clear()
@@ -38,7 +38,7 @@ class TimesOfTopic:
     def clear(self) -> None:
         """Forget all times."""
         self._topic: Times | None = None
-        self._values: dict[str, dict[str | None, Times]] = {}
+        self.by_label: dict[str, dict[str | None, Times]] = {}
         # A heap of when each key was to pass, as it was when it was added: each key is in it once.
         self._ends: list[tuple[int, int, Key]] = []
 
@@ -51,7 +51,7 @@ class TimesOfTopic:
 
     def of_label(self, label: str) -> dict[str | None, Times]:
         """The times of a label's lanes by value. Not to be changed."""
-        return self._values.get(label, {})
+        return self.by_label.get(label, {})
 
     def of(self, key: Key) -> Times:
         """The times under a key."""
@@ -63,7 +63,7 @@ class TimesOfTopic:
             is_new = self._topic is None
             self._topic = times
         else:
-            values = self._values.setdefault(key[0], {})
+            values = self.by_label.setdefault(key[0], {})
             is_new = key[1] not in values
             values[key[1]] = times
         if is_new:
@@ -86,10 +86,10 @@ class TimesOfTopic:
             elif key is None:
                 self._topic = None
             else:
-                values = self._values[key[0]]
+                values = self.by_label[key[0]]
                 del values[key[1]]
                 if not values:
-                    del self._values[key[0]]
+                    del self.by_label[key[0]]
         return True
 
     def lift(self) -> None:
@@ -103,6 +103,6 @@ class TimesOfTopic:
         """Everything that has times."""
         if self._topic is not None:
             yield None
-        for label, values in self._values.items():
+        for label, values in self.by_label.items():
             for value in values:
                 yield label, value
