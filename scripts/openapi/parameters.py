@@ -7,6 +7,7 @@ from typing import Any, Final
 from ratus.core.labels import NAME_PATTERN
 from ratus.core.members import FILTERS, LabelName
 from ratus.core.models import Commit, Extension, Poll, Task, WireModel
+from ratus.core.selection import MAX_PREFERRED
 from scripts.openapi.schemas import parameter_schema
 
 _PATH: Final[dict[str, dict[str, Any]]] = {
@@ -132,7 +133,10 @@ _LABELS: Final[dict[str, dict[str, Any]]] = {
         "name": "after",
         "description": "The `next` of the page before, unchanged; empty for the first page.",
         "allowEmptyValue": True,
-        "schema": {"type": "string"},
+        "schema": {
+            "type": "string",
+            "pattern": f"^{NAME_PATTERN}(?:,{NAME_PATTERN}){{0,{MAX_PREFERRED - 1}}}$",
+        },
     },
 }
 

@@ -154,6 +154,9 @@ def _keep_to_what_a_schema_cannot_say(members: dict[str, Any]) -> None:
     if isinstance(labels, dict):
         for name, value in labels.items():
             labels[name] = value[:2] if isinstance(value, list) else value
+    for found in (labels, members.get("where")):
+        for values in (found, *found.values()) if isinstance(found, dict) else ():
+            _write_whole_numbers(values)
     limits = members.get("limits")
     if isinstance(limits, dict):
         for bound in (limits, limits.get("per")):
@@ -179,9 +182,14 @@ def _is_time(value: object) -> bool:
         return False
 
 
-def _write_whole_numbers(members: dict[str, Any]) -> None:
-    """Turn `1.0`, which is an integer to JSON Schema and none to the server, into `1`."""
-    for name, value in members.items():
+def _write_whole_numbers(members: Any) -> None:
+    """Turn `1.0`, an integer to JSON Schema and none to the server, into `1`; also in a list."""
+    pairs = (
+        members.items()
+        if isinstance(members, dict)
+        else enumerate(members if isinstance(members, list) else ())
+    )
+    for name, value in list(pairs):
         if isinstance(value, float) and value.is_integer():
             members[name] = int(value)
         elif name in ("retry", "labels", "where", "since") and isinstance(value, dict):
