@@ -18,6 +18,10 @@ from ratus_engines.memdb.pending import first_of
 from ratus_engines.memdb.snapshot import LaneRow
 from ratus_engines.memdb.topics import Topic
 
+# Microseconds by which a claim's time may be before that of the last one: requests that come together are
+# read in any order. More means that the clock was set back.
+SAME_TIME = 500_000
+
 
 class LabelledTopic(Topic):
     """A topic that keeps more than the orders of every topic.
@@ -29,6 +33,7 @@ class LabelledTopic(Topic):
     __slots__ = (
         "_left",
         "_number",
+        "_seen",
         "_within_change",
         "has_times",
         "index",
@@ -49,6 +54,7 @@ class LabelledTopic(Topic):
         self.per: PerLabel | None = None  # the limits of each value of a label
         self.times = times
         self._number = number
+        self._seen = 0  # the time of the last claim at which times were kept
         self._within_change = False
         self.is_bounded = False  # the limits close the topic as a whole
         # A task that was detached and whose place may have become free; only while there are limits.
@@ -126,6 +132,7 @@ class LabelledTopic(Topic):
             self._use_up_rates(task, self.limits, now)
 
     def _use_up_rates(self, task: TaskRecord, limits: Limits, now: int) -> None:
+        self._seen = now
         if limits.rate is not None:
             self.has_times = True
             times = self.times.of(None)
@@ -203,11 +210,35 @@ class LabelledTopic(Topic):
         self.decide_special()
 
     def forget_times(self, now: int) -> bool:
-        """Forget times that have passed, of very many a part. Returns whether more have passed."""
+        """Forget times that have passed, of very many a part. Returns whether more have passed.
+
+        If the clock was set back since the last claim, rates close nothing for longer than a burst takes.
+        """
+        if now < self._seen - SAME_TIME:
+            self._bound_rates(now)
+        self._seen = now
         more = self.times.forget(now)
         if not self.times:
             self.decide_special()
         return more
+
+    def _bound_rates(self, now: int) -> None:
+        limits = self.limits
+        if limits is None:
+            return
+        changed = []
+        for key in list(self.times.keys()):
+            times = self.times.of(key)
+            bound = limits if key is None else limits.per
+            if bound is None or bound.rate is None or (key is not None and key[0] != bound.label):
+                continue
+            allowed = turns.bounded(bound.rate, times.allowed, now)
+            if allowed != times.allowed:
+                self.times.put(key, Times(allowed, times.held))
+                changed.append(key)
+        for key in changed:
+            if key is not None:
+                self.lanes[key[0]].again((key[1],), now)
 
     # ---- snapshots -----------------------------------------------------------------------------------
 

@@ -229,6 +229,8 @@ class JournalEngine(Engine):
 
     async def claim(self, selection: Selection, now: int) -> list[TaskRecord]:
         step = self._step(now)
+        if now < step.state.now:
+            step.bound_rates()
         claimed: list[TaskRecord] = []
         refusals: dict[str, Closing] = {}
         limit, size = selection.limit, 0

@@ -249,6 +249,16 @@ class Step:
         if bound.rate is not None:
             self.set_lane(key, allowed=turns.claimed(bound.rate, self.lane(key).allowed, self.now))
 
+    def bound_rates(self) -> None:
+        """After the clock was set back: let no rate close anything for longer than a burst takes."""
+        for (topic, label, value), lane in {**self.state.lanes, **self.lanes}.items():
+            limits = self.state.limits(topic)
+            bound = limits if label is None or limits is None else limits.per
+            if bound is not None and bound.rate is not None:
+                allowed = turns.bounded(bound.rate, lane.allowed, self.now)
+                if allowed != lane.allowed:
+                    self.set_lane((topic, label, value), allowed=allowed)
+
     def _hold(self, task: TaskRecord, until: int) -> None:
         limits = self.state.limits(task.topic)
         key: Key = (task.topic, None, None)

@@ -375,6 +375,17 @@ class RateTests(EngineTests):
         await harness.claim_one()
         harness.now -= HOUR
         assert await reopens(harness) == harness.now + MINUTE
+        harness.now += MINUTE
+        assert await harness.claim_ids() == ["a2"]
+
+    async def test_a_rate_of_a_value_after_the_clock_was_set_back(self, harness: Harness) -> None:
+        await add(harness, "a1", "a2")
+        await per_customer(harness, rate=Rate(1, MINUTE))
+        await harness.claim_one()
+        harness.now -= HOUR
+        assert await reopens(harness) == harness.now + MINUTE
+        harness.now += MINUTE
+        assert await harness.claim_ids() == ["a2"]
 
     async def test_it_survives_a_restart(self, harness: Harness) -> None:
         if not harness.engine.traits.durable:
