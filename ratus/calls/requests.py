@@ -514,9 +514,8 @@ def get_schedule(name: str) -> Request[Schedule]:
 
 
 def put_schedule(schedule: Schedule) -> Request[Schedule]:
-    # The same schedule again changes nothing.
     path, read = _schedule_path(schedule.name), responses.schedule_reader(schedule.name)
-    return Request("PUT", path, read, body=_definition(schedule))
+    return Request("PUT", path, read, body=_definition(schedule), repeat=Repeat.UNSENT)
 
 
 def patch_schedule(name: str, changes: Mapping[str, Any]) -> Request[Schedule]:

@@ -126,7 +126,8 @@ def test_several_processes_are_one_worker(app: App, live: RatusServer, tmp_path:
 
         wait_until(replaced)
         assert worker.stop() == 0
-    assert worker.said.count("ratus worker ") == 1, "one process shows what it serves"
+    # One process shows what it serves, and so does the one in its place, if it was the one that was killed.
+    assert worker.said.count("ratus worker ") in (1, 2)
 
 
 def test_processes_drain_when_their_supervisor_is_killed(app: App, live: RatusServer, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ratus import Client, Commit, CommitItem, Limits, RatusError, Task, TaskState
+from ratus import Client, Commit, CommitItem, Limits, RatusError, Schedule, Task, TaskState
 from ratus.testing import RatusServer
 from tests.client.lossy import Forwarding
 from tests.client.support import answer, connect
@@ -78,6 +78,22 @@ def set_limits(client: Any) -> None:
     client.set_limits("t", Limits(concurrency=2))
 
 
+def schedule(topic: str) -> Schedule:
+    return Schedule(name="s", topic=topic, cron="0 3 * * *")
+
+
+def put_first(client: Any) -> None:
+    client.put_schedule(schedule("first"))
+
+
+def put_second(client: Any) -> None:
+    client.put_schedule(schedule("second"))
+
+
+def run_again(client: Any) -> None:
+    client.run_schedule("s")
+
+
 def nonce(client: Any) -> str:
     """The nonce of the running claim, as its holder knows it."""
     return str(client.get_task("1").nonce)
@@ -116,6 +132,10 @@ CALLS: dict[str, tuple[Step, Callable[[Any, str], Any], Step]] = {
     "delete_promises": (claim, lambda c, _: c.delete_promises("t"), claim_again),
     "set_limits": (insert, lambda c, _: c.set_limits("t", Limits(concurrency=1)), set_limits),
     "set_value": (nothing, lambda c, _: c.set_value("v", 1), set_second),
+    "put_schedule": (nothing, lambda c, _: c.put_schedule(schedule("first")), put_second),
+    "patch_schedule": (put_first, lambda c, _: c.patch_schedule("s", topic="third"), put_second),
+    "run_schedule": (put_first, lambda c, _: c.run_schedule("s"), run_again),
+    "delete_schedule": (put_first, lambda c, _: c.delete_schedule("s"), put_second),
     "delete_value": (set_first, lambda c, _: c.delete_value("v"), set_second),
 }
 
@@ -133,7 +153,9 @@ def test_every_call_that_changes_something_is_tried() -> None:
     changing = {
         name
         for name in vars(Client)
-        if name.startswith(("insert_", "upsert_", "patch_", "delete_", "extend_", "poll", "set_"))
+        if name.startswith(
+            ("insert_", "upsert_", "patch_", "delete_", "extend_", "poll", "set_", "put_", "run_")
+        )
     }
     assert {name.partition(",")[0] for name in CALLS} == changing
 
@@ -148,6 +170,7 @@ def test_a_call_whose_answer_was_lost_leaves_what_came_after_it(
             assert after == before, lost
             others.delete_topics()
             others.delete_value("v")
+            others.delete_schedule("s")
 
 
 def _call_and_lose_the_answer(
@@ -160,7 +183,9 @@ def _call_and_lose_the_answer(
     def everything() -> Any:
         topics = [others.get_topic(topic.name).to_wire() for topic in others.list_topics()]
         tasks = [task.to_wire() for topic in topics for task in others.iter_tasks(topic["name"])]
-        return topics, tasks, [value.to_wire() for value in others.iter_values()]
+        values = [value.to_wire() for value in others.iter_values()]
+        schedules = [each.to_wire() for each in others.iter_schedules()]
+        return topics, tasks, values, schedules
 
     def replace(number: int, data: bytes) -> bytes | None:
         if number:
