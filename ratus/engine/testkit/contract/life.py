@@ -47,6 +47,7 @@ CALLS: dict[str, Callable[[Engine], Awaitable[object]]] = {
     "get_topic": lambda e: e.get_topic("t", 0),
     "known_topics": lambda e: e.known_topics({"t"}),
     "survey": lambda e: e.survey(0, lambda info: None),
+    "change_settings": lambda e: e.change_settings("t", paused=True),
     "set_paused": lambda e: e.set_paused("t", True),
     "list_lanes": lambda e: e.list_lanes("t", "label", None, 10, 0),
     "lift_holds": lambda e: e.lift_holds("t", 0),

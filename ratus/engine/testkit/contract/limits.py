@@ -105,7 +105,7 @@ class ConcurrencyTests(EngineTests):
         harness.now += MINUTE
         assert await harness.claim() == []
 
-    async def test_per_value(self, harness: Harness) -> None:
+    async def test_concurrency_per_value(self, harness: Harness) -> None:
         await add(harness, "a1", "a2", "a3", "a4", "b1", "-1", "-2", "-3")
         await per_customer(harness, concurrency=2)
         tasks = await harness.claim(limit=100)
@@ -131,7 +131,7 @@ class ConcurrencyTests(EngineTests):
         await harness.claim_task("a2", force=True)  # over the old claim: one place all the same
         assert (await active_per_customer(harness))["a"] == 1
 
-    async def test_copies_of_active_tasks_count(self, harness: Harness) -> None:
+    async def test_copies_of_active_tasks_take_places(self, harness: Harness) -> None:
         await add(harness, "a1", "a2")
         await limit(harness, concurrency=1)
         await harness.insert(
@@ -240,7 +240,7 @@ class ConcurrencyTests(EngineTests):
         await add(harness, "a1", "a2")
         assert await harness.claim_ids() == ["a1", "a2"]
 
-    async def test_what_is_shown(self, harness: Harness) -> None:
+    async def test_what_is_shown_of_a_full_topic(self, harness: Harness) -> None:
         await add(harness, "a1", "a2")
         await limit(harness, concurrency=1)
         assert (await harness.info()).closed is None
@@ -303,7 +303,7 @@ class RateTests(EngineTests):
             harness.now += SECOND
         assert await harness.claim_ids() == ["a2"]
 
-    async def test_per_value(self, harness: Harness) -> None:
+    async def test_rate_per_value(self, harness: Harness) -> None:
         await add(harness, "a1", "a2", "b1", "b2")
         await per_customer(harness, rate=A_SECOND)
         assert await harness.claim_ids() == ["a1", "b1"]
@@ -399,7 +399,7 @@ class RateTests(EngineTests):
         harness.now += MINUTE
         assert await reopens(harness) == harness.now + HOUR - MINUTE
 
-    async def test_what_is_shown(self, harness: Harness) -> None:
+    async def test_what_is_shown_of_a_rate(self, harness: Harness) -> None:
         await add(harness, "a1")
         await limit(harness, rate=A_SECOND)
         await harness.claim_one()
