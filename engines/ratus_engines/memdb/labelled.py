@@ -229,10 +229,13 @@ class LabelledTopic(Topic):
         changed = []
         for key in list(self.times.keys()):
             times = self.times.of(key)
-            bound = limits if key is None else limits.per
-            if bound is None or bound.rate is None or (key is not None and key[0] != bound.label):
+            per = limits.per
+            if key is not None and (per is None or key[0] != per.label):
                 continue
-            allowed = turns.bounded(bound.rate, times.allowed, now)
+            rate = limits.rate if key is None or per is None else per.rate
+            if rate is None:
+                continue
+            allowed = turns.bounded(rate, times.allowed, now)
             if allowed != times.allowed:
                 self.times.put(key, Times(allowed, times.held))
                 changed.append(key)
