@@ -331,7 +331,7 @@ class MongodbEngine(Engine):
             return "", await self._changes.change("release", task_id, transitions.release(nonce))
         for _ in range(ATTEMPTS):
             there = await self._changes.read(task_id, whole=False)
-            if there is None or there.state != ACTIVE or (nonce is not None and there.nonce != nonce):
+            if there is None or not transitions.holds(there, transitions.release(nonce)):
                 return "", None
             change = transitions.release(there.nonce)
             if (task := await self._changes.change("release", task_id, change)) is not None:
@@ -342,7 +342,7 @@ class MongodbEngine(Engine):
         self, task_id: str, now: int, nonce: str | None, until: int
     ) -> tuple[str, TaskRecord | None]:
         there = await self._changes.read(task_id, whole=False)
-        if there is None or there.state != ACTIVE or (nonce is not None and there.nonce != nonce):
+        if there is None or not transitions.holds(there, transitions.release(nonce)):
             return "", None
         try:
             async with self._holds.held(there, now, until):
