@@ -326,7 +326,7 @@ async def mine(harness: Harness) -> list[str]:
     "failure", [each for each in FAILURES if each.name in ONE_OF_EACH], ids=lambda failure: failure.name
 )
 async def test_under_limits_no_place_is_lost_and_none_is_given_twice(
-    harness: Harness, failpoint: Failpoint, name: str
+    harness: Harness, failpoint: Failpoint, failure: Failure
 ) -> None:
     """Each command of claims and commits fails once and twice, in each way, wherever it stands among them."""
     engine = harness.engine
@@ -334,7 +334,6 @@ async def test_under_limits_no_place_is_lost_and_none_is_given_twice(
     await harness.insert(
         *(harness.task(f"{n:02}", rare=Rare(labels=b'{"customer":"%d"}' % (n % 2))) for n in range(60))
     )
-    failure = next(each for each in FAILURES if each.name == name)
     per = PerLabel("customer", concurrency=1, rate=Rate(1000, SECOND, 1000))
     await engine.change_settings("t", limits=Limits(concurrency=2, per=per))
     for command in COMMANDS:
