@@ -18,6 +18,10 @@ def note(n: int, worker: int) -> None:
     with open("runs.txt", "ab", buffering=0) as file:
         file.write(b"%s %d\\n" % (current().id.encode(), current().attempts))
     if n % 13 == 5 and current().attempts == 1:
+        try:  # once for each worker: a second signal ends its grace period, and gives back what has begun
+            open(f"{worker}.signalled", "x").close()
+        except FileExistsError:
+            return
         os.kill(worker, SIGNAL)
 
 
