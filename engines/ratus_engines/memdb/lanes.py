@@ -21,7 +21,7 @@ from ratus.core.labels import first_value
 from ratus.core.limits import MAX_PRIORITY
 from ratus.core.records import PENDING, LaneInfo, TaskRecord
 from ratus.core.transitions import has_expired
-from ratus.core.turns import Closing, PerLabel, Reason
+from ratus.core.turns import Closing, PerLabel
 from ratus_engines.memdb.labels import labels_of
 from ratus_engines.memdb.limits import NO_TIMES, TimesOfTopic
 from ratus_engines.memdb.ordered import ByCreation, ByTime
@@ -359,20 +359,20 @@ class Lanes:
 
     # ---- claims --------------------------------------------------------------------------------------
 
-    def closing_of(self, lane: Lane, now: int) -> Closing | None:
-        """Why nothing may be claimed of a lane; ``None``: it is open."""
+    def closing_of(self, lane: Lane, now: int, waits: int | None = None) -> Closing | None:
+        """Why nothing may be claimed of a lane; ``None``: it is open.
+
+        ``waits`` as in `turns.closing_of_lane`. A claim leaves it out, since a lane whose first task is not
+        due is not among the ready ones.
+        """
         bound = self.bound
         if bound is None:
             return None
         of_label = self._times.by_label.get(self.label)
         times = NO_TIMES if of_label is None else of_label.get(lane.value, NO_TIMES)
-        closing = turns.closing(bound, lane.active, times.allowed, times.held, now)
         if not bound.ordered:
-            return closing
-        is_timed = closing is None or closing.reopens is not None
-        if lane.active and lane.value is not None and is_timed:
-            return _ORDERED
-        return closing
+            return turns.closing(bound, lane.active, times.allowed, times.held, now)
+        return turns.closing_of_lane(bound, lane.value, lane.active, waits, times.allowed, times.held, now)
 
     def next_head(self, now: int) -> TaskRecord | None:
         """The first task in line of the lane whose turn it is, as `next_turn` finds it.
@@ -450,12 +450,5 @@ class Lanes:
         lane = self.by_value.get(value)
         if lane is None:
             lane = Lane(value, 0, PendingTasks())
-        closing = self.closing_of(lane, now)
-        if isinstance(lane.line, OneByOne) and (closing is None or closing.reopens is not None):
-            first = lane.line.waits_until(now)
-            if first is not None:
-                closing = Closing(Reason.ORDERED, first)
-        return LaneInfo(value, lane.active, lane.pending, closing)
-
-
-_ORDERED = Closing(Reason.ORDERED)
+        waits = lane.line.waits_until(now) if isinstance(lane.line, OneByOne) else None
+        return LaneInfo(value, lane.active, lane.pending, self.closing_of(lane, now, waits))

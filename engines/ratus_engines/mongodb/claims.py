@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ratus.core import transitions
+from ratus.core import transitions, turns
 from ratus.core.errors import Closed
 from ratus.core.records import MAX_PAGE_BYTES, TaskRecord
 from ratus.core.selection import Selection
@@ -71,8 +71,8 @@ class Claims:
                 closing = await self._claim_in(topic, selection, now, claimed)
                 if closing is not None and len(claimed) == before:
                     self._refused(topic, closing.reason)
-                    if closing.reopens is not None and closing.reason in (Reason.RATE, Reason.HOLD):
-                        reopens.append(closing.reopens)
+                    if (time := turns.retry_at(closing)) is not None:
+                        reopens.append(time)
                 if len(claimed) >= selection.limit or _weight(claimed) >= MAX_PAGE_BYTES:
                     break
         except BaseException:

@@ -35,7 +35,7 @@ from ratus.core.errors import RatusError
 from ratus.core.labels import first_value
 from ratus.core.records import ACTIVE, PENDING, LaneInfo, TaskRecord
 from ratus.core.times import MAX_TIME
-from ratus.core.turns import Bound, Closing, Limits, PerLabel, Reason
+from ratus.core.turns import Bound, Closing, Limits, PerLabel
 from ratus_engines.mongodb import indexes
 from ratus_engines.mongodb.deployment import Deployment, background
 from ratus_engines.mongodb.documents import WITHOUT_VALUES, Document, conditions, record
@@ -297,16 +297,11 @@ class Lanes:
 
     async def closing(self, lane: Lane, per: PerLabel | None, active: int, now: int) -> Closing | None:
         """Why a lane is closed; ``None``: it is open."""
-        found = turns.closing(per, active, lane.allowed, lane.held, now)
-        if found is not None and found.reason is Reason.CONCURRENCY:
-            return found
-        if is_ordered(per, lane.value):
-            if active:
-                return Closing(Reason.ORDERED)
-            first = await self.first_created(lane.topic, lane.label, lane.value, now)
-            if first is not None and first.scheduled > now:
-                return Closing(Reason.ORDERED, first.scheduled)
-        return found
+        if per is None or not is_ordered(per, lane.value):
+            return turns.closing(per, active, lane.allowed, lane.held, now)
+        first = None if active else await self.first_created(lane.topic, lane.label, lane.value, now)
+        waits = None if first is None or first.scheduled <= now else first.scheduled
+        return turns.closing_of_lane(per, lane.value, active, waits, lane.allowed, lane.held, now)
 
     # ---- the list --------------------------------------------------------------------------------
 

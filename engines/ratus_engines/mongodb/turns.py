@@ -505,7 +505,7 @@ def _standing(choice: _Choice, active: dict[str | None, int]) -> Standing:
 
 def _first_to_reopen(closings: Sequence[Closing]) -> Closing | None:
     """Of these the rate or hold that ends first; if there is none, any."""
-    timed = [each for each in closings if each.reason in (Reason.RATE, Reason.HOLD)]
+    timed = [each for each in closings if turns.retry_at(each) is not None]
     if timed:
         return min(timed, key=lambda each: each.reopens or 0)
     return closings[0] if closings else None
