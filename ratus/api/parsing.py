@@ -26,10 +26,9 @@ from ratus.api.readers import (
     label_names,
     reader_of,
     readers,
-    refuse_unknown,
     where_of,
 )
-from ratus.api.strict import OnlyThese
+from ratus.api.strict import OnlyThese, check_parameters, unknown_member
 from ratus.api.walking import Work
 from ratus.core.durations import format_duration
 from ratus.core.errors import BadRequest
@@ -371,9 +370,7 @@ class Reader:
 
     def lane_query(self, query: Query, topic: str, label: str | None) -> LaneQuery:
         """Which lanes of a topic to list; ``label`` is that of its limits ``per`` label, if it has any."""
-        for name in query.names():
-            if name not in _LANE_PARAMETERS:
-                refuse_unknown(name, _LANE_PARAMETERS)
+        check_parameters(query, _LANE_PARAMETERS)
         limit, _ = self.page(query)
         given = query.text("label") or label
         if given is None:
@@ -399,7 +396,7 @@ class Reader:
                 read, member = _SETTING_READERS[name]
                 settings[member] = read(members, name)
             else:
-                refuse_unknown(name, (*_SETTING_READERS, "hold"))
+                raise unknown_member(name, (*_SETTING_READERS, "hold"))
         if settings.get("paused", True) is None:
             del settings["paused"]
         if settings.get("limits") == Limits():

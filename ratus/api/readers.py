@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import singledispatch
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from ratus.api import codec
 from ratus.api.codec import Members
 from ratus.api.query import Query
+from ratus.api.strict import unknown_member
 from ratus.core import labels
 from ratus.core import members as table
 from ratus.core.durations import format_duration
@@ -189,7 +190,7 @@ def _(kind: table.Object) -> MemberReader:
                     if value is not None or not kind.strict:
                         values[each[1]] = value
                 elif kind.strict:
-                    refuse_unknown(member_name, inner)
+                    raise unknown_member(member_name, inner)
             if kind.strict:
                 for missing in (each for each in needed if inner[each][1] not in values):
                     raise BadRequest(f"{missing} is missing; give {' and '.join(needed)}")
@@ -203,11 +204,6 @@ def _(kind: table.Object) -> MemberReader:
         return record
 
     return read
-
-
-def refuse_unknown(name: str, known: Iterable[str]) -> NoReturn:
-    """Refuse an object or a query for a member that it must not have."""
-    raise BadRequest(f"{quoted(name)} is unknown; use {', '.join(known)}")
 
 
 _LONGEST_LABELS = 32 * 1024

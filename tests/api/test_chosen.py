@@ -204,7 +204,7 @@ def test_lists_of_lanes() -> None:
     assert READ.lane_query(Query(b"label=user&limit=5"), "t", "customer").label == "user"
     with pytest.raises(BadRequest, match=r"label: name one, as in [?]label=customer"):
         READ.lane_query(Query(b""), "t", None)
-    with pytest.raises(BadRequest, match='"labels" is unknown; use label, after, limit'):
+    with pytest.raises(BadRequest, match='"labels" is unknown; use after, label, limit'):
         READ.lane_query(Query(b"labels=user"), "t", "customer")
     with pytest.raises(BadRequest, match="after: this cursor is not of this list"):
         READ.lane_query(Query(b"after=x"), "t", "customer")
@@ -251,11 +251,14 @@ def test_what_a_change_of_a_topic_changes() -> None:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"pause": True}, '"pause" is unknown; use paused, limits, hold'),
+        ({"pause": True}, '"pause" is unknown; use hold, limits, paused'),
         ({"name": "x"}, '"name" is unknown'),
         ({"hold": "30s"}, "hold: it can only be null, which ends all holds; commits and releases make them"),
         ({"limits": 5}, "limits: expected an object, got a number"),
-        ({"limits": {"concurency": 5}}, 'limits: "concurency" is unknown; use concurrency, rate, per'),
+        (
+            {"limits": {"concurency": 5}},
+            'limits: the member "concurency" is unknown; use concurrency, per, rate',
+        ),
         ({"limits": {"concurrency": 0}}, "limits: concurrency: 0 is not from 1 to 1000000"),
         ({"limits": {"concurrency": "5"}}, "limits: concurrency: expected an integer, got a text"),
         ({"limits": {"rate": {"count": 5}}}, "limits: rate: period is missing; give count and period"),
@@ -280,11 +283,11 @@ def test_what_a_change_of_a_topic_changes() -> None:
         ),
         (
             {"limits": {"rate": {"count": 5, "period": "1m", "bursts": 1}}},
-            'limits: rate: "bursts" is unknown',
+            'limits: rate: the member "bursts" is unknown',
         ),
         ({"limits": {"per": {"concurrency": 5}}}, "limits: per: label is missing; give label"),
         ({"limits": {"per": {"label": "a b"}}}, 'limits: per: label: "a b" is not a name of a label'),
-        ({"limits": {"per": {"label": "a", "burst": 5}}}, 'limits: per: "burst" is unknown'),
+        ({"limits": {"per": {"label": "a", "burst": 5}}}, 'limits: per: the member "burst" is unknown'),
         ({"limits": {"per": {"label": "a", "ordered": 1}}}, "limits: per: ordered: expected true or false"),
         (
             {"limits": {"per": {"label": "a", "rate": {"count": 1, "period": "1s", "burst": 2}}}},
