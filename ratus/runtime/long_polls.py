@@ -40,7 +40,7 @@ _QUEUES_AT_ONCE = 64
 _WAITERS_AT_ONCE = 64
 
 
-Key: TypeAlias = tuple[str, "Where | None"]
+Key: TypeAlias = tuple[str, Where | None]
 """A queue of waiting polls: their topic, and which of its tasks they can use."""
 
 
@@ -387,6 +387,7 @@ class LongPollQueue:
         now = self._clock.now()
         if waiter.selection.deadline is not None and waiter.selection.deadline <= now:
             waiter.end()  # the clock was set: the claim would have lapsed before it is made
+        waiter.closed = None  # what closed an earlier claim may be over, or of another topic
         try:
             tasks = (
                 [] if waiter.future.done() else await self._engine.claim(waiter.selection.among(topics), now)

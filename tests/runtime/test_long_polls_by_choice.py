@@ -230,6 +230,19 @@ async def test_a_wait_that_a_rate_ends_says_when_it_reopens(hall: Hall) -> None:
     await hall.assert_empty()
 
 
+async def test_a_wait_says_nothing_of_a_closing_that_is_over(hall: Hall) -> None:
+    await limit(hall, rate=Rate(1, MINUTE))
+    await hall.insert("1", "2")
+    await hall.claim()
+    got = hall.wait()
+    await hall.settle()
+    await hall.engine.delete_task("2")
+    await limit(hall, rate=Rate(1, HOUR))  # limits are looked at again, and nothing is due
+    await hall.advance(10 * SECOND)
+    assert got.result() == []
+    await hall.assert_empty()
+
+
 @pytest.mark.parametrize("closed_by", ["concurrency", "lane", "rate", "ordered", "paused", "hold"])
 async def test_a_closed_topic_costs_nothing_while_a_thousand_wait(hall: Hall, closed_by: str) -> None:
     await hall.insert(*(f"{n}" for n in range(50)), rare=labels(region="eu"))

@@ -126,7 +126,7 @@ async def test_an_engine_that_takes_its_time_loses_nothing(seed: int) -> None:
         info = await hall.engine.get_topic(topic, hall.clock.now())
         if info is not None:
             assert info.counts[PENDING] == 0 or hall.long_polls.is_empty(Selection((topic,))), (
-                "somebody was not woken"
+                "a waiting poll was not woken"
             )
             active += info.counts[ACTIVE]
     assert active == len(got), "a task was claimed for somebody who never got it"
