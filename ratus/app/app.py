@@ -22,7 +22,7 @@ from ratus.app.surrounding import Surrounding
 from ratus.app.worker import AppWorker
 from ratus.calls.address import url_of
 from ratus.calls.base import DEFAULT_RETRIES
-from ratus.calls.inputs import DurationLike, Topics, seconds
+from ratus.calls.inputs import DurationLike, LabelValue, Order, Topics, seconds
 from ratus.client import Client
 from ratus.core.models import Retry, Task
 from ratus.worker.options import DEFAULT_PREFETCH
@@ -283,6 +283,9 @@ class App:
         wait: DurationLike = "20s",
         grace: DurationLike = "30s",
         prefetch: int = DEFAULT_PREFETCH,
+        order: Order | None = None,
+        where: Mapping[str, LabelValue] | None = None,
+        prefer: str | Sequence[str] | None = None,
         consumer: str | None = None,
         signals: bool = True,
     ) -> AppWorker:
@@ -295,6 +298,9 @@ class App:
             wait=wait,
             grace=grace,
             prefetch=prefetch,
+            order=order,
+            where=where,
+            prefer=prefer,
             consumer=consumer,
             signals=signals,
         )
@@ -308,6 +314,9 @@ class App:
         wait: DurationLike = "20s",
         grace: DurationLike = "30s",
         prefetch: int = DEFAULT_PREFETCH,
+        order: Order | None = None,
+        where: Mapping[str, LabelValue] | None = None,
+        prefer: str | Sequence[str] | None = None,
         consumer: str | None = None,
         signals: bool = True,
     ) -> None:
@@ -319,6 +328,9 @@ class App:
             wait=wait,
             grace=grace,
             prefetch=prefetch,
+            order=order,
+            where=where,
+            prefer=prefer,
             consumer=consumer,
             signals=signals,
         ).run()

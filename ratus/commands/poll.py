@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from ratus.client import Client, Delivery
-from ratus.commands.labels import labels_of, read_label
+from ratus.commands.labels import add_choice, choice_of
 from ratus.commands.output import json_line, wants_table
 from ratus.commands.remote import EXIT_NOTHING, Parser, Problem, forget_output, given_value, run
 from ratus.core.errors import RatusError
 from ratus.core.quoting import quoted
-from ratus.core.selection import ORDERS
 
 _DESCRIPTION: Final = """\
 Claims the next task that is due and shows it. Of several topics, one is only looked
@@ -35,20 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--wait", metavar="DURATION", help="wait so long for a task to be due")
     parser.add_argument("--limit", type=int, default=1, metavar="N", help="claim up to so many; default: 1")
     parser.add_argument("--consumer", metavar="NAME", help="who claims; default: the name of this host")
-    choice = parser.add_argument_group("Which task comes next, within a priority")
-    choice.add_argument(
-        "--order", choices=ORDERS, help="by its scheduled time, or any; default: due, the earliest"
-    )
-    choice.add_argument(
-        "--where",
-        type=read_label,
-        action="append",
-        metavar="NAME=VALUE",
-        help="only tasks with this label; given again for the same label: with one of these values",
-    )
-    choice.add_argument(
-        "--prefer", metavar="NAME,...", help="the values of these labels, at most 3, take turns"
-    )
+    add_choice(parser)
     return run(parser, _poll, arguments)
 
 
@@ -60,9 +46,7 @@ def _poll(client: Client, given: argparse.Namespace) -> int:
             timeout=given.timeout,
             wait=given.wait,
             consumer=given.consumer,
-            order=given.order,
-            where=labels_of(given.where),
-            prefer=None if given.prefer is None else given.prefer.split(","),
+            **choice_of(given),
         )
     )
     if not deliveries:

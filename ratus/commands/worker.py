@@ -21,6 +21,7 @@ from ratus.app.inside import InsideConnection
 from ratus.app.monitor import Monitor
 from ratus.app.supervisor import Supervisor, stop_with_parent
 from ratus.calls.inputs import seconds
+from ratus.commands.labels import add_choice, choice_of
 from ratus.commands.remote import EXIT_FAILURE, EXIT_USAGE, UsageProblem, first_fault
 from ratus.core.errors import RatusError
 from ratus.core.quoting import printable
@@ -107,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
         help="while developing: drain and start again when a Python file below this folder changes",
     )
     parser.add_argument("--name", metavar="NAME", help="the name of this consumer; default: host:pid")
+    add_choice(parser)
     watching = parser.add_argument_group("Watching it")
     watching.add_argument(
         "--health-port",
@@ -183,6 +185,7 @@ def _work(given: argparse.Namespace) -> int:
         concurrency=given.concurrency,
         timeout=given.timeout,
         grace=given.grace,
+        **choice_of(given),
         consumer=given.name,
         begin_process=functools.partial(_log, given.log_format, given.log_level),
         observer=monitor if given.log_tasks or given.health_port is not None else None,

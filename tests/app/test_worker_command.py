@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ratus import App
+from ratus import App, Task, TaskState
 from ratus.commands import worker as command
 from ratus.testing import RatusServer
 from tests.app import program
@@ -102,6 +102,20 @@ def get(port: int, path: str) -> tuple[int, str]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
+
+
+def test_it_takes_only_what_it_chooses(app: App, live: RatusServer, tmp_path: Path) -> None:
+    program.write(tmp_path, SHOP)
+    with live.client() as client:
+        for number, region in enumerate(("us", "eu")):
+            payload = {"task": "double", "args": [number]}
+            labels = {"region": region}
+            client.insert_task(Task(id=region, topic="default", payload=payload, labels=labels))
+        flags = ("--where", "region=eu", "--order", "newest", "--prefer", "region")
+        with program.worker(tmp_path, live.url, "shop", *flags) as worker:
+            assert client.wait_for_task("eu", f"{PATIENCE}s").result == 2
+            assert client.get_task("us").state is TaskState.PENDING
+            assert worker.stop() == 0
 
 
 def test_several_processes_are_one_worker(app: App, live: RatusServer, tmp_path: Path) -> None:

@@ -37,6 +37,21 @@ def app(request: pytest.FixtureRequest, server: RatusServer) -> Iterator[App]:
         yield made
 
 
+def test_a_worker_takes_only_what_it_chooses(app: App, client: Client) -> None:
+    @app.task(name="double")
+    def double(n: int) -> int:
+        return 2 * n
+
+    for number, region in enumerate(("us", "eu")):
+        payload = {"task": "double", "args": [number]}
+        client.insert_task(Task(id=region, topic=double.topic, payload=payload, labels={"region": region}))
+    with app.worker(where={"region": "eu"}):
+        assert app.job("eu").result(PATIENCE) == 2
+    assert client.get_task("us").state is TaskState.PENDING
+    with pytest.raises(ValueError, match="prefer"):
+        app.worker(where={"region": "eu"}, prefer="customer")
+
+
 def test_plain_functions_and_coroutines_run_in_one_worker(server: RatusServer) -> None:
     with App(server.url) as app:
 
